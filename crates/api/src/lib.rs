@@ -1,0 +1,21 @@
+//! Kinds as data: everything Tiphys knows about Kubernetes objects, without any I/O.
+//!
+//! - [`schema`] is the one table of facts about kinds; a custom resource compiles to the same shape.
+//! - [`object`] is an object as the whole program passes it round: its canonical JSON bytes and a small header.
+//! - [`status`] and [`field`] are the errors that clients see.
+//!
+//! Trees ([`Value`]) are short-lived: a request decodes, changes and encodes one, and drops it.
+
+pub mod field;
+pub mod gvr;
+pub mod object;
+pub mod schema;
+pub mod status;
+
+pub use gvr::{Gvk, Gvr};
+pub use object::{Meta, Object, OwnerRef};
+pub use serde_json::Value;
+pub use status::Status;
+
+/// The Kubernetes release whose API this is.
+pub const KUBERNETES_VERSION: &str = "v1.36.0";

@@ -1,0 +1,200 @@
+//! The shape of kinds in memory: built-in kinds from the committed table, custom ones from their OpenAPI schema.
+//!
+//! - A [`Schema`] owns its structs in one arena; a [`Type`] names a struct by index, so recursion is no cycle.
+//! - Every algorithm over objects (prune, default, validate, patch, apply, protobuf, OpenAPI, Table) walks this.
+//! - A [`Resource`] is what is served: names, scope, verbs, subresources, and the struct of its objects.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::gvr::{Gvk, Gvr};
+
+/// Index of a struct in its [`Schema`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StructId(pub u32);
+
+/// The shape of one value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Type {
+    /// Text.
+    String,
+    /// `true` or `false`.
+    Bool,
+    /// 32-bit signed integer.
+    Int32,
+    /// 64-bit signed integer.
+    Int64,
+    /// Floating-point number.
+    Double,
+    /// Base64 text.
+    Bytes,
+    /// Number or text (`intstr.IntOrString`).
+    IntOrString,
+    /// `resource.Quantity`.
+    Quantity,
+    /// RFC 3339 in seconds.
+    Time,
+    /// RFC 3339 with six digits.
+    MicroTime,
+    /// A text such as `1h30m` (`metav1.Duration`).
+    Duration,
+    /// Any JSON (`RawExtension`, `JSON`, unknown-preserving objects).
+    Any,
+    /// `metav1.FieldsV1`.
+    FieldsV1,
+    /// An object with named fields.
+    Struct(StructId),
+    /// A list.
+    List(Box<List>),
+    /// An object with free keys.
+    Map(Box<Type>),
+}
+
+/// A list's items and how it merges.
+#[derive(Clone, Debug, PartialEq)]
+pub struct List {
+    /// Shape of an item.
+    pub item: Type,
+    /// How server-side apply owns it (`x-kubernetes-list-type`).
+    pub kind: ListKind,
+}
+
+/// `x-kubernetes-list-type`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListKind {
+    /// Owned as a whole.
+    Atomic,
+    /// Owned by value.
+    Set,
+    /// Owned by the values of these keys of an item.
+    Map(Box<[Box<str>]>),
+}
+
+/// One object type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Struct {
+    /// OpenAPI definition name, as `io.k8s.api.core.v1.Container`.
+    pub name: Box<str>,
+    /// Fields in order of their JSON names (so lookup is a binary search).
+    pub fields: Box<[Field]>,
+    /// `x-kubernetes-map-type: atomic`: server-side apply owns it as a whole.
+    pub atomic: bool,
+    /// Unknown fields are kept (`x-kubernetes-preserve-unknown-fields`).
+    pub preserve_unknown: bool,
+}
+
+/// One field of a struct.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// JSON name.
+    pub name: Box<str>,
+    /// Shape.
+    pub ty: Type,
+    /// Must be present.
+    pub required: bool,
+    /// Value when absent.
+    pub default: Option<Value>,
+    /// Closed set of values; empty when open.
+    pub allowed: Box<[Box<str>]>,
+    /// How strategic merge patch treats it.
+    pub patch: Patch,
+    /// Where protobuf keeps it; `None` for kinds without protobuf.
+    pub proto: Option<Proto>,
+}
+
+/// `x-kubernetes-patch-strategy` and `x-kubernetes-patch-merge-key`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patch {
+    /// Lists merge by this key of their items; `Some("")` merges a list of plain values as a set.
+    pub merge_key: Option<Box<str>>,
+    /// `retainKeys`: only keys named in the patch stay.
+    pub retain_keys: bool,
+}
+
+/// Place of a field in protobuf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proto {
+    /// Field numbers from the struct's message down: more than one when a Go-embedded struct is flattened in JSON
+    /// but nested in protobuf.
+    pub path: Box<[u32]>,
+}
+
+/// A resource as the API serves it in one version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    /// Group, version, plural.
+    pub gvr: Gvr,
+    /// Kind of its objects.
+    pub gvk: Gvk,
+    /// Kind of its lists.
+    pub list_kind: Box<str>,
+    /// Singular name.
+    pub singular: Box<str>,
+    /// Short names for the command line.
+    pub short_names: Box<[Box<str>]>,
+    /// Such as `all`.
+    pub categories: Box<[Box<str>]>,
+    /// Whether objects live in namespaces.
+    pub namespaced: bool,
+    /// Verbs in discovery's order: create, delete, deletecollection, get, list, patch, update, watch.
+    pub verbs: Box<[Box<str>]>,
+    /// Subresources.
+    pub subresources: Box<[Subresource]>,
+    /// Selectable fields beyond `metadata.name` and `metadata.namespace`, as `spec.nodeName`.
+    pub field_labels: Box<[Box<str>]>,
+    /// Struct of its objects.
+    pub object: StructId,
+    /// The arena that `object` is in.
+    pub schema: Arc<Schema>,
+}
+
+/// A subresource in discovery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subresource {
+    /// As `status`.
+    pub name: Box<str>,
+    /// Kind of its bodies, as `autoscaling/v1 Scale`.
+    pub gvk: Gvk,
+    /// Verbs.
+    pub verbs: Box<[Box<str>]>,
+}
+
+/// Arena of structs.
+#[derive(Debug, Default, PartialEq)]
+pub struct Schema {
+    /// All structs; [`StructId`] is the index.
+    pub structs: Vec<Struct>,
+}
+
+impl Schema {
+    /// The struct of an id that this schema handed out.
+    pub fn get(&self, id: StructId) -> &Struct {
+        &self.structs[id.0 as usize]
+    }
+}
+
+impl Struct {
+    /// The field of a JSON name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        let at = self.fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok()?;
+        self.fields.get(at)
+    }
+}
+
+impl Resource {
+    /// The struct of its objects.
+    pub fn root(&self) -> &Struct {
+        self.schema.get(self.object)
+    }
+
+    /// Whether discovery lists the verb.
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|v| v.as_ref() == verb)
+    }
+
+    /// The subresource of a name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name.as_ref() == name)
+    }
+}

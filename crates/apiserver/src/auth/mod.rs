@@ -1,0 +1,67 @@
+//! Who asks, and whether they may: the contracts of authentication and authorization.
+//!
+//! Every request, over HTTPS or in process, passes one [`Authorizer`]; no verb and no path goes around it.
+
+use async_trait::async_trait;
+use tiphys_api::{Gvr, Object};
+
+/// Who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// As `system:serviceaccount:ns:name`.
+    pub name: String,
+    /// Identity over time, where known.
+    pub uid: String,
+    /// As `system:authenticated`.
+    pub groups: Vec<String>,
+    /// More facts, as `authentication.kubernetes.io/pod-name`.
+    pub extra: Vec<(String, Vec<String>)>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attributes<'a> {
+    /// Who asks.
+    pub user: &'a User,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; the lower-case HTTP method for
+    /// paths that are no resources.
+    pub verb: &'a str,
+    /// API group; empty for core and for paths.
+    pub group: &'a str,
+    /// API version.
+    pub version: &'a str,
+    /// Plural resource; empty for paths that are no resources.
+    pub resource: &'a str,
+    /// Subresource, or empty.
+    pub subresource: &'a str,
+    /// Namespace, or empty.
+    pub namespace: &'a str,
+    /// Object name, or empty.
+    pub name: &'a str,
+    /// The whole path.
+    pub path: &'a str,
+}
+
+/// An authorizer's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes.
+    Allow,
+    /// Not by this authorizer's rules; the text says why and may be empty.
+    NoOpinion(String),
+}
+
+/// Says whether a request may go on.
+#[async_trait]
+pub trait Authorizer: Send + Sync {
+    /// Decides one request.
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// What the server's own parts (RBAC, admission, allocators) read: the newest cached objects, without a wait.
+pub trait Lister: Send + Sync {
+    /// One object.
+    fn get(&self, gvr: &Gvr, namespace: &str, name: &str) -> Option<Object>;
+    /// All objects of a namespace, or of all when it is empty.
+    fn list(&self, gvr: &Gvr, namespace: &str) -> Vec<Object>;
+}

@@ -1,0 +1,5 @@
+//! The API server: HTTP, who asks (authentication), may they (authorization), should it be so (admission), the
+//! registry of objects, the watch cache, and the store behind them.
+
+pub mod admission;
+pub mod auth;

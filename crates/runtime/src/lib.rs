@@ -1,0 +1,1 @@
+//! The container runtime's contract and drivers.
