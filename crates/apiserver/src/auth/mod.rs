@@ -1,9 +1,14 @@
 //! Who asks, and whether they may: the contracts of authentication and authorization.
 //!
-//! Every request, over HTTPS or in process, passes one [`Authorizer`]; no verb and no path goes around it.
+//! - Every request over HTTPS first passes one [`Authenticator`]; in-process components carry a fixed [`User`].
+//! - Every request, over HTTPS or in process, passes one [`Authorizer`]; no verb and no path goes around it.
+
+pub mod x509;
 
 use async_trait::async_trait;
-use tiphys_api::{Gvr, Object};
+use tiphys_api::{Gvr, Object, Status};
+
+pub use x509::PeerCertificates;
 
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +54,19 @@ pub enum Decision {
     Allow,
     /// Not by this authorizer's rules; the text says why and may be empty.
     NoOpinion(String),
+}
+
+/// Says who asks.
+#[async_trait]
+pub trait Authenticator: Send + Sync {
+    /// The user behind a request: `Ok(None)` when it carries no credentials and anonymous requests are refused (the
+    /// caller answers 401), `Err` (401) when it carries wrong ones. Keep one `peer` per connection: it remembers the
+    /// verified certificate.
+    async fn authenticate(
+        &self,
+        peer: &PeerCertificates,
+        headers: &http::HeaderMap,
+    ) -> Result<Option<User>, Status>;
 }
 
 /// Says whether a request may go on.
