@@ -3,3 +3,5 @@
 
 pub mod admission;
 pub mod auth;
+pub mod cache;
+pub mod registry;

@@ -1,0 +1,111 @@
+//! One change, as all watchers of a resource share it.
+//!
+//! The event keeps the object before and after, so that a watcher with a selector can see an update as an arrival
+//! or a departure; and it keeps each encoding that was made of it, so that a thousand watchers encode once.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tiphys_api::Object;
+
+/// The `type` of a watch frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// `ADDED`
+    Added,
+    /// `MODIFIED`
+    Modified,
+    /// `DELETED`
+    Deleted,
+}
+
+impl EventKind {
+    /// The text on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
+/// One committed change of one object.
+#[derive(Debug)]
+pub struct Event {
+    /// What happened to the object.
+    pub kind: EventKind,
+    /// The object after the change; for a deletion its last state, with the deletion's revision.
+    pub object: Object,
+    /// The object before the change; `None` when it is new.
+    pub previous: Option<Object>,
+    /// The store's revision of the change.
+    pub revision: u64,
+    /// `previous` with this event's revision, for watchers whose selection the object left.
+    departed: OnceLock<Object>,
+    frames: Mutex<Vec<(Frame, Bytes)>>,
+}
+
+/// Names one encoding of one event: the codec's own number and the `type` of the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// Chosen by the encoder: one number per media type and form.
+    pub encoding: u16,
+    /// The frame's `type`.
+    pub kind: EventKind,
+}
+
+impl Event {
+    /// A change that was just committed.
+    pub fn new(kind: EventKind, object: Object, previous: Option<Object>, revision: u64) -> Self {
+        Self { kind, object, previous, revision, departed: OnceLock::new(), frames: Mutex::default() }
+    }
+
+    /// The object that a frame of `kind` shows.
+    pub fn shown(&self, kind: EventKind) -> &Object {
+        match (kind, &self.previous) {
+            (EventKind::Deleted, Some(previous)) if self.kind != EventKind::Deleted => {
+                self.departed.get_or_init(|| super::splice::with_revision(previous, self.revision))
+            }
+            _ => &self.object,
+        }
+    }
+
+    /// The frame's bytes: made by the first watcher that needs them, shared by all others.
+    pub fn frame(&self, frame: Frame, make: impl FnOnce(&Object) -> Bytes) -> Bytes {
+        let mut frames = self.frames.lock();
+        if let Some((_, bytes)) = frames.iter().find(|(f, _)| *f == frame) {
+            return bytes.clone();
+        }
+        let bytes = make(self.shown(frame.kind));
+        frames.push((frame, bytes.clone()));
+        bytes
+    }
+}
+
+/// What a watch hands out, in revision order.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// A change; `kind` is what it means to this watcher and may differ from `event.kind`.
+    Event {
+        /// What to show: see [`Event::shown`].
+        kind: EventKind,
+        /// The shared change.
+        event: Arc<Event>,
+    },
+    /// An object that is not part of a shared event: present at the start, or converted for this version.
+    Object {
+        /// The `type` of the frame.
+        kind: EventKind,
+        /// The object to show.
+        object: Object,
+    },
+    /// Everything up to the revision was delivered.
+    Bookmark {
+        /// `metadata.resourceVersion` of the bookmark.
+        revision: u64,
+        /// Carries the annotation `k8s.io/initial-events-end: "true"`.
+        initial_end: bool,
+    },
+}

@@ -1,0 +1,165 @@
+//! Puts `metadata.resourceVersion` into canonical JSON without parsing it into a tree.
+//!
+//! The store keeps objects without their revision (it is known only at the commit). Keys are sorted, so the one place
+//! where the revision belongs is found by skipping values, and the result is one copy.
+
+use bytes::Bytes;
+use tiphys_api::Object;
+
+/// The object with another revision, in header and bytes.
+pub fn with_revision(object: &Object, revision: u64) -> Object {
+    let mut meta = object.meta().clone();
+    meta.resource_version = revision;
+    Object::new(meta, insert(object.json(), revision))
+}
+
+/// Canonical JSON with `metadata.resourceVersion` set, whether or not it had one.
+pub fn insert(json: &[u8], revision: u64) -> Bytes {
+    let Some(place) = find(json) else { return Bytes::copy_from_slice(json) };
+    let mut text = Vec::with_capacity(json.len() + 42);
+    text.extend_from_slice(&json[..place.start]);
+    if place.comma_before {
+        text.push(b',');
+    }
+    text.extend_from_slice(b"\"resourceVersion\":\"");
+    text.extend_from_slice(revision.to_string().as_bytes());
+    text.push(b'"');
+    if place.comma_after {
+        text.push(b',');
+    }
+    text.extend_from_slice(&json[place.end..]);
+    text.into()
+}
+
+/// Where the revision goes: it replaces `start..end` (empty unless one is present).
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    start: usize,
+    end: usize,
+    comma_before: bool,
+    comma_after: bool,
+}
+
+const KEY: &[u8] = b"resourceVersion";
+
+/// Walks the top-level keys to `metadata`, then its keys to where `resourceVersion` belongs. `None` when there is no
+/// metadata object, which no stored object lacks.
+fn find(json: &[u8]) -> Option<Place> {
+    let mut at = enter(json, 0)?;
+    while let Some((key, value)) = member(json, at) {
+        if key == b"metadata" {
+            return find_in_metadata(json, enter(json, value)?);
+        }
+        at = next(json, skip(json, value)?)?;
+    }
+    None
+}
+
+fn find_in_metadata(json: &[u8], first: usize) -> Option<Place> {
+    let mut at = first;
+    while let Some((key, value)) = member(json, at) {
+        match key.cmp(KEY) {
+            std::cmp::Ordering::Less => {
+                let end = skip(json, value)?;
+                if json.get(end) != Some(&b',') {
+                    return Some(Place { start: end, end, comma_before: true, comma_after: false });
+                }
+                at = end + 1;
+            }
+            std::cmp::Ordering::Equal => {
+                return Some(Place { start: at, end: skip(json, value)?, comma_before: false, comma_after: false });
+            }
+            std::cmp::Ordering::Greater => {
+                return Some(Place { start: at, end: at, comma_before: false, comma_after: true });
+            }
+        }
+    }
+    Some(Place { start: first, end: first, comma_before: false, comma_after: false })
+}
+
+/// The position after `{`.
+fn enter(json: &[u8], at: usize) -> Option<usize> {
+    (json.get(at) == Some(&b'{')).then_some(at + 1)
+}
+
+/// The key at `at` without quotes, and where its value starts. Keys that need escapes are returned as written.
+fn member(json: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let end = skip_string(json, at)?;
+    (json.get(end) == Some(&b':')).then(|| (&json[at + 1..end - 1], end + 1))
+}
+
+/// The position after a comma; `None` at the end of the object.
+fn next(json: &[u8], at: usize) -> Option<usize> {
+    (json.get(at) == Some(&b',')).then_some(at + 1)
+}
+
+/// The position after the value that starts at `at`.
+fn skip(json: &[u8], at: usize) -> Option<usize> {
+    match json.get(at)? {
+        b'"' => skip_string(json, at),
+        b'{' | b'[' => skip_nested(json, at),
+        _ => json[at..].iter().position(|b| matches!(b, b',' | b'}' | b']')).map(|n| at + n),
+    }
+}
+
+fn skip_nested(json: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    loop {
+        match json.get(at)? {
+            b'"' => at = skip_string(json, at)? - 1,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 1 => return Some(at + 1),
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+fn skip_string(json: &[u8], at: usize) -> Option<usize> {
+    if json.get(at) != Some(&b'"') {
+        return None;
+    }
+    let mut i = at + 1;
+    loop {
+        match json.get(i)? {
+            b'"' => return Some(i + 1),
+            b'\\' => i += 2,
+            _ => i += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(before: &str, after: &str) {
+        assert_eq!(std::str::from_utf8(&insert(before.as_bytes(), 7)).unwrap(), after);
+    }
+
+    #[test]
+    fn the_revision_goes_to_its_sorted_place() {
+        check(r#"{"kind":"A","metadata":{"name":"x"}}"#, r#"{"kind":"A","metadata":{"name":"x","resourceVersion":"7"}}"#);
+        check(
+            r#"{"data":{"k":"\"}{,"},"metadata":{"name":"x","uid":"u"},"z":1}"#,
+            r#"{"data":{"k":"\"}{,"},"metadata":{"name":"x","resourceVersion":"7","uid":"u"},"z":1}"#,
+        );
+        check(r#"{"metadata":{"uid":"u"}}"#, r#"{"metadata":{"resourceVersion":"7","uid":"u"}}"#);
+        check(r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"7"}}"#);
+        check(r#"{"metadata":{"labels":{"a":"}"}},"s":[]}"#, r#"{"metadata":{"labels":{"a":"}"},"resourceVersion":"7"},"s":[]}"#);
+    }
+
+    #[test]
+    fn an_older_revision_is_replaced() {
+        check(r#"{"metadata":{"resourceVersion":"123","uid":"u"}}"#, r#"{"metadata":{"resourceVersion":"7","uid":"u"}}"#);
+        check(r#"{"metadata":{"name":"n","resourceVersion":"1"}}"#, r#"{"metadata":{"name":"n","resourceVersion":"7"}}"#);
+    }
+
+    #[test]
+    fn broken_text_is_left_alone() {
+        for text in ["", "{", "[]", r#"{"metadata"#, r#"{"metadata":[]}"#, r#"{"a":1}"#] {
+            check(text, text);
+        }
+    }
+}
