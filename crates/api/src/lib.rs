@@ -10,6 +10,7 @@ pub mod field;
 pub mod gvr;
 pub mod object;
 pub mod schema;
+pub mod selector;
 pub mod status;
 
 pub use gvr::{Gvk, Gvr};
