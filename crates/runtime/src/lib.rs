@@ -1,1 +1,3 @@
 //! The container runtime's contract and drivers.
+
+pub mod containerd;

@@ -1,0 +1,74 @@
+//! Images given to containerd as files: OCI layouts and `docker save` archives, through containerd's own `ctr`.
+//!
+//! The CRI cannot import; `ctr` comes with containerd in every distribution and speaks its native API.
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::process::Command;
+
+/// Why an archive was not imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// `ctr` could not be started or fed.
+    #[error("cannot run ctr: {0}; it comes with the distribution's containerd package")]
+    Run(io::Error),
+    /// The archive could not be read.
+    #[error("cannot read the archive: {0}")]
+    Read(io::Error),
+    /// `ctr` refused the archive.
+    #[error("containerd did not take the archive: {0}")]
+    Refused(String),
+}
+
+/// Imports an archive into the images of Kubernetes' namespace. Returns the names that it held.
+pub async fn import(socket: &Path, archive: impl AsyncRead) -> Result<Vec<String>, ImportError> {
+    let mut child = Command::new("ctr")
+        .arg("--address")
+        .arg(socket)
+        .args(["--namespace", "k8s.io", "images", "import", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(ImportError::Run)?;
+    let stdin = child.stdin.take();
+    let feed = async {
+        let Some(mut stdin) = stdin else { return Ok(()) };
+        let mut archive = std::pin::pin!(archive);
+        match tokio::io::copy(&mut archive, &mut stdin).await {
+            // ctr stopped reading: what it says on standard error tells why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(ImportError::Read(error)),
+            Ok(_) => stdin.shutdown().await.map_err(ImportError::Run),
+        }
+    };
+    let (fed, output) = tokio::join!(feed, child.wait_with_output());
+    let output = output.map_err(ImportError::Run)?;
+    if !output.status.success() {
+        return Err(ImportError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    fed?;
+    Ok(names(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Reads `unpacking NAME (sha256:…)...done` lines.
+fn names(output: &str) -> Vec<String> {
+    let name = |line: &str| Some(line.strip_prefix("unpacking ")?.split(' ').next()?.to_owned());
+    output.lines().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_read_from_what_ctr_prints() {
+        let output =
+            "unpacking tiphys.local/pause:1 (sha256:ab)...done\nunpacking x/y:2 (sha256:cd)...done\n";
+        assert_eq!(names(output), ["tiphys.local/pause:1", "x/y:2"]);
+    }
+}
