@@ -1,2 +1,31 @@
-//! Tasks.
-fn main() {}
+//! The project's own tasks, as `cargo xtask <task>`: one file per task, no task knows another.
+
+use std::process::ExitCode;
+
+mod schema;
+
+const USAGE: &str = "usage: cargo xtask <task>
+
+tasks:
+  schema [DIRECTORY]  regenerate crates/api/schema from the Kubernetes API facts in DIRECTORY
+                      (default: ../shared/kubernetes-api beside the repository)";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let task = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let done = match task.as_str() {
+        "schema" => schema::run(&rest),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask {task}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

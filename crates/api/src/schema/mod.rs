@@ -3,6 +3,15 @@
 //! - A [`Schema`] owns its structs in one arena; a [`Type`] names a struct by index, so recursion is no cycle.
 //! - Every algorithm over objects (prune, default, validate, patch, apply, protobuf, OpenAPI, Table) walks this.
 //! - A [`Resource`] is what is served: names, scope, verbs, subresources, and the struct of its objects.
+//! - [`builtin`] is the catalog of everything Kubernetes itself serves.
+
+mod catalog;
+mod names;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use catalog::{Catalog, builtin};
 
 use std::sync::Arc;
 
@@ -97,6 +106,9 @@ pub struct Field {
     pub default: Option<Value>,
     /// Closed set of values; empty when open.
     pub allowed: Box<[Box<str>]>,
+    /// Server-side apply owns the value as a whole, or not, against what its type says (`x-kubernetes-map-type` on
+    /// the field).
+    pub atomic: Option<bool>,
     /// How strategic merge patch treats it.
     pub patch: Patch,
     /// Where protobuf keeps it; `None` for kinds without protobuf.
@@ -110,6 +122,8 @@ pub struct Patch {
     pub merge_key: Option<Box<str>>,
     /// `retainKeys`: only keys named in the patch stay.
     pub retain_keys: bool,
+    /// `replace`: the patch's value takes the place of the present one.
+    pub replace: bool,
 }
 
 /// Place of a field in protobuf.
@@ -143,6 +157,8 @@ pub struct Resource {
     pub subresources: Box<[Subresource]>,
     /// Selectable fields beyond `metadata.name` and `metadata.namespace`, as `spec.nodeName`.
     pub field_labels: Box<[Box<str>]>,
+    /// Where the value of each of `field_labels` stands in an object; mostly the label itself.
+    pub field_paths: Box<[Box<str>]>,
     /// Struct of its objects.
     pub object: StructId,
     /// The arena that `object` is in.
@@ -191,6 +207,35 @@ impl Resource {
     /// Whether discovery lists the verb.
     pub fn has_verb(&self, verb: &str) -> bool {
         self.verbs.iter().any(|v| v.as_ref() == verb)
+    }
+
+    /// The values of `field_labels` in an object, in that order: what a field selector compares. An absent field has
+    /// its type's zero value, as Go's selectors see it: `""`, `0` or `false`.
+    pub fn selectable(&self, object: &Value) -> Box<[Box<str>]> {
+        self.field_paths.iter().map(|path| self.select(object, path)).collect()
+    }
+
+    fn select(&self, object: &Value, path: &str) -> Box<str> {
+        let found = path.split('.').try_fold(object, |at, key| at.get(key));
+        match found {
+            Some(Value::String(text)) => text.as_str().into(),
+            Some(Value::Bool(_) | Value::Number(_)) => found.map(Value::to_string).unwrap_or_default().into(),
+            _ => self.zero(path).into(),
+        }
+    }
+
+    fn zero(&self, path: &str) -> &'static str {
+        let mut at = &Type::Struct(self.object);
+        for key in path.split('.') {
+            let Type::Struct(id) = at else { return "" };
+            let Some(field) = self.schema.get(*id).field(key) else { return "" };
+            at = &field.ty;
+        }
+        match at {
+            Type::Bool => "false",
+            Type::Int32 | Type::Int64 => "0",
+            _ => "",
+        }
     }
 
     /// The subresource of a name.
