@@ -7,6 +7,17 @@
 //! - [`typed`] decodes bytes into `k8s-openapi` structs where many fields are needed, in one place, so that each type
 //!   is compiled for one deserialiser once.
 
+pub mod fake;
+mod informer;
+mod queue;
+mod recorder;
+pub mod typed;
+
+pub use informer::{Handler, Informer, Informers};
+pub use queue::{WorkQueue, run_workers};
+pub use recorder::Recorder;
+pub use typed::Api;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -154,6 +165,7 @@ impl Target {
 
     /// The same object's subresource.
     #[must_use]
+    #[allow(clippy::should_implement_trait, reason = "nobody subtracts from a target")]
     pub fn sub(mut self, subresource: &'static str) -> Self {
         self.subresource = subresource;
         self

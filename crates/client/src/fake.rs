@@ -1,0 +1,229 @@
+//! A cluster in memory, for tests of components: objects, revisions, watches, and the rules that controllers lean on.
+//!
+//! - It keeps the API's meaning where components can tell: uid, resourceVersion, generation, conflicts, `status` apart
+//!   from the rest, graceful deletion of bound pods, finalizers, `generateName`, selectors, merge and JSON patches.
+//! - It does not validate, default, admit or authorise.
+//! - [`FakeClient::hold_watches`] delays events, so that a test can act on stale caches; [`FakeClient::fail`] answers
+//!   chosen requests with an error.
+
+mod store;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tiphys_api::{Gvr, Object, Status};
+use tokio::sync::watch;
+
+use crate::typed::Kind;
+use crate::{
+    Client, DeleteOptions, ListOptions, ObjectList, PatchKind, Target, WatchEvent, WatchOptions, WatchStream,
+    WriteOptions,
+};
+use store::{Selector, State};
+
+/// Looks at a request (verb and target) and may refuse it.
+pub type Reaction = Box<dyn Fn(&str, &Target) -> Option<Status> + Send + Sync>;
+
+/// A [`Client`] with its own little cluster. Clones share it.
+#[derive(Clone)]
+pub struct FakeClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    reaction: Mutex<Option<Reaction>>,
+    /// How many entries of the history watches may deliver: all, but for a hold.
+    visible: watch::Sender<usize>,
+    held: Mutex<bool>,
+}
+
+impl Default for FakeClient {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FakeClient {
+    /// An empty cluster.
+    pub fn new() -> Self {
+        let visible = watch::channel(0).0;
+        let inner =
+            Inner { state: Mutex::default(), reaction: Mutex::default(), visible, held: Mutex::new(false) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Puts an object in as it is, with its status, creating or replacing it. Identity and revision are filled in.
+    pub fn put<T: Kind>(&self, value: &T) -> Object {
+        let json = value.to_json().expect("a typed value encodes");
+        self.put_value(&T::GVR, &serde_json::from_slice(&json).expect("what was encoded decodes"))
+    }
+
+    /// As [`Self::put`], for any resource.
+    pub fn put_value(&self, gvr: &Gvr, value: &Value) -> Object {
+        let object = self.inner.state.lock().put(gvr, value.clone());
+        self.publish();
+        object
+    }
+
+    /// Removes an object at once, whatever finalizers it has.
+    pub fn remove(&self, gvr: &Gvr, namespace: &str, name: &str) {
+        self.inner.state.lock().remove(&Target::new(gvr, namespace, name));
+        self.publish();
+    }
+
+    /// All objects of a kind in a namespace (empty: all), in key order.
+    pub fn all<T: Kind>(&self, namespace: &str) -> Vec<T> {
+        let objects = self.inner.state.lock().list(&T::GVR, namespace, &Selector::default());
+        objects.iter().map(|object| T::from_json(object.json()).expect("stored objects decode")).collect()
+    }
+
+    /// One object of a kind.
+    pub fn find<T: Kind>(&self, namespace: &str, name: &str) -> Option<T> {
+        let object = self.inner.state.lock().get(&Target::new(&T::GVR, namespace, name)).ok()?;
+        T::from_json(object.json()).ok()
+    }
+
+    /// Withholds watch events (true), or delivers what was withheld and all that follows (false).
+    pub fn hold_watches(&self, hold: bool) {
+        *self.inner.held.lock() = hold;
+        self.publish();
+    }
+
+    /// Lets a function refuse requests from now on.
+    pub fn fail(&self, reaction: Reaction) {
+        *self.inner.reaction.lock() = Some(reaction);
+    }
+
+    /// Serves a document at a path, as discovery.
+    pub fn serve_path(&self, path: &str, body: &Value) {
+        self.inner.state.lock().paths.insert(path.to_owned(), body.to_string().into());
+    }
+
+    /// Number of accepted writes so far: to tell that nothing is written without need.
+    pub fn writes(&self) -> usize {
+        self.inner.state.lock().history.len()
+    }
+
+    fn publish(&self) {
+        if !*self.inner.held.lock() {
+            let all = self.inner.state.lock().history.len();
+            self.inner.visible.send_replace(all);
+        }
+    }
+
+    fn admit(&self, verb: &str, target: &Target) -> Result<(), Status> {
+        match self.inner.reaction.lock().as_ref().and_then(|reaction| reaction(verb, target)) {
+            Some(status) => Err(status),
+            None => Ok(()),
+        }
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut State) -> Result<T, Status>) -> Result<T, Status> {
+        let result = change(&mut self.inner.state.lock());
+        self.publish();
+        result
+    }
+}
+
+#[async_trait]
+impl Client for FakeClient {
+    async fn get(&self, target: &Target) -> Result<Object, Status> {
+        self.admit("get", target)?;
+        self.inner.state.lock().get(target)
+    }
+
+    async fn list(&self, gvr: &Gvr, namespace: &str, options: &ListOptions) -> Result<ObjectList, Status> {
+        self.admit("list", &Target::new(gvr, namespace, ""))?;
+        let selector = Selector::parse(&options.labels, &options.fields)?;
+        let state = self.inner.state.lock();
+        let items = state.list(gvr, namespace, &selector);
+        Ok(ObjectList { items, resource_version: state.history.len() as u64, continue_token: String::new() })
+    }
+
+    async fn watch(&self, gvr: &Gvr, namespace: &str, options: &WatchOptions) -> Result<WatchStream, Status> {
+        self.admit("watch", &Target::new(gvr, namespace, ""))?;
+        let follower = Follower {
+            inner: self.inner.clone(),
+            visible: self.inner.visible.subscribe(),
+            at: options.resource_version.parse().unwrap_or(0),
+            gvr: gvr.clone(),
+            namespace: namespace.to_owned(),
+            selector: Selector::parse(&options.labels, &options.fields)?,
+        };
+        let stream = futures::stream::unfold(follower, |mut follower| async move {
+            let event = follower.next().await?;
+            Some((Ok(event), follower))
+        });
+        Ok(stream.boxed())
+    }
+
+    async fn create(&self, target: &Target, body: Bytes, _: &WriteOptions) -> Result<Object, Status> {
+        self.admit("create", target)?;
+        let body = parse(&body)?;
+        self.write(|state| state.create(target, body))
+    }
+
+    async fn update(&self, target: &Target, body: Bytes, _: &WriteOptions) -> Result<Object, Status> {
+        self.admit("update", target)?;
+        let body = parse(&body)?;
+        self.write(|state| state.update(target, body))
+    }
+
+    async fn patch(
+        &self,
+        target: &Target,
+        kind: PatchKind,
+        body: Bytes,
+        _: &WriteOptions,
+    ) -> Result<Object, Status> {
+        self.admit("patch", target)?;
+        let body = parse(&body)?;
+        self.write(|state| state.patch(target, kind, &body))
+    }
+
+    async fn delete(&self, target: &Target, options: &DeleteOptions) -> Result<Option<Object>, Status> {
+        self.admit("delete", target)?;
+        self.write(|state| state.delete(target, options))
+    }
+
+    async fn get_path(&self, path: &str) -> Result<Bytes, Status> {
+        self.inner.state.lock().paths.get(path).cloned().ok_or_else(Status::no_such_path)
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))
+}
+
+/// One watch: a place in the history.
+struct Follower {
+    inner: Arc<Inner>,
+    visible: watch::Receiver<usize>,
+    at: usize,
+    gvr: Gvr,
+    namespace: String,
+    selector: Selector,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<WatchEvent> {
+        loop {
+            let visible = *self.visible.borrow_and_update();
+            while self.at < visible {
+                let change = self.inner.state.lock().history.get(self.at).cloned()?;
+                self.at += 1;
+                let ours = change.gvr == self.gvr
+                    && (self.namespace.is_empty() || change.namespace() == self.namespace);
+                if let Some(event) = ours.then(|| change.seen_by(&self.selector)).flatten() {
+                    return Some(event);
+                }
+            }
+            self.visible.changed().await.ok()?;
+        }
+    }
+}
