@@ -9,6 +9,7 @@
 pub mod field;
 pub mod gvr;
 pub mod object;
+pub mod patch;
 pub mod schema;
 pub mod selector;
 pub mod status;
