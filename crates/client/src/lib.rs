@@ -9,8 +9,10 @@
 
 pub mod fake;
 mod informer;
+pub mod kubeconfig;
 mod queue;
 mod recorder;
+pub mod remote;
 pub mod typed;
 
 pub use informer::{Handler, Informer, Informers};

@@ -1,0 +1,206 @@
+//! Where a remote API server is and who we are there.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::Uri;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// Distributions keep the public CAs here (Debian, Ubuntu; Fedora).
+const SYSTEM_ROOTS: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+/// Where the kubelet puts a pod's service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// How to reach an API server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Base URL, as `https://127.0.0.1:6443`; a path is a prefix of all requests.
+    pub server: Uri,
+    /// PEM of the CAs that the server's certificate may be signed by; empty for the system's.
+    pub ca: Vec<u8>,
+    /// Accepts any server certificate.
+    pub insecure: bool,
+    /// The name to expect in the server's certificate when it is not the URL's host.
+    pub server_name: Option<String>,
+    /// Who we are.
+    pub identity: Identity,
+    /// `User-Agent`.
+    pub user_agent: String,
+}
+
+/// How a client proves who it is.
+#[derive(Clone, Debug, Default)]
+pub enum Identity {
+    /// It does not.
+    #[default]
+    Anonymous,
+    /// A client certificate (chain) and its key, both PEM.
+    Certificate {
+        /// The chain, own certificate first.
+        chain: Vec<u8>,
+        /// The private key.
+        key: Vec<u8>,
+    },
+    /// A bearer token.
+    Token(String),
+    /// A bearer token in a file that is renewed from time to time.
+    TokenFile(PathBuf),
+    /// User and password.
+    Basic(String, String),
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The URL is none, or has no host, or another scheme.
+    #[error("{0:?} is no http:// or https:// URL of a server")]
+    Server(String),
+    /// PEM that holds nothing usable.
+    #[error("{what}: {source}")]
+    Pem {
+        /// Of what.
+        what: &'static str,
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// Certificates or keys that TLS refuses.
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    /// Not in a pod.
+    #[error("not running in a pod: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be set")]
+    NotInCluster,
+}
+
+impl Config {
+    /// A server with an identity.
+    pub fn new(server: &str, ca: Vec<u8>, identity: Identity) -> Result<Self, ConfigError> {
+        let uri: Uri = server.parse().map_err(|_| ConfigError::Server(server.to_owned()))?;
+        if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(ConfigError::Server(server.to_owned()));
+        }
+        Ok(Self {
+            server: uri,
+            ca,
+            insecure: false,
+            server_name: None,
+            identity,
+            user_agent: concat!("tiphys/", env!("CARGO_PKG_VERSION")).to_owned(),
+        })
+    }
+
+    /// The server and identity that the kubelet gives every pod.
+    pub fn in_cluster() -> Result<Self, ConfigError> {
+        let variable = |name| std::env::var(name).map_err(|_| ConfigError::NotInCluster);
+        let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let directory = Path::new(SERVICE_ACCOUNT);
+        let ca = read(&directory.join("ca.crt"))?;
+        Self::new(&format!("https://{host}:{port}"), ca, Identity::TokenFile(directory.join("token")))
+    }
+
+    /// The TLS side of it, without ALPN.
+    pub(super) fn tls(&self) -> Result<ClientConfig, ConfigError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        let builder = match self.insecure {
+            true => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
+            false => {
+                let roots = Arc::new(self.roots()?);
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+                builder.with_webpki_verifier(verifier.map_err(|e| rustls::Error::General(e.to_string()))?)
+            }
+        };
+        let Identity::Certificate { chain, key } = &self.identity else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let pem = |what| move |source| ConfigError::Pem { what, source };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(pem("client key"))?;
+        Ok(builder.with_client_auth_cert(chain.map_err(pem("client certificate"))?, key)?)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, ConfigError> {
+        let mut roots = RootCertStore::empty();
+        let mut bundles = vec![self.ca.clone()];
+        if self.ca.is_empty() {
+            bundles = SYSTEM_ROOTS.iter().filter_map(|path| std::fs::read(path).ok()).collect();
+        }
+        for certificate in bundles.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem)) {
+            roots.add(certificate.map_err(|source| ConfigError::Pem { what: "server CA", source })?)?;
+        }
+        Ok(roots)
+    }
+
+    /// The name the server's certificate must have.
+    pub(super) fn expected_name(&self) -> Result<ServerName<'static>, ConfigError> {
+        let host = self.server_name.as_deref().or(self.server.host()).unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        ServerName::try_from(bare).map_err(|_| ConfigError::Server(self.server.to_string()))
+    }
+
+    /// `host:port` to connect to.
+    pub(super) fn authority(&self) -> String {
+        let tls = self.server.scheme_str() == Some("https");
+        let port = self.server.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        format!("{}:{port}", self.server.host().unwrap_or_default())
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+/// `insecure-skip-tls-verify`: signatures are checked, the certificate's origin is not.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
