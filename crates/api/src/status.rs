@@ -26,7 +26,7 @@ pub struct Status {
     /// What people read.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// List metadata, always empty.
+    /// List metadata, almost always empty.
     #[serde(default)]
     pub metadata: Empty,
     /// A CamelCase word for the cause, as `NotFound`.
@@ -37,9 +37,14 @@ pub struct Status {
     pub status: String,
 }
 
-/// `{}`.
+/// List metadata of a Status: `{}` but for one case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Empty {}
+#[serde(default)]
+pub struct Empty {
+    /// With 410 to a paged list: a token to go on with, at the present revision.
+    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
+    pub continue_token: String,
+}
 
 /// `details` of a Status.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -92,7 +97,7 @@ impl Status {
             details: None,
             kind: "Status".into(),
             message: message.into(),
-            metadata: Empty {},
+            metadata: Empty::default(),
             reason: reason.into(),
             status: "Failure".into(),
         }
