@@ -6,10 +6,12 @@
 //!
 //! Trees ([`Value`]) are short-lived: a request decodes, changes and encodes one, and drops it.
 
+pub mod decode;
 pub mod field;
 pub mod gvr;
 pub mod object;
 pub mod patch;
+pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;

@@ -1,0 +1,210 @@
+//! One walk that makes a tree fit its kind: what Go's decoder does by decoding into a struct.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::tree::Place;
+use super::{DecodeError, json_type};
+use crate::quantity;
+use crate::schema::{Field, List, Resource, Schema, Struct, Type};
+
+/// Checks a tree against its kind and puts it into canonical form, in place. Returns `unknown field "spec.foo"` for
+/// every field that was dropped, in order of the fields' names.
+///
+/// Dropped too: null fields, and empty lists and maps of optional fields (Go's `omitempty`). A null in a list or a
+/// map becomes the zero value of its type.
+pub fn structure(resource: &Resource, value: &mut Value) -> Result<Vec<String>, DecodeError> {
+    let mut walk = Walk { schema: &resource.schema, unknown: Vec::new() };
+    let spot = Spot { at: Place::Root, owner: resource.root(), ty: &Type::Struct(resource.object) };
+    walk.value(spot, value)?;
+    Ok(walk.unknown)
+}
+
+struct Walk<'s> {
+    schema: &'s Schema,
+    unknown: Vec<String>,
+}
+
+/// Where the walk stands: the place, the struct that has the nearest field, and the type wanted.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    at: Place<'a>,
+    owner: &'a Struct,
+    ty: &'a Type,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, spot: Spot<'_>, value: &mut Value) -> Result<(), DecodeError> {
+        match (spot.ty, value) {
+            (Type::Struct(id), Value::Object(fields)) => self.record(spot.at, self.schema.get(*id), fields),
+            (Type::Map(item), Value::Object(entries)) => self.entries(spot, item, entries),
+            (Type::List(list), Value::Array(items)) => self.items(spot, list, items),
+            (Type::Any, _)
+            | (Type::String | Type::Duration, Value::String(_))
+            | (Type::Bool, Value::Bool(_))
+            | (Type::FieldsV1, Value::Object(_))
+            | (Type::IntOrString, Value::String(_)) => Ok(()),
+            (Type::Int32 | Type::IntOrString, Value::Number(n)) if n.as_i64().is_some_and(fits_32) => Ok(()),
+            (Type::Int64, Value::Number(n)) if n.as_i64().is_some() => Ok(()),
+            (Type::Double, Value::Number(_)) => Ok(()),
+            (Type::Bytes, Value::String(text)) => base64(text),
+            (Type::Quantity, value @ (Value::String(_) | Value::Number(_))) => canonical_quantity(value),
+            (Type::Time, Value::String(text)) => canonical_time(text, 0),
+            (Type::MicroTime, Value::String(text)) => canonical_time(text, 6),
+            (_, value) => Err(self.mismatch(spot, value)),
+        }
+    }
+
+    fn record(
+        &mut self,
+        at: Place<'_>,
+        record: &Struct,
+        fields: &mut Map<String, Value>,
+    ) -> Result<(), DecodeError> {
+        let mut failure = None;
+        fields.retain(|key, value| {
+            let Some(field) = record.field(key) else {
+                if !record.preserve_unknown {
+                    self.unknown.push(format!("unknown field {:?}", Place::Key(&at, key).to_string()));
+                }
+                return record.preserve_unknown;
+            };
+            if value.is_null() && field.ty != Type::Any || failure.is_some() {
+                return false;
+            }
+            let spot = Spot { at: Place::Key(&at, key), owner: record, ty: &field.ty };
+            failure = self.value(spot, value).err();
+            !is_omitted(field, value)
+        });
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn entries(
+        &mut self,
+        spot: Spot<'_>,
+        item: &Type,
+        entries: &mut Map<String, Value>,
+    ) -> Result<(), DecodeError> {
+        for (key, value) in entries.iter_mut() {
+            zero_if_null(item, value);
+            self.value(Spot { at: Place::Key(&spot.at, key), owner: spot.owner, ty: item }, value)?;
+        }
+        Ok(())
+    }
+
+    fn items(&mut self, spot: Spot<'_>, list: &List, items: &mut [Value]) -> Result<(), DecodeError> {
+        for (index, value) in items.iter_mut().enumerate() {
+            zero_if_null(&list.item, value);
+            self.value(Spot { at: Place::Item(&spot.at, index), owner: spot.owner, ty: &list.item }, value)?;
+        }
+        Ok(())
+    }
+
+    fn mismatch(&self, spot: Spot<'_>, value: &Value) -> DecodeError {
+        let found = match value {
+            Value::Number(number) => format!("number {number}"),
+            other => json_type(other).to_owned(),
+        };
+        let owner = spot.owner.name.rsplit('.').next().unwrap_or_default();
+        let at = format!("{owner}.{}", without_indices(&spot.at));
+        DecodeError::Type { found, at, wanted: self.go_type(spot.ty) }
+    }
+
+    fn go_type(&self, ty: &Type) -> String {
+        match ty {
+            Type::String | Type::Bytes => "string".into(),
+            Type::Bool => "bool".into(),
+            Type::Int32 => "int32".into(),
+            Type::Int64 => "int64".into(),
+            Type::Double => "float64".into(),
+            Type::IntOrString => "intstr.IntOrString".into(),
+            Type::Quantity => "resource.Quantity".into(),
+            Type::Time => "v1.Time".into(),
+            Type::MicroTime => "v1.MicroTime".into(),
+            Type::Duration => "v1.Duration".into(),
+            Type::FieldsV1 => "v1.FieldsV1".into(),
+            Type::Any => "runtime.RawExtension".into(),
+            Type::Struct(id) => {
+                let words: Vec<&str> = self.schema.get(*id).name.rsplitn(3, '.').take(2).collect();
+                words.iter().rev().copied().collect::<Vec<_>>().join(".")
+            }
+            Type::List(list) => format!("[]{}", self.go_type(&list.item)),
+            Type::Map(item) => format!("map[string]{}", self.go_type(item)),
+        }
+    }
+}
+
+fn fits_32(n: i64) -> bool {
+    i32::try_from(n).is_ok()
+}
+
+/// Go leaves out empty optional collections when it writes an object back.
+fn is_omitted(field: &Field, value: &Value) -> bool {
+    match (&field.ty, value) {
+        _ if field.required => false,
+        (Type::List(_), Value::Array(items)) => items.is_empty(),
+        (Type::Map(_), Value::Object(entries)) => entries.is_empty(),
+        _ => false,
+    }
+}
+
+fn zero_if_null(ty: &Type, value: &mut Value) {
+    if value.is_null() {
+        *value = match ty {
+            Type::String | Type::Bytes => Value::String(String::new()),
+            Type::Bool => false.into(),
+            Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString => 0.into(),
+            Type::Quantity => "0".into(),
+            Type::Struct(_) | Type::Map(_) => Map::new().into(),
+            Type::List(_) => Value::Array(Vec::new()),
+            _ => Value::Null,
+        };
+    }
+}
+
+fn without_indices(at: &Place<'_>) -> String {
+    match at {
+        Place::Root => String::new(),
+        Place::Key(Place::Root, key) => (*key).to_owned(),
+        Place::Key(parent, key) => format!("{}.{key}", without_indices(parent)),
+        Place::Item(parent, _) => without_indices(parent),
+    }
+}
+
+fn base64(text: &str) -> Result<(), DecodeError> {
+    use base64::Engine;
+    let broken = |at: usize| DecodeError::Form(format!("illegal base64 data at input byte {at}"));
+    match base64::engine::general_purpose::STANDARD.decode(text) {
+        Ok(_) => Ok(()),
+        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => {
+            Err(broken(at))
+        }
+        Err(_) => Err(broken(text.len())),
+    }
+}
+
+fn canonical_quantity(value: &mut Value) -> Result<(), DecodeError> {
+    let parsed = match &*value {
+        Value::String(text) if quantity::is_plainly_canonical(text) => return Ok(()),
+        Value::String(text) => text.trim().parse::<quantity::Quantity>(),
+        other => other.to_string().parse(),
+    };
+    let parsed = parsed.map_err(|error| DecodeError::Form(error.to_string()))?;
+    *value = Value::String(parsed.to_string());
+    Ok(())
+}
+
+/// RFC 3339 in UTC with so many digits of a second.
+fn canonical_time(text: &mut String, digits: u8) -> Result<(), DecodeError> {
+    let broken = || {
+        let form = if digits == 0 { "2006-01-02T15:04:05Z07:00" } else { "2006-01-02T15:04:05.000000Z07:00" };
+        DecodeError::Form(format!("parsing time {text:?} as {form:?}: cannot parse {text:?} as {:?}", "2006"))
+    };
+    let has_date_and_time = text.as_bytes().get(10) == Some(&b'T');
+    let parsed = text.parse::<Timestamp>().ok().filter(|_| has_date_and_time).ok_or_else(broken)?;
+    let length = if digits == 0 { 20 } else { 21 + usize::from(digits) };
+    if text.len() != length || !text.ends_with('Z') {
+        *text = if digits == 0 { format!("{parsed:.0}") } else { format!("{parsed:.6}") };
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Builds a tree from any serde source and notes fields that come twice.
+//!
+//! The path of a field is a chain of stack frames; its text is made only when a duplicate is found.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// `duplicate field "spec.x"`, in order of appearance.
+pub type Duplicates = RefCell<Vec<String>>;
+
+/// Reads one value at a place.
+#[derive(Clone, Copy)]
+pub struct Tree<'a> {
+    at: Place<'a>,
+    duplicates: &'a Duplicates,
+}
+
+/// A place in a document.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    /// The document itself.
+    Root,
+    /// A field or key of the parent.
+    Key(&'a Place<'a>, &'a str),
+    /// An item of the parent.
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Key(Self::Root, key) => f.write_str(key),
+            Self::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+impl<'a> Tree<'a> {
+    /// Reads a whole document.
+    pub fn root(duplicates: &'a Duplicates) -> Self {
+        Self { at: Place::Root, duplicates }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Value, D::Error> {
+        source.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        loop {
+            let item = Tree { at: Place::Item(&self.at, items.len()), duplicates: self.duplicates };
+            match source.next_element_seed(item)? {
+                Some(value) => items.push(value),
+                None => return Ok(Value::Array(items)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(key) = source.next_key::<String>()? {
+            let at = Place::Key(&self.at, &key);
+            let value = source.next_value_seed(Tree { at, duplicates: self.duplicates })?;
+            if fields.contains_key(&key) {
+                self.duplicates.borrow_mut().push(format!("duplicate field {:?}", at.to_string()));
+            }
+            fields.insert(key, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
