@@ -1,6 +1,6 @@
 //! The cluster state store: a small revisioned key-value contract, and the engines that keep it.
 //!
-//! [`Store`] has etcd's meaning, so that a single machine (the `Embedded` engine) and a real etcd cluster are the
+//! [`Store`] has etcd's meaning, so that a single machine (the [`Embedded`] engine) and a real etcd cluster are the
 //! same thing to the API server:
 //!
 //! - There is one counter, the **revision**. Every transaction that changes something takes the next one; all its
@@ -17,10 +17,14 @@
 //! Values are opaque. The API server's watch cache is the one long-lived copy of them in memory: an engine keeps
 //! only its index and a bounded recent history.
 
+pub mod embedded;
 mod error;
+mod lease_pool;
 mod types;
 
+pub use embedded::Embedded;
 pub use error::{Error, OpenError};
+pub use lease_pool::LeasePool;
 pub use types::{
     Compare, Event, Key, KeyValue, LeaseId, Op, Range, RangeResult, Revision, Status, Txn, TxnResult, Watch,
     WatchBatch, WatchFrom,
@@ -62,6 +66,7 @@ pub trait Store: Send + Sync + 'static {
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
 
     /// Makes a lease that expires `ttl` from now unless kept alive. Keys are attached by [`Op::put_with_lease`].
+    /// For many short-lived keys, take leases from a [`LeasePool`].
     ///
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error>;
 
@@ -79,3 +84,6 @@ pub trait Store: Send + Sync + 'static {
         Ok(self.range(Range::key(key)).await?.items.pop())
     }
 }
+
+#[cfg(test)]
+mod tests;

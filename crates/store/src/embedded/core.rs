@@ -1,0 +1,116 @@
+//! What the writer, readers and watchers of one open store share.
+//!
+//! The published state is behind one lock that is held briefly and never across I/O. The database is behind another,
+//! so that closing the store really closes the file, even if someone still holds a watch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::RwLock;
+use redb::Database;
+
+use super::disk::Snapshot;
+use super::history::History;
+use super::index::{Index, Shared};
+use super::plan::Batch;
+use super::queue::Queue;
+use super::watch::Watchers;
+use crate::Error;
+
+/// What is durable and may be seen.
+pub(super) struct State {
+    pub index: Index,
+    pub history: History,
+    /// Why no more writes are taken.
+    pub stopped: Option<Error>,
+}
+
+/// See the module.
+pub(super) struct Core {
+    pub state: RwLock<State>,
+    db: RwLock<Option<Arc<Database>>>,
+    pub queue: Queue,
+    pub watchers: Watchers,
+    pub clock: Clock,
+}
+
+impl Core {
+    /// Over an open database and the state found in it.
+    pub fn new(db: Database, index: Index, history: History, clock: Clock) -> Self {
+        Self {
+            state: RwLock::new(State { index, history, stopped: None }),
+            db: RwLock::new(Some(Arc::new(db))),
+            queue: Queue::new(),
+            watchers: Watchers::default(),
+            clock,
+        }
+    }
+
+    /// The database, while the store is open.
+    pub fn db(&self) -> Result<Arc<Database>, Error> {
+        self.db.read().clone().ok_or(Error::Closed)
+    }
+
+    /// A view of the file that is at least as new as `state`, and in which all that `state` refers to exists. To
+    /// be taken while `state` is locked: the writer removes a row only once it has published that it is gone.
+    pub fn snapshot(&self, _state: &State) -> Result<Snapshot, Error> {
+        Snapshot::new(&*self.db()?)
+    }
+
+    /// Makes a durable batch visible: to readers first, then to watchers.
+    pub fn publish(&self, batch: &Batch) {
+        self.publish_state(batch);
+        self.watchers.announce(&batch.revised);
+    }
+
+    fn publish_state(&self, batch: &Batch) {
+        let mut state = self.state.write();
+        for (id, term) in &batch.leases {
+            state.index.set_lease(*id, *term);
+        }
+        for revised in &batch.revised {
+            state.index.apply(revised);
+            state.history.push(Shared::clone(revised));
+        }
+        if let Some(compacted) = batch.compacted {
+            state.index.compacted = compacted;
+        }
+    }
+
+    /// Ends writing and watching for good; the first reason stays.
+    pub fn stop(&self, reason: Error) {
+        self.queue.close(reason.clone());
+        self.state.write().stopped.get_or_insert(reason);
+        self.watchers.wake_all();
+    }
+
+    /// Lets the file go.
+    pub fn release(&self) {
+        self.db.write().take();
+    }
+}
+
+/// Milliseconds since 1970 that never step back or jump while the process runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    started: Instant,
+    started_ms: u64,
+}
+
+impl Clock {
+    pub fn start() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started: Instant::now(), started_ms: since_1970.as_millis() as u64 }
+    }
+
+    /// Now.
+    pub fn now_ms(&self) -> u64 {
+        self.started_ms + self.started.elapsed().as_millis() as u64
+    }
+
+    /// The moment when [`Clock::now_ms`] will have reached `ms`; none if that is beyond all reason.
+    pub fn instant(&self, ms: u64) -> Option<Instant> {
+        // One more, because now_ms rounds down.
+        self.started.checked_add(Duration::from_millis(ms.saturating_sub(self.started_ms).saturating_add(1)))
+    }
+}

@@ -1,0 +1,239 @@
+//! The embedded engine: the store of one machine, in one data directory.
+//!
+//! In memory: an ordered index of the living keys without their values ([`index`]), and the newest transactions with
+//! theirs, bounded by bytes ([`history`]). On disk: redb ([`disk`]). One thread writes ([`writer`]), deciding whole
+//! groups of requests at once ([`plan`]) and making them durable with one fsync. Readers ([`read`]) and watches
+//! ([`watch`]) never wait for it.
+
+mod core;
+mod disk;
+mod format;
+mod history;
+mod index;
+mod plan;
+mod queue;
+mod read;
+mod retention;
+mod row;
+mod watch;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use redb::backends::InMemoryBackend;
+use redb::{Builder, Database, StorageBackend};
+use tokio::sync::oneshot;
+
+use self::core::{Clock, Core};
+use self::disk::Snapshot;
+use self::format::DataDir;
+use self::history::History;
+use self::index::Term;
+use self::plan::Plan;
+use self::queue::Reply;
+use self::retention::Keeper;
+use self::writer::Writer;
+use crate::{
+    Error, LeaseId, OpenError, Range, RangeResult, Revision, Status, Store, Txn, TxnResult, Watch, WatchFrom,
+};
+
+pub use retention::Retention;
+
+/// How an [`Embedded`] store behaves. The defaults suit a cluster of some thousand pods.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Recent transactions kept in memory for watches: bytes.
+    pub history_bytes: usize,
+    /// The database's page cache: bytes. Small, because the API server's cache has the values.
+    pub cache_bytes: usize,
+    /// When the past is forgotten without being asked to.
+    pub retention: Retention,
+    /// The largest transaction taken: bytes of its keys and values.
+    pub txn_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            history_bytes: 16 << 20,
+            cache_bytes: 16 << 20,
+            retention: Retention::default(),
+            txn_bytes: 8 << 20,
+        }
+    }
+}
+
+/// A store in a directory of this machine. Dropping it writes what was handed in, ends its watches and closes the
+/// file.
+pub struct Embedded {
+    core: Arc<Core>,
+    writer: Option<JoinHandle<()>>,
+    file: Option<PathBuf>,
+    /// Held to the end: it is the lock.
+    _dir: Option<DataDir>,
+}
+
+impl Embedded {
+    /// Opens the store in `dir`, making it if there is none. Reads the whole index, so it takes a while for a large
+    /// store, and longer after a crash, when the file is checked.
+    pub fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
+        let data = DataDir::open(dir)?;
+        let refuse = |error: redb::Error| refuse(&data, error);
+        data.ensure(|path| {
+            let db = builder(options).create(path).map_err(|error| refuse(error.into()))?;
+            disk::prepare(&db).map(drop).map_err(refuse)
+        })?;
+        let db = builder(options).open(data.database()).map_err(|error| refuse(error.into()))?;
+        let (core, writer) = start(db, options).map_err(|error| match error {
+            StartError::Database(error) => refuse(error),
+            StartError::Content(error) => data.damaged(&error),
+            StartError::Thread(error) => data.io(error),
+        })?;
+        Ok(Self { core, writer: Some(writer), file: Some(data.database()), _dir: Some(data) })
+    }
+
+    /// A store in memory only, for tests: the same engine over redb's in-memory file.
+    pub fn in_memory(options: &Options) -> Result<Self, OpenError> {
+        Self::on(InMemoryBackend::new(), options)
+    }
+
+    /// A store over any medium; tests use failing ones.
+    pub(crate) fn on(backend: impl StorageBackend, options: &Options) -> Result<Self, OpenError> {
+        let damaged = |reason: String| OpenError::Damaged { dir: PathBuf::from("memory"), reason };
+        let db = builder(options).create_with_backend(backend).map_err(|error| damaged(error.to_string()))?;
+        let (core, writer) = start(db, options).map_err(|error| damaged(error.to_string()))?;
+        Ok(Self { core, writer: Some(writer), file: None, _dir: None })
+    }
+
+    /// Hands the writer something to decide and waits for its durable answer.
+    async fn decide<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        decide: impl FnOnce(&mut Plan) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let decide = Box::new(move |plan: &mut Plan| {
+            let decision = decide(plan);
+            let reply: Reply = Box::new(move |durable| {
+                // The caller may have gone; what it asked for is done all the same.
+                let _ = answer.send(durable.and(decision));
+            });
+            reply
+        });
+        self.core.queue.submit(bytes, decide).await?;
+        answered.await.unwrap_or_else(|_| Err(Error::Failed("the writer ended".into())))
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.core.stop(Error::Closed);
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has stopped the store already.
+            let _ = writer.join();
+        }
+        self.core.release();
+    }
+}
+
+fn builder(options: &Options) -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(options.cache_bytes);
+    builder
+}
+
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Database(#[from] redb::Error),
+    #[error(transparent)]
+    Content(#[from] Error),
+    #[error(transparent)]
+    Thread(#[from] std::io::Error),
+}
+
+fn start(db: Database, options: &Options) -> Result<(Arc<Core>, JoinHandle<()>), StartError> {
+    let scrubbed = disk::prepare(&db)?;
+    let clock = Clock::start();
+    let mut index = Snapshot::new(&db)?.load()?;
+    shorten_leases(&mut index, clock.now_ms());
+    let history = History::new(index.revision + 1, options.history_bytes);
+    let core = Arc::new(Core::new(db, index, history, clock));
+    let keeper = Keeper::new(options.retention);
+    let writer = Writer { core: core.clone(), keeper, scrubbed, limit_bytes: options.txn_bytes };
+    let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
+    Ok((core, thread))
+}
+
+/// A lease never lasts longer than its time to live, even if the clock was set back meanwhile.
+fn shorten_leases(index: &mut index::Index, now_ms: u64) {
+    for (id, Term { ttl_ms, deadline_ms }) in index.terms() {
+        let deadline_ms = deadline_ms.min(now_ms.saturating_add(ttl_ms));
+        index.set_lease(id, Some(Term { ttl_ms, deadline_ms }));
+    }
+}
+
+/// What redb's refusal to open means to the operator.
+fn refuse(data: &DataDir, error: redb::Error) -> OpenError {
+    match error {
+        redb::Error::Io(source) if source.kind() != std::io::ErrorKind::InvalidData => data.io(source),
+        other => data.damaged(&other),
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Embedded {
+    async fn revision(&self) -> Result<Revision, Error> {
+        Ok(self.core.state.read().index.revision)
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
+        let bytes = txn.ops.iter().map(|op| op.size()).sum();
+        self.decide(bytes, move |plan| plan.txn(txn)).await
+    }
+
+    async fn range(&self, range: Range) -> Result<RangeResult, Error> {
+        read::range(&self.core, range).await
+    }
+
+    async fn watch(&self, from: WatchFrom) -> Result<Watch, Error> {
+        watch::start(&self.core, from)
+    }
+
+    async fn request_progress(&self) -> Result<(), Error> {
+        self.core.watchers.request_progress();
+        Ok(())
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.decide(0, move |plan| plan.compact(revision)).await
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+        self.decide(0, move |plan| Ok(plan.grant(ttl))).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+        self.decide(0, move |plan| plan.keep_alive(lease)).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+        self.decide(0, move |plan| plan.revoke(lease)).await
+    }
+
+    async fn status(&self) -> Result<Status, Error> {
+        let disk_bytes = match &self.file {
+            Some(file) => std::fs::metadata(file).map_err(|e| Error::Read(e.to_string().into()))?.len(),
+            None => 0,
+        };
+        let watches = self.core.watchers.len() as u64;
+        let state = self.core.state.read();
+        let index = &state.index;
+        let (leases, _) = index.leases();
+        let (keys, leases) = (index.len() as u64, leases as u64);
+        Ok(Status { revision: index.revision, compacted: index.compacted, keys, disk_bytes, leases, watches })
+    }
+}

@@ -1,0 +1,34 @@
+//! Tests of the contract and of the engine's promises.
+//!
+//! [`conformance`] holds for every engine.
+
+mod conformance;
+
+use futures::StreamExt;
+
+use crate::{Event, KeyValue, Range, Store, Watch, WatchBatch};
+
+/// Everything in the store.
+async fn all(store: &dyn Store) -> Vec<KeyValue> {
+    store.range(Range::prefix("")).await.unwrap().items
+}
+
+/// The next batch, which must come.
+async fn next(watch: &mut Watch) -> WatchBatch {
+    watch.next().await.unwrap().unwrap()
+}
+
+/// `revision key=value` or `revision -key` for each event, with what it replaced, if known.
+fn shown(batch: &WatchBatch) -> Vec<String> {
+    batch.events.iter().map(shown_event).collect()
+}
+
+fn shown_event(event: &Event) -> String {
+    let text = |kv: &KeyValue| String::from_utf8_lossy(&kv.value).into_owned();
+    let (body, previous) = match event {
+        Event::Put { kv, previous, .. } => (format!("{}={}", kv.key, text(kv)), previous),
+        Event::Delete { key, previous, .. } => (format!("-{key}"), previous),
+    };
+    let was = previous.as_ref().map(|kv| format!(" (was {})", text(kv))).unwrap_or_default();
+    format!("{} {body}{was}", event.revision())
+}
