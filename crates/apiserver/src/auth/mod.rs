@@ -3,11 +3,24 @@
 //! - Every request over HTTPS first passes one [`Authenticator`]; in-process components carry a fixed [`User`].
 //! - Every request, over HTTPS or in process, passes one [`Authorizer`]; no verb and no path goes around it.
 
+pub mod authenticate;
+pub mod authorize;
+pub mod groups;
+pub mod impersonate;
+pub mod rbac;
+pub mod review;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod token;
 pub mod x509;
 
 use async_trait::async_trait;
 use tiphys_api::{Gvr, Object, Status};
 
+pub use authenticate::Authentication;
+pub use authorize::{Authorizers, forbidden};
+pub use rbac::Rbac;
+pub use token::ServiceAccountTokens;
 pub use x509::PeerCertificates;
 
 /// Who asks.
@@ -82,4 +95,9 @@ pub trait Lister: Send + Sync {
     fn get(&self, gvr: &Gvr, namespace: &str, name: &str) -> Option<Object>;
     /// All objects of a namespace, or of all when it is empty.
     fn list(&self, gvr: &Gvr, namespace: &str) -> Vec<Object>;
+    /// A number that changes whenever an object of this resource does, so that what was derived from them can be kept
+    /// until then; `None` when not known, which costs a look at all of them.
+    fn version(&self, _gvr: &Gvr) -> Option<u64> {
+        None
+    }
 }
