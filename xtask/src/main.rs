@@ -3,12 +3,16 @@
 use std::process::ExitCode;
 
 mod schema;
+mod test;
+mod tidy;
 
 const USAGE: &str = "usage: cargo xtask <task>
 
 tasks:
   schema [DIRECTORY]  regenerate crates/api/schema from the Kubernetes API facts in DIRECTORY
-                      (default: ../shared/kubernetes-api beside the repository)";
+                      (default: ../shared/kubernetes-api beside the repository)
+  test                run every test, and print one closing line of counts
+  tidy                check the house rules";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -16,6 +20,8 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     let done = match task.as_str() {
         "schema" => schema::run(&rest),
+        "test" => test::run(),
+        "tidy" => tidy::run(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -124,11 +124,12 @@ impl Containerd {
         }
     }
 
+    #[allow(deprecated, reason = "the safe constructor; the descriptor is owned here and never closed early")]
     fn watch(pid: i32, adopted: bool) -> Result<Self, Error> {
         let gone = || Error::Watch(io::ErrorKind::NotFound.into());
         let process = Pid::from_raw(pid).ok_or_else(gone)?;
         let fd = pidfd_open(process, PidfdFlags::NONBLOCK).map_err(|e| Error::Watch(e.into()))?;
-        Ok(Self { process: AsyncFd::register(fd).map_err(|e| Error::Watch(e.into()))?, pid, adopted })
+        Ok(Self { process: AsyncFd::new(fd).map_err(Error::Watch)?, pid, adopted })
     }
 }
 

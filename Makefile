@@ -1,0 +1,46 @@
+# What people and CI type. Each target says what it does; `make` alone lists them.
+
+CARGO ?= cargo
+# The product is one static binary: the last link takes the C library in; what it links needs no flag of its own.
+STATIC = -- -C target-feature=+crt-static
+export TIPHYS_BIN ?= $(CURDIR)/target/debug/tiphys
+
+.PHONY: help run build packages test test-packages build-test lint unit e2e bench install
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+run: packages build ## Install what is missing, build, and run a cluster with a first example
+	target/release/tiphys up --apply examples/hello.yaml
+
+build: ## Build the static release binary, target/release/tiphys
+	$(CARGO) rustc --release --package tiphys --bin tiphys $(STATIC)
+
+packages: ## Install what a node needs from the distribution's packages
+	scripts/packages node
+
+install: build ## Copy the binary to /usr/local/bin
+	install -m 0755 target/release/tiphys /usr/local/bin/tiphys
+
+test: test-packages lint build-test ## Everything CI checks: format, lints, unit and end-to-end tests
+	$(CARGO) xtask test
+
+lint: ## Format, clippy, and the house rules
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) xtask tidy
+
+build-test: ## Build the binary that the end-to-end tests run
+	$(CARGO) rustc --package tiphys --bin tiphys $(STATIC) -C strip=debuginfo
+
+unit: ## Unit tests alone
+	$(CARGO) test --workspace --exclude tiphys-tests
+
+e2e: build-test ## End-to-end tests alone; they need root
+	$(CARGO) test --package tiphys-tests
+
+test-packages: ## Install what the tests need from the distribution's packages
+	scripts/packages node test
+
+bench: build ## Measure what docs/benchmarks.md records
+	$(CARGO) run --release --package tiphys-bench

@@ -1,0 +1,168 @@
+//! Flags that several commands share, in the groups that `--help` shows.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// A cluster: what its master needs to know.
+#[derive(Clone, Debug, Args)]
+pub struct Cluster {
+    /// File of flags as YAML keys [default: /etc/tiphys/config.yaml if present]
+    #[arg(long, env = "TIPHYS_CONFIG", value_name = "FILE", help_heading = "Files")]
+    pub config: Option<PathBuf>,
+    /// Directory of everything the cluster keeps
+    #[arg(long, env = "TIPHYS_DATA_DIR", default_value = crate::DATA_DIR, value_name = "DIR", help_heading = "Files")]
+    pub data_dir: PathBuf,
+    /// Where to write the admin kubeconfig
+    #[arg(
+        long,
+        env = "TIPHYS_KUBECONFIG",
+        default_value = crate::ADMIN_KUBECONFIG,
+        value_name = "FILE",
+        help_heading = "Files"
+    )]
+    pub kubeconfig: PathBuf,
+    /// Do not add a context to ~/.kube/config
+    #[arg(long, env = "TIPHYS_NO_MERGE", help_heading = "Files")]
+    pub no_merge: bool,
+
+    /// Address that the API server listens on
+    #[arg(
+        long,
+        env = "TIPHYS_BIND_ADDRESS",
+        default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        value_name = "IP",
+        help_heading = "API server"
+    )]
+    pub bind_address: IpAddr,
+    /// Port of the API server
+    #[arg(long, env = "TIPHYS_HTTPS_PORT", default_value_t = 6443, value_name = "PORT", help_heading = "API server")]
+    pub https_port: u16,
+    /// More names and addresses for the API server's certificate
+    #[arg(long, env = "TIPHYS_TLS_SAN", value_delimiter = ',', value_name = "NAME", help_heading = "API server")]
+    pub tls_san: Vec<String>,
+
+    /// Range of the pods' addresses
+    #[arg(
+        long,
+        env = "TIPHYS_CLUSTER_CIDR",
+        default_value = "10.42.0.0/16",
+        value_name = "CIDR",
+        help_heading = "Network"
+    )]
+    pub cluster_cidr: String,
+    /// Range of the Services' addresses
+    #[arg(
+        long,
+        env = "TIPHYS_SERVICE_CIDR",
+        default_value = "10.43.0.0/16",
+        value_name = "CIDR",
+        help_heading = "Network"
+    )]
+    pub service_cidr: String,
+    /// Address of cluster DNS [default: the tenth of --service-cidr]
+    #[arg(long, env = "TIPHYS_CLUSTER_DNS", value_name = "IP", help_heading = "Network")]
+    pub cluster_dns: Option<Ipv4Addr>,
+    /// Domain of the cluster's names
+    #[arg(
+        long,
+        env = "TIPHYS_CLUSTER_DOMAIN",
+        default_value = "cluster.local",
+        value_name = "NAME",
+        help_heading = "Network"
+    )]
+    pub cluster_domain: String,
+
+    /// Components not to run, so that others can take their place
+    #[arg(
+        long,
+        env = "TIPHYS_DISABLE",
+        value_delimiter = ',',
+        value_name = "COMPONENT",
+        value_parser = ["scheduler", "controller-manager", "kubelet", "proxy", "dns"],
+        help_heading = "Components"
+    )]
+    pub disable: Vec<String>,
+
+    /// This node's address [default: that of the default route]
+    #[arg(long, env = "TIPHYS_NODE_IP", value_name = "IP", help_heading = "Node")]
+    pub node_ip: Option<Ipv4Addr>,
+    /// This node's name [default: the host's name]
+    #[arg(long, env = "TIPHYS_NODE_NAME", value_name = "NAME", help_heading = "Node")]
+    pub node_name: Option<String>,
+}
+
+/// What only a node needs to know.
+#[derive(Clone, Debug, Args)]
+pub struct NodeFlags {
+    /// Socket of a container runtime to use instead of Tiphys' own containerd
+    #[arg(long, env = "TIPHYS_RUNTIME_ENDPOINT", value_name = "unix://PATH", help_heading = "Node")]
+    pub runtime_endpoint: Option<String>,
+    /// Port of the kubelet
+    #[arg(long, env = "TIPHYS_KUBELET_PORT", default_value_t = 10250, value_name = "PORT", help_heading = "Node")]
+    pub kubelet_port: u16,
+    /// Name of the pods' bridge
+    #[arg(long, env = "TIPHYS_BRIDGE", default_value = "tiphys0", value_name = "NAME", help_heading = "Node")]
+    pub bridge: String,
+    /// End the pods when this process ends
+    #[arg(long, env = "TIPHYS_STOP_PODS", help_heading = "Node")]
+    pub stop_pods: bool,
+}
+
+/// A component that runs alone.
+#[derive(Clone, Debug, Args)]
+pub struct Component {
+    /// File of flags as YAML keys [default: /etc/tiphys/config.yaml if present]
+    #[arg(long, env = "TIPHYS_CONFIG", value_name = "FILE", help_heading = "Files")]
+    pub config: Option<PathBuf>,
+    /// Kubeconfig of the API server to speak to, with this component's own identity
+    #[arg(long, env = "TIPHYS_KUBECONFIG", value_name = "FILE", help_heading = "Files")]
+    pub kubeconfig: PathBuf,
+    /// Messages.
+    #[command(flatten)]
+    pub logging: Logging,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Args)]
+pub struct Logging {
+    /// error, warn, info, debug or trace; or per part, as `warn,tiphys_kubelet=debug`
+    #[arg(long, env = "TIPHYS_LOG_LEVEL", default_value = "warn", value_name = "LEVEL", help_heading = "Messages")]
+    pub log_level: String,
+    /// Form of log lines
+    #[arg(
+        long,
+        env = "TIPHYS_LOG_FORMAT",
+        default_value = "text",
+        value_enum,
+        value_name = "FORMAT",
+        help_heading = "Messages"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Running in the background.
+#[derive(Clone, Debug, Args)]
+pub struct Detach {
+    /// Return once the node is Ready and go on in the background
+    #[arg(long, env = "TIPHYS_DETACH", help_heading = "Running")]
+    pub detach: bool,
+}
+
+/// What to apply first.
+#[derive(Clone, Debug, Args)]
+pub struct Manifest {
+    /// Apply this manifest once the node is Ready, and show what its Services answer
+    #[arg(long, env = "TIPHYS_APPLY", value_name = "FILE", help_heading = "Running")]
+    pub apply: Option<PathBuf>,
+}

@@ -1,0 +1,186 @@
+//! The command line: one table of commands and flags, from which help, environment, configuration file and completion
+//! follow.
+//!
+//! A flag's value comes from the first that gives it: the command line, `TIPHYS_…` in the environment, the `--config`
+//! file, the default. The file is laid under the defaults before parsing ([`config`]), so no flag is handled twice.
+
+pub mod config;
+mod flags;
+
+pub use flags::{Cluster, Component, Detach, LogFormat, Logging, Manifest, NodeFlags};
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tiphys",
+    version = crate::VERSION,
+    about = "A complete Kubernetes in one binary",
+    after_help = "Start with:  tiphys up\nThen:        kubectl get nodes",
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole cluster on this machine
+    #[command(after_help = UP_HELP)]
+    Up(Box<Up>),
+    /// End the cluster that runs on this machine; pods keep running unless --stop-pods
+    Stop(Stop),
+    /// Run a master: API server, scheduler, controller manager and state store, without a node
+    Server(Box<Server>),
+    /// Run a node: kubelet, kube-proxy and DNS, for an API server elsewhere
+    Agent(Box<Agent>),
+    /// Run the API server and its state store alone
+    Apiserver(Box<Server>),
+    /// Run the scheduler alone
+    Scheduler(Component),
+    /// Run the controller manager alone
+    ControllerManager(Component),
+    /// Run the kubelet alone
+    Kubelet(Box<Agent>),
+    /// Run kube-proxy alone
+    Proxy(Box<Agent>),
+    /// Run cluster DNS alone
+    Dns(Box<Agent>),
+    /// Run kubectl with this cluster's admin kubeconfig
+    #[command(disable_help_flag = true)]
+    Kubectl(Kubectl),
+    /// Load, list and remove images of the node
+    Image(Image),
+    /// Remove everything that Tiphys ever made on this machine
+    Reset(Reset),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    Completion(Completion),
+}
+
+const UP_HELP: &str = "\
+Examples:
+  tiphys up                                    a cluster in the foreground, until Ctrl-C
+  tiphys up --detach && kubectl get nodes      a cluster in the background; end it with: tiphys stop
+  tiphys up --apply examples/hello.yaml        the same, then apply a manifest and show its answer
+  tiphys up --data-dir /srv/two --https-port 7443 --kubelet-port 11250 --bridge tiphys1 \\
+      --cluster-cidr 10.52.0.0/16 --service-cidr 10.53.0.0/16     a second cluster beside the first";
+
+/// Flags of `up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlags,
+    /// Messages.
+    #[command(flatten)]
+    pub logging: Logging,
+    /// Background.
+    #[command(flatten)]
+    pub detach: Detach,
+    /// First manifest.
+    #[command(flatten)]
+    pub manifest: Manifest,
+}
+
+/// Flags of `server` and `apiserver`.
+#[derive(Debug, Args)]
+pub struct Server {
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Messages.
+    #[command(flatten)]
+    pub logging: Logging,
+}
+
+/// Flags of `agent` and of the node's single components.
+#[derive(Debug, Args)]
+pub struct Agent {
+    /// The API server to speak to.
+    #[command(flatten)]
+    pub component: Component,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeFlags,
+}
+
+/// Flags of `stop`.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Directory of the cluster to end
+    #[arg(long, env = "TIPHYS_DATA_DIR", default_value = crate::DATA_DIR, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// End the pods, too
+    #[arg(long, env = "TIPHYS_STOP_PODS")]
+    pub stop_pods: bool,
+}
+
+/// Flags of `reset`.
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// Directory of the cluster to remove
+    #[arg(long, env = "TIPHYS_DATA_DIR", default_value = crate::DATA_DIR, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Do it; without this flag, reset only says what it would remove
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Words for kubectl.
+#[derive(Debug, Args)]
+pub struct Kubectl {
+    /// Passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    pub args: Vec<std::ffi::OsString>,
+}
+
+/// Flags of `image`.
+#[derive(Debug, Args)]
+pub struct Image {
+    /// Directory of the cluster whose node is meant
+    #[arg(long, env = "TIPHYS_DATA_DIR", default_value = crate::DATA_DIR, value_name = "DIR", global = true)]
+    pub data_dir: PathBuf,
+    /// Socket of the runtime, when it is not Tiphys' own
+    #[arg(long, env = "TIPHYS_RUNTIME_ENDPOINT", value_name = "unix://PATH", global = true)]
+    pub runtime_endpoint: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// What `image` can do.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Load OCI or `docker save` archives (`-` reads standard input)
+    Import {
+        /// Archives
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// List the node's images
+    List,
+    /// Remove images from the node
+    Remove {
+        /// Names or ids
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+}
+
+/// Which shell.
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// Shell
+    pub shell: clap_complete::Shell,
+}

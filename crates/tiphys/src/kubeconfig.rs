@@ -1,0 +1,135 @@
+//! The context `tiphys` in the user's own kubeconfig, as kind and minikube add theirs: merged in at `up`, taken out at
+//! `reset`, everything else left as it is.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use crate::settings::Settings;
+
+/// Name of cluster, user and context.
+const NAME: &str = "tiphys";
+/// The lists in a kubeconfig that hold named entries.
+const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
+
+/// Merges the admin kubeconfig's entries into the user's file and makes the context the current one.
+pub fn merge(settings: &Settings) -> Result<()> {
+    let Some(path) = &settings.merged_into else { return Ok(()) };
+    let admin = read(&settings.kubeconfig)?;
+    let mut config = if path.exists() { read(path)? } else { empty() };
+    put(&mut config, &admin);
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    write(path, &config)
+}
+
+/// Takes the entries out again, and the admin kubeconfig away.
+pub fn remove(settings: &Settings) -> Result<()> {
+    if let Some(path) = settings.merged_into.as_ref().filter(|path| path.exists()) {
+        let mut config = read(path)?;
+        let ours = |v: &Map<String, Value>| server(v) == Some(format!("https://127.0.0.1:{}", settings.https_port));
+        if ours(&config) {
+            take(&mut config);
+            write(path, &config)?;
+        }
+    }
+    match std::fs::remove_file(&settings.kubeconfig) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", settings.kubeconfig.display()))
+        }
+        _ => {
+            // The directory is ours only if nothing else is in it.
+            let _ = settings.kubeconfig.parent().map(std::fs::remove_dir);
+            Ok(())
+        }
+    }
+}
+
+fn empty() -> Map<String, Value> {
+    let base = json!({ "apiVersion": "v1", "kind": "Config", "preferences": {} });
+    base.as_object().cloned().unwrap_or_default()
+}
+
+/// Puts every named entry of `from` into `config` under our name, replacing an older one.
+fn put(config: &mut Map<String, Value>, from: &Map<String, Value>) {
+    for list in LISTS {
+        let Some(mut entry) = from.get(list).and_then(|l| l.get(0)).cloned() else { continue };
+        entry["name"] = NAME.into();
+        if list == "contexts" {
+            entry["context"]["cluster"] = NAME.into();
+            entry["context"]["user"] = NAME.into();
+        }
+        let entries = entries(config, list);
+        entries.retain(|e| e["name"] != NAME);
+        entries.push(entry);
+    }
+    config.insert("current-context".into(), NAME.into());
+}
+
+fn take(config: &mut Map<String, Value>) {
+    for list in LISTS {
+        entries(config, list).retain(|e| e["name"] != NAME);
+    }
+    if config.get("current-context").is_some_and(|c| c == NAME) {
+        config.insert("current-context".into(), "".into());
+    }
+}
+
+/// A list of the kubeconfig, made when missing or null.
+fn entries<'a>(config: &'a mut Map<String, Value>, list: &str) -> &'a mut Vec<Value> {
+    let value = config.entry(list).or_insert_with(|| json!([]));
+    if !value.is_array() {
+        *value = json!([]);
+    }
+    value.as_array_mut().expect("made an array just above")
+}
+
+fn server(config: &Map<String, Value>) -> Option<String> {
+    let ours = config.get("clusters")?.as_array()?.iter().find(|c| c["name"] == NAME)?;
+    ours["cluster"]["server"].as_str().map(str::to_owned)
+}
+
+fn read(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let broken = || format!("{} is no kubeconfig; mend or move it, or give --no-merge", path.display());
+    let value: Option<Value> = serde_saphyr::from_str(&text).with_context(broken)?;
+    match value {
+        Some(Value::Object(map)) => Ok(map),
+        None | Some(Value::Null) => Ok(empty()),
+        Some(_) => Err(anyhow::anyhow!(broken())),
+    }
+}
+
+fn write(path: &Path, config: &Map<String, Value>) -> Result<()> {
+    let text = serde_saphyr::to_string(config).context("cannot encode the kubeconfig")?;
+    tiphys_apiserver::pki::write_private(path, text.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Map<String, Value> {
+        serde_saphyr::from_str(text).unwrap()
+    }
+
+    const ADMIN: &str = "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:6443'}}]\n\
+                         users: [{name: u, user: {}}]\ncontexts: [{name: x, context: {cluster: c, user: u}}]\n";
+
+    #[test]
+    fn others_entries_stay() {
+        let before = config("current-context: work\nclusters: [{name: work, cluster: {server: s}}]\nusers: null\n");
+        let mut merged = before.clone();
+        put(&mut merged, &config(ADMIN));
+        put(&mut merged, &config(ADMIN));
+        assert_eq!(merged["current-context"], NAME);
+        assert_eq!(merged["clusters"].as_array().unwrap().len(), 2);
+        assert_eq!(merged["contexts"][0]["context"]["cluster"], NAME);
+        assert_eq!(server(&merged).as_deref(), Some("https://127.0.0.1:6443"));
+        take(&mut merged);
+        assert_eq!(merged["clusters"], before["clusters"]);
+    }
+}

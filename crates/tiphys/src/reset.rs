@@ -1,0 +1,107 @@
+//! `tiphys reset`: takes away all that a cluster ever made on this machine, and nothing else.
+//!
+//! What to remove follows from the settings in the data directory, which are written before the host is touched. Every
+//! step is idempotent: a reset that was cut off is finished by the next. Files go last, as they tell what to remove.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tiphys_runtime::containerd::Containerd;
+use tiphys_runtime::cri::Cri;
+use tiphys_runtime::{Filter, Runtime};
+
+use crate::cli::Reset;
+use crate::settings::Settings;
+use crate::{host, kubeconfig, mounts, progress::Progress, stop};
+
+/// Removes a cluster, or says what would be removed.
+pub async fn run(args: &Reset) -> Result<()> {
+    let data_dir = std::path::absolute(&args.data_dir)?;
+    if !data_dir.exists() {
+        println!("Nothing to remove: {} does not exist.", data_dir.display());
+        return Ok(());
+    }
+    let settings = Settings::load(&data_dir)?;
+    if settings.is_none() && !data_dir.join("lock").exists() {
+        anyhow::bail!("{} was not made by Tiphys; nothing was removed", data_dir.display());
+    }
+    if !args.yes {
+        describe(&data_dir, settings.as_ref());
+        return Ok(());
+    }
+    host::require_root("tiphys reset")?;
+    let mut progress = Progress::new();
+    if stop::end(&data_dir, false)? {
+        progress.done("cluster stopped");
+    }
+    if let Some(settings) = &settings {
+        remove_pods(settings, &mut progress).await?;
+        settings.network().remove().await?;
+        tiphys_proxy::cleanup(&crate::up::proxy_instance(settings)).await?;
+        progress.done("packet rules and bridge removed");
+        kubeconfig::remove(settings)?;
+    }
+    mounts::unmount_under(&data_dir)?;
+    std::fs::remove_dir_all(&data_dir).with_context(|| format!("cannot remove {}", data_dir.display()))?;
+    progress.done(&format!("{} removed", data_dir.display()));
+    Ok(())
+}
+
+fn describe(data_dir: &Path, settings: Option<&Settings>) {
+    println!("This would stop the cluster and remove:");
+    println!("  all its pods and containers, and {}", data_dir.display());
+    if let Some(settings) = settings {
+        println!("  the bridge {} and the packet rules of pods and Services", settings.bridge);
+        println!("  {}", settings.kubeconfig.display());
+        if let Some(merged) = &settings.merged_into {
+            println!("  the context `tiphys` in {}", merged.display());
+        }
+    }
+    println!("Nothing was changed. To do it: tiphys reset --yes");
+}
+
+/// Ends and removes the pods of this cluster, and then its containerd.
+async fn remove_pods(settings: &Settings, progress: &mut Progress) -> Result<()> {
+    let own = settings.runtime_endpoint.is_none();
+    let config = settings.containerd();
+    if own && !config.as_ref().is_ok_and(|c| c.dir.exists()) {
+        return Ok(());
+    }
+    let containerd = match config {
+        Ok(config) if own => Some(Containerd::start(&config).await?),
+        _ => None,
+    };
+    let runtime = Cri::connect(settings.runtime_socket()?).await?;
+    let removed = remove_sandboxes(&runtime, &settings.node_name, own).await?;
+    progress.done(&format!("{removed} pods removed"));
+    if let Some(containerd) = containerd {
+        containerd.stop().await?;
+        progress.done("containerd stopped");
+    }
+    Ok(())
+}
+
+/// In a runtime that is shared with others, only sandboxes of this node's kubelet are ours.
+async fn remove_sandboxes(runtime: &dyn Runtime, node: &str, own: bool) -> Result<usize> {
+    let sandboxes = runtime.list_sandboxes(&Filter::default()).await?;
+    let ours: Vec<_> = sandboxes
+        .iter()
+        .filter(|s| own || s.annotations.get(tiphys_kubelet::NODE_ANNOTATION).is_some_and(|n| n == node))
+        .collect();
+    for sandbox in &ours {
+        runtime.stop_sandbox(&sandbox.id).await?;
+        runtime.remove_sandbox(&sandbox.id).await?;
+    }
+    Ok(ours.len())
+}
+
+/// Ends the pods when `--stop-pods` asks for it.
+pub async fn stop_pods(settings: &Settings) -> Result<usize> {
+    let runtime = Cri::connect(settings.runtime_socket()?).await?;
+    remove_sandboxes(&runtime, &settings.node_name, settings.runtime_endpoint.is_none()).await
+}
+
+/// Directories that only hold what is left after a crash; used by tests to count leaks.
+pub fn leftovers(data_dir: &Path) -> Vec<PathBuf> {
+    mounts::under(data_dir)
+}

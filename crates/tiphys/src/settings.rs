@@ -1,0 +1,147 @@
+//! What a cluster made of its flags, and where it keeps things. Written to the data directory before the host is
+//! touched, so that `stop`, `reset` and `image` know what a start did, even a killed one.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tiphys_network::Network;
+use tiphys_network::address::{Range, node_address};
+use tiphys_runtime::containerd;
+
+use crate::applets::image::PAUSE;
+use crate::cli::{Cluster, NodeFlags};
+
+/// Bits of a node's part of the pod range.
+const NODE_RANGE_BITS: u8 = 24;
+
+/// A cluster on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Directory of everything else.
+    pub data_dir: PathBuf,
+    /// Name of the node.
+    pub node_name: String,
+    /// Address of the node.
+    pub node_ip: IpAddr,
+    /// Where the API server listens.
+    pub bind_address: IpAddr,
+    /// Port of the API server.
+    pub https_port: u16,
+    /// Port of the kubelet.
+    pub kubelet_port: u16,
+    /// Bridge of the pods.
+    pub bridge: String,
+    /// Range of all pods.
+    pub cluster_cidr: String,
+    /// Range of this node's pods.
+    pub pod_cidr: String,
+    /// Range of Services.
+    pub service_cidr: String,
+    /// Address of cluster DNS.
+    pub cluster_dns: Ipv4Addr,
+    /// Domain of the cluster.
+    pub cluster_domain: String,
+    /// Admin kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// Kubeconfig that a context was merged into, if any.
+    pub merged_into: Option<PathBuf>,
+    /// Socket of a runtime that is not ours, if any.
+    pub runtime_endpoint: Option<String>,
+}
+
+impl Settings {
+    /// Works out the settings of `up`.
+    pub fn new(cluster: &Cluster, node: &NodeFlags) -> Result<Self> {
+        let service_range = Range::parse(&cluster.service_cidr)?;
+        let tenth = || service_range.at(10).with_context(|| format!("--service-cidr {} is too small", cluster.service_cidr));
+        let pod_cidr = Range::parse(&cluster.cluster_cidr)?.part(0, NODE_RANGE_BITS);
+        Ok(Self {
+            data_dir: std::path::absolute(&cluster.data_dir)?,
+            node_name: cluster.node_name.clone().unwrap_or_else(crate::host::node_name),
+            node_ip: cluster.node_ip.map_or_else(node_address, |ip| Ok(ip.into()))?,
+            bind_address: cluster.bind_address,
+            https_port: cluster.https_port,
+            kubelet_port: node.kubelet_port,
+            bridge: node.bridge.clone(),
+            cluster_cidr: cluster.cluster_cidr.clone(),
+            // A range of fewer than 256 addresses is the one node's whole range.
+            pod_cidr: pod_cidr.unwrap_or_else(|| cluster.cluster_cidr.clone()),
+            service_cidr: cluster.service_cidr.clone(),
+            cluster_dns: cluster.cluster_dns.map_or_else(tenth, Ok)?,
+            cluster_domain: cluster.cluster_domain.clone(),
+            kubeconfig: std::path::absolute(&cluster.kubeconfig)?,
+            merged_into: (!cluster.no_merge).then(home_kubeconfig).flatten(),
+            runtime_endpoint: node.runtime_endpoint.clone(),
+        })
+    }
+
+    /// Reads what an earlier start wrote; `None` where none did.
+    pub fn load(data_dir: &Path) -> Result<Option<Self>> {
+        let path = data_dir.join(NAME);
+        match std::fs::read(&path) {
+            Ok(json) => {
+                let settings = serde_json::from_slice(&json).with_context(|| format!("{} is damaged", path.display()))?;
+                Ok(Some(settings))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Writes them, whole or not at all.
+    pub fn save(&self) -> Result<()> {
+        let path = self.data_dir.join(NAME);
+        let fresh = self.data_dir.join("settings.json.new");
+        std::fs::write(&fresh, serde_json::to_vec_pretty(self)?)
+            .and_then(|()| std::fs::rename(&fresh, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The containerd of this cluster.
+    pub fn containerd(&self) -> Result<containerd::Config> {
+        Ok(containerd::Config {
+            dir: self.data_dir.join("containerd"),
+            cni_bin_dir: containerd::find_cni_plugins()
+                .context("the CNI plugins are missing; install containernetworking-plugins")?,
+            cni_conf_dir: self.data_dir.join("cni/conf"),
+            sandbox_image: PAUSE.into(),
+            log_file: self.data_dir.join("log/containerd.log"),
+            restrict_oom_score: !containerd::may_lower_oom_score(),
+        })
+    }
+
+    /// The pod network of this cluster's node.
+    pub fn network(&self) -> Network {
+        Network {
+            bridge: self.bridge.clone(),
+            pod_cidr: self.pod_cidr.clone(),
+            cluster_cidr: self.cluster_cidr.clone(),
+            conf_dir: self.data_dir.join("cni/conf"),
+            state_dir: self.data_dir.join("cni/state"),
+        }
+    }
+
+    /// Socket of the container runtime.
+    pub fn runtime_socket(&self) -> Result<PathBuf> {
+        match &self.runtime_endpoint {
+            Some(endpoint) => socket_path(endpoint),
+            None => Ok(self.containerd()?.socket()),
+        }
+    }
+}
+
+const NAME: &str = "settings.json";
+
+/// The path in `unix:///run/…`.
+pub fn socket_path(endpoint: &str) -> Result<PathBuf> {
+    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
+    anyhow::ensure!(path.starts_with('/'), "--runtime-endpoint {endpoint:?} must look like unix:///run/containerd.sock");
+    Ok(path.into())
+}
+
+/// `~/.kube/config`, or nowhere where there is no home.
+fn home_kubeconfig() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(|home| Path::new(&home).join(".kube/config"))
+}

@@ -1,0 +1,119 @@
+//! A cluster's life: stopped, killed and started again with its pods running on, two side by side, removed without a trace.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Run, Table};
+use crate::harness::{Cluster, Namespace, eventually, run, tiphys};
+
+pub const CASES: Table = &[
+    ("killed-and-started-again-nothing-is-lost", Run::Own(killed)),
+    ("stopped-and-started-again-pods-run-on", Run::Own(stopped)),
+    ("reset-leaves-no-trace", Run::Own(reset)),
+    ("reset-on-a-clean-machine-does-nothing", Run::Own(reset_nothing)),
+];
+
+/// Identity and restarts of every container in a namespace.
+fn containers(ns: &Namespace<'_>) -> Result<BTreeMap<String, String>> {
+    let pods = ns.get(&["pods"])?;
+    let pods = pods["items"].as_array().context("no pods")?.clone();
+    let mut containers = BTreeMap::new();
+    for pod in &pods {
+        let status = &pod["status"]["containerStatuses"][0];
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        containers.insert(name, format!("{} {}", status["containerID"], status["restartCount"]));
+    }
+    Ok(containers)
+}
+
+fn killed() -> Result<()> {
+    let cluster = Cluster::start("killed", 1)?;
+    let ns = cluster.namespace("killed")?;
+    ns.hello(2)?;
+    let before = containers(&ns)?;
+    for round in 0..3 {
+        // The write is acknowledged, so it must be there after the kill, however soon that comes.
+        let name = format!("acknowledged-{round}");
+        ns.kubectl(&["create", "configmap", &name])?;
+        cluster.kill()?;
+        cluster.up()?;
+        ns.kubectl(&["get", "configmap", &name])?;
+    }
+    ns.rolled_out("deployment/hello")?;
+    ensure!(containers(&ns)? == before, "containers were restarted: {before:?} {:?}", containers(&ns)?);
+    // What is asked for after the restart is done, too.
+    ns.kubectl(&["scale", "deployment/hello", "--replicas=3"])?;
+    ns.rolled_out("deployment/hello").map(drop)
+}
+
+fn stopped() -> Result<()> {
+    let cluster = Cluster::start("stopped", 2)?;
+    let ns = cluster.namespace("stopped")?;
+    ns.hello(1)?;
+    let before = containers(&ns)?;
+    cluster.stop()?;
+    ensure!(cluster.kubectl(&["get", "nodes"]).is_err(), "the API still answers");
+    let processes = run(Command::new("pgrep").args(["-fc", "tiphys hello"])).unwrap_or_default();
+    ensure!(processes.trim() != "0", "the pod ended with its cluster");
+    cluster.up()?;
+    ns.rolled_out("deployment/hello")?;
+    ensure!(containers(&ns)? == before);
+    Ok(())
+}
+
+/// What a cluster could leave behind: interfaces, rules, mounts, network namespaces.
+fn traces() -> Result<BTreeMap<&'static str, Vec<String>>> {
+    let lines = |command: &mut Command| -> Result<Vec<String>> {
+        let mut lines: Vec<String> = run(command)?.lines().map(str::to_owned).collect();
+        lines.sort();
+        Ok(lines)
+    };
+    let rules = |table: &str| lines(Command::new("iptables").args(["-t", table, "-S"]));
+    let test_slot =
+        |lines: Vec<String>| lines.into_iter().filter(|l| l.contains("tphtest3")).collect::<Vec<_>>();
+    Ok(BTreeMap::from([
+        ("links", test_slot(lines(Command::new("ip").args(["-o", "link"]))?)),
+        ("filter rules", test_slot(rules("filter")?)),
+        ("nat rules", test_slot(rules("nat")?)),
+        (
+            "mounts",
+            std::fs::read_to_string("/proc/self/mounts")?
+                .lines()
+                .filter(|l| l.contains("tiphys-reset-"))
+                .map(str::to_owned)
+                .collect(),
+        ),
+        ("processes", lines(Command::new("sh").args(["-c", "pgrep -fa tiphys-reset- || true"]))?),
+    ]))
+}
+
+fn reset() -> Result<()> {
+    // As Docker does: what it forwards is accepted by its own rules, everything else dropped.
+    let cluster = Cluster::start("reset", 3)?;
+    let ns = cluster.namespace("reset")?;
+    ns.hello(2)?;
+    eventually("rules are there", || {
+        ensure!(!traces()?["nat rules"].is_empty());
+        Ok(())
+    })?;
+    let asked = run(tiphys().arg("reset").arg("--data-dir").arg(cluster.data_dir()))?;
+    ensure!(asked.contains("Nothing was changed"), "{asked}");
+    ns.kubectl(&["get", "pods"])?;
+    cluster.remove()?;
+    for (what, left) in traces()? {
+        ensure!(left.is_empty(), "{what}: {left:?}");
+    }
+    ensure!(!cluster.data_dir().exists() && !cluster.kubeconfig().exists());
+    Ok(())
+}
+
+fn reset_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let said = run(tiphys().args(["reset", "--yes", "--data-dir"]).arg(dir.path().join("none")))?;
+    ensure!(said.contains("Nothing to remove"), "{said}");
+    let foreign = tiphys().args(["reset", "--yes", "--data-dir"]).arg(dir.path()).output()?;
+    ensure!(!foreign.status.success() && dir.path().exists(), "a directory that is not ours was removed");
+    Ok(())
+}

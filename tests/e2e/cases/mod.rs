@@ -1,0 +1,51 @@
+//! The cases, by what a user does. A case's name says what must hold.
+
+mod api;
+mod images;
+mod input;
+mod lifecycle;
+mod services;
+mod streams;
+mod workloads;
+
+use anyhow::Result;
+
+use crate::harness::Namespace;
+
+/// One case.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// What must hold.
+    pub name: &'static str,
+    /// How to show it.
+    pub run: Run,
+}
+
+/// Which cluster a case needs.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// A namespace in the shared one.
+    Shared(fn(&Namespace<'_>) -> Result<()>),
+    /// One of its own, which it starts and removes.
+    Own(fn() -> Result<()>),
+}
+
+/// Every case.
+pub fn all() -> Vec<Case> {
+    [
+        api::CASES,
+        workloads::CASES,
+        services::CASES,
+        streams::CASES,
+        images::CASES,
+        input::CASES,
+        lifecycle::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(name, run)| Case { name, run: *run })
+    .collect()
+}
+
+/// A module's table of cases.
+type Table = &'static [(&'static str, Run)];

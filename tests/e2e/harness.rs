@@ -1,0 +1,268 @@
+//! A cluster of its own for tests: own directory, ports, bridge and ranges, all removed at the end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// How long any one thing may take on a busy machine with two cores.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A cluster under test.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    slot: u16,
+}
+
+/// One case's namespace in a cluster.
+#[derive(Debug)]
+pub struct Namespace<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// Name of the namespace.
+    pub name: String,
+}
+
+impl Cluster {
+    /// Starts a cluster. Each that runs at the same time needs another slot (0 to 9): ports and ranges follow from it.
+    pub fn start(name: &str, slot: u16) -> Result<Self> {
+        let cluster = Self::new(name, slot)?;
+        cluster.up()?;
+        Ok(cluster)
+    }
+
+    /// A cluster that was not started yet.
+    pub fn new(name: &str, slot: u16) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix(&format!("tiphys-{name}-")).tempdir()?;
+        Ok(Self { dir, slot })
+    }
+
+    /// Starts it, or starts it again; returns when the node is Ready.
+    pub fn up(&self) -> Result<()> {
+        run(&mut self.up_command(&["--detach"])).map(drop)
+    }
+
+    /// `tiphys up` with this cluster's flags, and more.
+    pub fn up_command(&self, more: &[&str]) -> Command {
+        let slot = self.slot;
+        let mut command = tiphys();
+        command.args(["up", "--no-merge", "--log-level", "info"]);
+        command.arg("--data-dir").arg(self.data_dir()).arg("--kubeconfig").arg(self.kubeconfig());
+        command.args(["--https-port", &self.https_port().to_string()]);
+        command.args(["--kubelet-port", &(16250 + slot).to_string(), "--bridge", &format!("tphtest{slot}")]);
+        command.args(["--cluster-cidr", &format!("10.{}.0.0/16", 100 + slot * 2)]);
+        command.args(["--service-cidr", &format!("10.{}.0.0/16", 101 + slot * 2)]);
+        command.args(more);
+        command
+    }
+
+    /// Port of the API server.
+    pub fn https_port(&self) -> u16 {
+        16443 + self.slot
+    }
+
+    /// Directory of everything.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A place for a case's own files.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The admin kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("admin.kubeconfig")
+    }
+
+    /// The process that runs it.
+    pub fn pid(&self) -> Result<i32> {
+        let text = std::fs::read_to_string(self.data_dir().join("lock"))?;
+        text.trim().parse().context("the lock names no process")
+    }
+
+    /// Kills it as a crash would, and waits until the kernel has let it go.
+    pub fn kill(&self) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(self.pid()?).context("no process")?;
+        let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+        rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL)?;
+        let mut events = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut events, None)?;
+        Ok(())
+    }
+
+    /// Ends it in order.
+    pub fn stop(&self) -> Result<()> {
+        run(tiphys().arg("stop").arg("--data-dir").arg(self.data_dir())).map(drop)
+    }
+
+    /// Removes everything it made.
+    pub fn remove(&self) -> Result<String> {
+        run(tiphys().args(["reset", "--yes", "--data-dir"]).arg(self.data_dir()))
+    }
+
+    /// kubectl's standard output, or its error.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        run(self.kubectl_command().args(args))
+    }
+
+    /// kubectl, pointed at this cluster.
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = Command::new(kubectl());
+        command.arg("--kubeconfig").arg(self.kubeconfig()).stdin(Stdio::null());
+        // Discovery is cached per host and port; another test's cluster may have had them.
+        command.env("HOME", self.dir.path());
+        command
+    }
+
+    /// A namespace for one case.
+    pub fn namespace(&self, case: &str) -> Result<Namespace<'_>> {
+        let name = case.replace([':', '_', ' '], "-");
+        self.kubectl(&["create", "namespace", &name])?;
+        Ok(Namespace { cluster: self, name })
+    }
+
+    /// The last lines of the log.
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(self.data_dir().join("log/tiphys.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.data_dir().exists()
+            && let Err(error) = self.remove()
+        {
+            eprintln!("e2e: {error:#}");
+        }
+    }
+}
+
+impl Namespace<'_> {
+    /// kubectl in this namespace.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        run(self.kubectl_command().args(args))
+    }
+
+    /// kubectl in this namespace, not yet run.
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = self.cluster.kubectl_command();
+        command.args(["--namespace", &self.name]);
+        command
+    }
+
+    /// kubectl that must fail; its standard error.
+    pub fn kubectl_fails(&self, args: &[&str]) -> Result<String> {
+        let output = self.kubectl_command().args(args).output()?;
+        ensure!(!output.status.success(), "kubectl {args:?} succeeded: {}", text(&output.stdout));
+        Ok(text(&output.stderr))
+    }
+
+    /// An object or list as JSON.
+    pub fn get(&self, what: &[&str]) -> Result<Value> {
+        let json = self.kubectl(&[&["get", "-o", "json"], what].concat())?;
+        serde_json::from_str(&json).context("kubectl printed no JSON")
+    }
+
+    /// Applies a manifest.
+    pub fn apply(&self, manifest: &str) -> Result<String> {
+        self.feed(&["apply", "-f", "-"], manifest)
+    }
+
+    /// kubectl with a text on its standard input.
+    pub fn feed(&self, args: &[&str], input: &str) -> Result<String> {
+        feed(self.kubectl_command().args(args), input.as_bytes())
+    }
+
+    /// Waits with kubectl until a condition holds.
+    pub fn wait(&self, condition: &str, what: &[&str]) -> Result<String> {
+        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        self.kubectl(&[&["wait", &format!("--for={condition}"), &timeout], what].concat())
+    }
+
+    /// Waits until a rollout is done.
+    pub fn rolled_out(&self, what: &str) -> Result<String> {
+        self.kubectl(&["rollout", "status", what, &format!("--timeout={}s", PATIENCE.as_secs())])
+    }
+
+    /// The hello Deployment of the example, Ready.
+    pub fn hello(&self, replicas: u32) -> Result<()> {
+        self.apply(&hello_manifest(replicas))?;
+        self.rolled_out("deployment/hello").map(drop)
+    }
+}
+
+/// A Deployment `hello` with a readiness probe, and its Service.
+pub fn hello_manifest(replicas: u32) -> String {
+    include_str!("hello.yaml").replace("REPLICAS", &replicas.to_string())
+}
+
+/// The binary under test.
+pub fn tiphys() -> Command {
+    let bin = std::env::var_os("TIPHYS_BIN").map_or_else(default_binary, PathBuf::from);
+    let mut command = Command::new(bin);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Where `make build-test` puts it.
+fn default_binary() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/tiphys")
+}
+
+fn kubectl() -> PathBuf {
+    std::env::var_os("TIPHYS_KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from)
+}
+
+/// Runs a command; its standard output, or an error that shows everything it said.
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    checked(command, &output)
+}
+
+/// Runs a command with a text on its standard input.
+pub fn feed(command: &mut Command, input: &[u8]) -> Result<String> {
+    use std::io::Write;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
+    child.stdin.take().context("no standard input")?.write_all(input)?;
+    let output = child.wait_with_output()?;
+    checked(command, &output)
+}
+
+fn checked(command: &Command, output: &Output) -> Result<String> {
+    if !output.status.success() {
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        bail!("{command:?}\n{}\n{out}{err}", output.status);
+    }
+    Ok(text(&output.stdout))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Tries until it succeeds or patience ends. For what kubectl has no watch for.
+pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() >= end => {
+                return Err(error.context(format!("gave up waiting: {what}")));
+            }
+            Err(_) => pause(),
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test's bounded wait for what sends no event")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
+}

@@ -1,0 +1,69 @@
+//! `cargo xtask test`: all tests, unit and end to end, and one closing line of counts over every test binary.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// What the test binaries counted, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs the tests; fails if one failed or none ran.
+pub fn run() -> Result<()> {
+    let start = Instant::now();
+    let mut counts = Counts::default();
+    let unit = cargo(&["test", "--workspace", "--exclude", "tiphys-tests", "--no-fail-fast"], &mut counts)?;
+    println!("unit tests took {} s", start.elapsed().as_secs());
+    let end_to_end = cargo(&["test", "--package", "tiphys-tests", "--no-fail-fast"], &mut counts)?;
+    println!("all tests took {} s", start.elapsed().as_secs());
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+    if !unit || !end_to_end || counts.failed > 0 || counts.passed == 0 {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+/// Runs cargo, shows its output as it comes, and adds up its result lines. Says whether it succeeded.
+fn cargo(args: &[&str], counts: &mut Counts) -> Result<bool> {
+    let mut child =
+        Command::new("cargo").args(args).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let output = child.stdout.take().context("no output")?;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if let Some(found) = parse(&line) {
+            counts.passed += found.passed;
+            counts.failed += found.failed;
+            counts.skipped += found.skipped;
+        }
+        println!("{line}");
+    }
+    Ok(child.wait()?.success())
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+fn parse(line: &str) -> Option<Counts> {
+    let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |what: &str| {
+        let part = numbers.split("; ").find_map(|part| part.trim().strip_suffix(what))?;
+        part.trim().parse().ok()
+    };
+    Some(Counts { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_added_up() {
+        let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(parse(line), Some(Counts { passed: 3, failed: 2, skipped: 1 }));
+        assert_eq!(parse("running 3 tests"), None);
+    }
+}
