@@ -4,5 +4,9 @@
 pub mod admission;
 pub mod auth;
 pub mod cache;
+pub mod http;
+pub mod metrics;
+pub mod node_proxy;
 pub mod pki;
 pub mod registry;
+pub mod strategy;

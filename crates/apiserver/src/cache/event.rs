@@ -62,6 +62,12 @@ impl Event {
         Self { kind, object, previous, revision, departed: OnceLock::new(), frames: Mutex::default() }
     }
 
+    /// What the event takes of the ring's budget: its own version of the object and some overhead. The version before
+    /// is counted by the event that brought it.
+    pub(super) fn bytes(&self) -> usize {
+        self.object.json().len() + 512
+    }
+
     /// The object that a frame of `kind` shows.
     pub fn shown(&self, kind: EventKind) -> &Object {
         match (kind, &self.previous) {

@@ -4,8 +4,167 @@
 //! - Each keeps a byte-budgeted ring of recent events. A watcher is a cursor into it: no queue per watcher, so a slow
 //!   one costs nothing and is cut off (410) when the ring no longer reaches back to it.
 //! - The feed publishes in revision order, then advances one global revision; a consistent read waits for that.
+//! - All caches are filled at start, from one range at one revision: what admission and RBAC look up is always there.
 
 mod event;
+mod feed;
+mod fields;
+pub mod keys;
+pub mod order;
+mod resource;
+mod select;
 pub mod splice;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
 pub use event::{Delivery, Event, EventKind, Frame};
+pub use resource::{Cache, Span, TooOld};
+pub use select::Selection;
+use tiphys_api::schema::Resource;
+use tiphys_api::{Gvr, Object, Status};
+use tiphys_store::Store;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Lister;
+
+/// How long a read waits for the cache to reach a revision, as kube-apiserver does.
+const CATCH_UP_MAX: Duration = Duration::from_secs(3);
+/// After this a store that sits behind a network is asked to report its progress.
+const PROGRESS_AFTER: Duration = Duration::from_millis(100);
+/// Bytes of recent events that each resource keeps.
+const RING_BYTES_MAX: usize = 8 << 20;
+
+/// All caches of a server.
+pub struct Caches {
+    store: Arc<dyn Store>,
+    index: ArcSwap<Index>,
+    progress: watch::Sender<u64>,
+}
+
+/// Finds caches by what requests and keys say.
+#[derive(Default)]
+struct Index {
+    /// By plural name; the few with the same plural differ by group.
+    by_resource: HashMap<Box<str>, Vec<(Box<str>, Arc<Cache>)>>,
+    by_segment: HashMap<Box<str>, Arc<Cache>>,
+}
+
+impl Caches {
+    /// Fills the caches and starts the feed, which ends with `stop`. `resources` pairs each group-resource with the
+    /// version it is stored in; several may share one, as events do.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        resources: impl IntoIterator<Item = (Gvr, Arc<Resource>)>,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, tiphys_store::Error> {
+        let (progress, _) = watch::channel(0);
+        let caches = Arc::new(Self { store, index: ArcSwap::default(), progress });
+        caches.index.store(Arc::new(Index::new(resources)));
+        let feed = feed::Feed::begin(caches.clone()).await?;
+        caches.wait(caches.store.revision().await?).await;
+        tokio::spawn(feed.run(stop));
+        Ok(caches)
+    }
+
+    /// The cache of a resource in any of its versions.
+    pub fn of(&self, gvr: &Gvr) -> Option<Arc<Cache>> {
+        self.index.load().of(gvr).cloned()
+    }
+
+    /// The store behind.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The revision that all caches have reached.
+    pub fn revision(&self) -> u64 {
+        *self.progress.borrow()
+    }
+
+    /// Waits until the caches hold all that is committed by now.
+    pub async fn catch_up(&self) -> Result<u64, Status> {
+        let newest = self.store.revision().await.map_err(|e| Status::unavailable(e.to_string()))?;
+        self.reach(newest).await?;
+        Ok(newest)
+    }
+
+    /// Waits until the caches have reached a revision.
+    pub async fn reach(&self, revision: u64) -> Result<(), Status> {
+        if self.revision() >= revision {
+            return Ok(());
+        }
+        match tokio::time::timeout(CATCH_UP_MAX, self.wait(revision)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(too_large(revision, self.revision())),
+        }
+    }
+
+    async fn wait(&self, revision: u64) {
+        let mut progress = self.progress.subscribe();
+        while tokio::time::timeout(PROGRESS_AFTER, progress.wait_for(|p| *p >= revision)).await.is_err() {
+            if let Err(error) = self.store.request_progress().await {
+                tracing::debug!(%error, "the store did not report its progress");
+            }
+        }
+    }
+}
+
+/// 504 as kube-apiserver words it when a revision is asked for that does not come.
+fn too_large(asked: u64, current: u64) -> Status {
+    let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
+    let mut status = Status::timeout(message);
+    status.details = Some(tiphys_api::status::Details {
+        causes: vec![tiphys_api::status::Cause {
+            message: "Too large resource version".into(),
+            reason: "ResourceVersionTooLarge".into(),
+            ..Default::default()
+        }],
+        retry_after_seconds: 1,
+        ..Default::default()
+    });
+    status
+}
+
+impl Index {
+    fn new(resources: impl IntoIterator<Item = (Gvr, Arc<Resource>)>) -> Self {
+        let mut index = Self::default();
+        for (gvr, storage) in resources {
+            index.add(&gvr, storage);
+        }
+        index
+    }
+
+    fn add(&mut self, gvr: &Gvr, storage: Arc<Resource>) {
+        let segment = keys::segment(&storage.gvr, keys::is_custom(&storage));
+        let prefix = format!("{}{segment}/", keys::ROOT);
+        let cache = self
+            .by_segment
+            .entry(segment.into())
+            .or_insert_with(|| Arc::new(Cache::new(storage, prefix, RING_BYTES_MAX)));
+        let same_name = self.by_resource.entry(gvr.resource.as_ref().into()).or_default();
+        if !same_name.iter().any(|(group, _)| group.as_ref() == gvr.group) {
+            same_name.push((gvr.group.as_ref().into(), cache.clone()));
+        }
+    }
+
+    fn of(&self, gvr: &Gvr) -> Option<&Arc<Cache>> {
+        let same_name = self.by_resource.get(gvr.resource.as_ref())?;
+        same_name.iter().find(|(group, _)| group.as_ref() == gvr.group).map(|(_, cache)| cache)
+    }
+}
+
+impl Lister for Caches {
+    fn get(&self, gvr: &Gvr, namespace: &str, name: &str) -> Option<Object> {
+        self.index.load().of(gvr)?.get(namespace, name)
+    }
+
+    fn list(&self, gvr: &Gvr, namespace: &str) -> Vec<Object> {
+        self.index.load().of(gvr).map(|cache| cache.all(namespace)).unwrap_or_default()
+    }
+}

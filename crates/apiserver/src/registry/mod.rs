@@ -5,7 +5,26 @@
 //! - Kinds are data: what is truly a kind's own is a small strategy.
 //! - The caller has authenticated and authorized; nothing here looks at the transport.
 
+mod change;
+pub mod commit;
+mod convert;
+mod create;
+mod decode;
+mod delete;
+mod expiry;
+mod names;
+mod page;
+mod patch;
+mod pending;
+mod read;
 mod request;
+mod subresource;
+mod system;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tree;
+mod version;
+mod watch;
 
 use std::sync::Arc;
 
@@ -14,10 +33,12 @@ pub use request::{
     Body, DeleteParams, Deleted, FieldValidation, List, ListParams, PatchType, Propagation, Request, WatchParams,
     WriteParams, Written,
 };
+use tiphys_api::schema::Resource;
 use tiphys_api::{Object, Status, Value};
+pub use watch::Watch;
 
 use crate::admission::Plugin;
-use crate::cache::Delivery;
+use crate::cache::{Cache, Caches};
 
 /// A resource or subresource whose POST computes an answer and stores nothing, as `tokenreviews` or
 /// `serviceaccounts/token`.
@@ -29,6 +50,8 @@ pub trait Computed: Send + Sync {
 
 /// What a registry is made of.
 pub struct Config {
+    /// The objects.
+    pub caches: Arc<Caches>,
     /// Admission plugins in order.
     pub admission: Vec<Arc<dyn Plugin>>,
     /// Computed resources: group, `resource` or `resource/subresource`, and who computes.
@@ -38,68 +61,32 @@ pub struct Config {
 /// All verbs on all kinds.
 pub struct Registry {
     config: Config,
-}
-
-/// A running watch. Dropping it ends it.
-pub struct Watch {}
-
-impl Watch {
-    /// The next deliveries in revision order, at least one; waits for them. `None` once the watch's time is over.
-    /// An error is the last item: 410 when this watcher fell too far behind.
-    pub async fn next(&mut self) -> Option<Result<Vec<Delivery>, Status>> {
-        None
-    }
+    event_lease: expiry::SharedLease,
 }
 
 impl Registry {
-    /// Reads one object or its subresource.
-    pub async fn get(&self, request: &Request<'_>, resource_version: &str) -> Result<Object, Status> {
-        Err(Status::not_implemented("get"))
+    /// A registry over running caches.
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self { config, event_lease: expiry::SharedLease::default() })
     }
 
-    /// Reads a collection.
-    pub async fn list(&self, request: &Request<'_>, params: &ListParams) -> Result<List, Status> {
-        Err(Status::not_implemented("list"))
+    /// The objects' caches.
+    pub fn caches(&self) -> &Arc<Caches> {
+        &self.config.caches
     }
 
-    /// Follows a collection (or, with a name, one object).
-    pub async fn watch(&self, request: &Request<'_>, params: &WatchParams) -> Result<Watch, Status> {
-        Err(Status::not_implemented("watch"))
+    /// The cache of a resource that stores objects.
+    fn cache(&self, resource: &Resource) -> Result<Arc<Cache>, Status> {
+        self.caches().of(&resource.gvr).ok_or_else(Status::method_not_allowed)
     }
 
-    /// Creates an object, or posts to a subresource.
-    pub async fn create(&self, request: &Request<'_>, body: Body, params: &WriteParams) -> Result<Written, Status> {
-        Err(Status::not_implemented("create"))
-    }
-
-    /// Replaces an object or its subresource.
-    pub async fn update(&self, request: &Request<'_>, body: Body, params: &WriteParams) -> Result<Written, Status> {
-        Err(Status::not_implemented("update"))
-    }
-
-    /// Changes an object or its subresource.
-    pub async fn patch(
-        &self,
-        request: &Request<'_>,
-        form: PatchType,
-        body: Body,
-        params: &WriteParams,
-    ) -> Result<Written, Status> {
-        Err(Status::not_implemented("patch"))
-    }
-
-    /// Deletes an object.
-    pub async fn delete(&self, request: &Request<'_>, params: &DeleteParams) -> Result<Deleted, Status> {
-        Err(Status::not_implemented("delete"))
-    }
-
-    /// Deletes what a list selects; answers with the objects as they were.
-    pub async fn delete_collection(
-        &self,
-        request: &Request<'_>,
-        select: &ListParams,
-        params: &DeleteParams,
-    ) -> Result<List, Status> {
-        Err(Status::not_implemented("deletecollection"))
+    /// Who computes the answer of a POST to this resource or subresource, if it is computed.
+    fn computed(&self, request: &Request<'_>) -> Option<&Arc<dyn Computed>> {
+        let gvr = &request.resource.gvr;
+        let named = |path: &str| match path.split_once('/') {
+            Some((resource, sub)) => resource == gvr.resource && sub == request.subresource,
+            None => path == gvr.resource && request.subresource.is_empty(),
+        };
+        self.config.computed.iter().find(|(group, path, _)| *group == gvr.group && named(path)).map(|(.., by)| by)
     }
 }

@@ -1,0 +1,140 @@
+//! The feed: one watch on the store that keeps all caches current.
+//!
+//! It begins a little before the present, so that watchers which come back after a restart find the events they
+//! missed in the rings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tiphys_api::Object;
+use tiphys_store::{Error, Event, KeyValue, Range, Watch, WatchBatch, WatchFrom};
+use tokio_util::sync::CancellationToken;
+
+use super::resource::{Cache, Change};
+use super::{Caches, Index, keys};
+
+/// How many revisions before the present the rings are filled from.
+const REPLAY: u64 = 1000;
+/// Keys of one read while the caches are filled.
+const PAGE: usize = 2000;
+
+pub(super) struct Feed {
+    caches: Arc<Caches>,
+    watch: Watch,
+}
+
+impl Feed {
+    /// Fills the caches at one revision and opens the watch from there. Reads up to the present are applied.
+    pub(super) async fn begin(caches: Arc<Caches>) -> Result<Self, Error> {
+        let watch = fill(&caches).await?;
+        let mut feed = Self { caches, watch };
+        let newest = feed.caches.store.revision().await?;
+        while feed.caches.revision() < newest {
+            match feed.watch.next().await {
+                Some(batch) => feed.take(batch?),
+                None => return Err(Error::Closed),
+            }
+        }
+        Ok(feed)
+    }
+
+    /// Follows the store until `stop`. A store that has compacted what was not read yet makes the caches start anew.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let batch = tokio::select! {
+                batch = self.watch.next() => batch,
+                () = stop.cancelled() => return,
+            };
+            let outcome = match batch {
+                Some(Ok(batch)) => {
+                    self.take(batch);
+                    continue;
+                }
+                Some(Err(Error::Compacted { .. })) => fill(&self.caches).await.map(|watch| self.watch = watch),
+                Some(Err(error)) => Err(error),
+                None => Err(Error::Closed),
+            };
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the watch cache lost the store and stands still");
+                return;
+            }
+        }
+    }
+
+    fn take(&self, batch: WatchBatch) {
+        let index = self.caches.index.load();
+        let mut touched: HashMap<usize, (Arc<Cache>, Vec<Change>)> = HashMap::new();
+        for event in batch.events {
+            if let Some((cache, change)) = route(&index, event) {
+                touched.entry(id(cache)).or_insert_with(|| (cache.clone(), Vec::new())).1.push(change);
+            }
+        }
+        let mut woken = Vec::with_capacity(touched.len());
+        for (cache, changes) in touched.into_values() {
+            for error in cache.apply(changes) {
+                tracing::error!(%error, prefix = %cache.prefix, "skipped");
+            }
+            woken.push(cache);
+        }
+        self.caches.progress.send_replace(batch.revision);
+        woken.iter().for_each(|cache| cache.announce(batch.revision));
+    }
+}
+
+/// Tells caches apart.
+fn id(cache: &Arc<Cache>) -> usize {
+    Arc::as_ptr(cache).addr()
+}
+
+fn route(index: &Index, event: Event) -> Option<(&Arc<Cache>, Change)> {
+    let (cache, key) = keys::split(event.key().as_bytes(), |segment| index.by_segment.get(segment))?;
+    let change = match &event {
+        Event::Put { kv, .. } => Change::Put { value: kv.value.clone(), revision: kv.mod_revision },
+        Event::Delete { revision, .. } => Change::Delete { key: key.into(), revision: *revision },
+    };
+    Some((cache, change))
+}
+
+/// Reads all objects at one revision into the caches and opens the watch that goes on from it.
+async fn fill(caches: &Caches) -> Result<Watch, Error> {
+    let status = caches.store.status().await?;
+    // The first fill reaches back; a later one means that events were lost, and watchers must list again.
+    let back = if caches.revision() == 0 { REPLAY } else { 0 };
+    let start = status.revision.saturating_sub(back).max(status.compacted).max(1);
+    let mut found: HashMap<usize, Vec<Object>> = HashMap::new();
+    let index = caches.index.load_full();
+    let mut range = Range::prefix(keys::ROOT).at(start).limit(PAGE);
+    loop {
+        let page = caches.store.range(range.clone()).await?;
+        let Some(last) = page.items.last().map(|kv| kv.key.clone()) else { break };
+        for kv in &page.items {
+            if let Some((cache, object)) = read(&index, kv) {
+                found.entry(cache).or_default().push(object);
+            }
+        }
+        if page.remaining == 0 {
+            break;
+        }
+        range = range.after(&last);
+    }
+    for cache in index.by_segment.values() {
+        cache.reset(found.remove(&id(cache)).unwrap_or_default(), start);
+    }
+    caches.progress.send_replace(start);
+    for cache in index.by_segment.values() {
+        cache.announce(start);
+    }
+    caches.store.watch(WatchFrom::prefix(keys::ROOT, start + 1)).await
+}
+
+fn read(index: &Index, kv: &KeyValue) -> Option<(usize, Object)> {
+    let (cache, _) = keys::split(kv.key.as_bytes(), |segment| index.by_segment.get(segment))?;
+    match cache.object(&kv.value, kv.mod_revision) {
+        Ok(object) => Some((id(cache), object)),
+        Err(error) => {
+            tracing::error!(%error, key = %kv.key, "skipped a value that is no object");
+            None
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! update and every other change of a stored object: read, make the next version, compare-and-swap, again if another
+//! was faster.
+
+use std::sync::Arc;
+
+use tiphys_api::schema::Resource;
+use tiphys_api::{Object, Status, Value, field};
+
+use super::commit::{self, Commit};
+use super::create::{New, refuse};
+use super::decode::Decoded;
+use super::request::{Body, Request, WriteParams, Written};
+use super::{Registry, convert, decode, pending, system, tree};
+use crate::admission::{Operation, Review};
+use crate::cache::Cache;
+use crate::strategy::{self, Rules};
+
+/// How often a change that another write overtook is made anew.
+const RETRIES_MAX: usize = 100;
+
+/// Makes the next version of an object, in the request's version. `None`: there is no object yet.
+pub(super) type Make<'m> = &'m (dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync);
+
+/// A change on its way.
+pub(super) struct Change<'a> {
+    pub request: &'a Request<'a>,
+    pub params: &'a WriteParams,
+    pub cache: &'a Arc<Cache>,
+    pub rules: Rules,
+    /// Whether an absent object is created.
+    pub creates: bool,
+    /// The maker keeps `managedFields` itself (server-side apply).
+    pub managed: bool,
+    pub make: Make<'a>,
+}
+
+/// One attempt's end.
+enum Attempt {
+    Done(Object),
+    /// Another write came first; the store was seen at this revision.
+    Overtaken(u64),
+}
+
+impl Registry {
+    /// Replaces an object or its subresource.
+    pub async fn update(&self, request: &Request<'_>, body: Body, params: &WriteParams) -> Result<Written, Status> {
+        if self.is_view(request) {
+            return self.update_view(request, body, params).await;
+        }
+        let cache = self.cache(request.resource)?;
+        let Decoded { mut tree, warnings } = decode::object(request.resource, body, params.field_validation)?;
+        check_place(request, &mut tree)?;
+        pending::default(request.resource, &mut tree);
+        let rules = strategy::of(&request.resource.gvr);
+        let make = |_: Option<&Value>| Ok(tree.clone());
+        let creates = rules.create_on_update && request.subresource.is_empty();
+        let change = Change { request, params, cache: &cache, rules, creates, managed: false, make: &make };
+        self.change(change, warnings).await
+    }
+
+    /// Makes a change until it is committed or refused.
+    pub(super) async fn change(&self, change: Change<'_>, warnings: Vec<String>) -> Result<Written, Status> {
+        let request = change.request;
+        for _ in 0..RETRIES_MAX {
+            self.caches().catch_up().await?;
+            let Some(current) = change.cache.get(request.namespace, request.name) else {
+                match self.create_absent(&change).await {
+                    Err(status) if status.is("AlreadyExists") => continue,
+                    done => return done.map(|object| Written { object, created: true, warnings }),
+                }
+            };
+            match self.attempt(&change, &current).await? {
+                Attempt::Done(object) => {
+                    let object = convert::to(request.resource, &change.cache.resource, object)?;
+                    return Ok(Written { object, created: false, warnings });
+                }
+                Attempt::Overtaken(revision) => self.caches().reach(revision).await?,
+            }
+        }
+        Err(Status::conflict(&request.resource.gvr, request.name, "too many concurrent changes of this object"))
+    }
+
+    async fn create_absent(&self, change: &Change<'_>) -> Result<Object, Status> {
+        let request = change.request;
+        if !change.creates {
+            return Err(Status::not_found(&request.resource.gvr, request.name));
+        }
+        let mut tree = (change.make)(None)?;
+        if !tree::text(&tree, &["metadata", "uid"]).is_empty() {
+            return Err(Status::not_found(&request.resource.gvr, request.name));
+        }
+        tree::metadata(&mut tree).insert("name".into(), request.name.into());
+        tree::metadata(&mut tree).remove("resourceVersion");
+        if !change.managed {
+            manage(request, change.params, None, &mut tree)?;
+        }
+        let new = New { request, cache: change.cache, rules: change.rules, dry_run: change.params.dry_run };
+        self.create_tree(&new, tree).await
+    }
+
+    async fn attempt(&self, change: &Change<'_>, current: &Object) -> Result<Attempt, Status> {
+        let old = current.value().map_err(Status::internal)?;
+        let mut tree = self.next_version(change, current, &old)?;
+        self.admit_change(change, &mut tree, current, false).await?;
+        convert::tree_between(change.request.resource, &change.cache.resource, &mut tree)?;
+        (change.rules.on_update)(&mut tree, &old, change.request.subresource);
+        system::on_update(&mut tree, &old, &change.rules);
+        validate_change(change, &tree, &old)?;
+        self.admit_change(change, &mut tree, current, true).await?;
+        let finished = system::is_finished(&tree);
+        let value = commit::encode(tree)?;
+        self.commit_change(change, current, value, finished).await
+    }
+
+    /// The next version as the request has it, before admission.
+    fn next_version(&self, change: &Change<'_>, current: &Object, old: &Value) -> Result<Value, Status> {
+        let mut view = old.clone();
+        convert::tree_between(&change.cache.resource, change.request.resource, &mut view)?;
+        let mut tree = (change.make)(Some(&view))?;
+        check_preconditions(change, current, &tree)?;
+        keep_apart(change.request, &mut tree, &view);
+        if !change.managed {
+            manage(change.request, change.params, Some(&view), &mut tree)?;
+        }
+        Ok(tree)
+    }
+
+    async fn admit_change(
+        &self,
+        change: &Change<'_>,
+        tree: &mut Value,
+        old: &Object,
+        validate: bool,
+    ) -> Result<(), Status> {
+        let request = change.request;
+        let mut review = Review {
+            operation: Operation::Update,
+            gvr: &request.resource.gvr,
+            gvk: &request.resource.gvk,
+            subresource: request.subresource,
+            namespace: request.namespace,
+            name: request.name,
+            object: tree,
+            old: Some(old),
+            user: request.user,
+            dry_run: change.params.dry_run,
+        };
+        for plugin in &self.config.admission {
+            match validate {
+                true => plugin.validate(&review).await?,
+                false => plugin.mutate(&mut review).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit_change(
+        &self,
+        change: &Change<'_>,
+        current: &Object,
+        value: bytes::Bytes,
+        finished: bool,
+    ) -> Result<Attempt, Status> {
+        let version = current.meta().resource_version;
+        let key = (change.request.namespace, change.request.name);
+        if !finished && crate::cache::splice::insert(&value, version) == *current.json() {
+            return Ok(Attempt::Done(current.clone()));
+        }
+        if change.params.dry_run {
+            return commit::committed(change.cache, &value, version).map(Attempt::Done);
+        }
+        let commit = match finished {
+            true => self.remove(change.cache, key, version).await?,
+            false => self.put(change.cache, key, value.clone(), version).await?,
+        };
+        match commit {
+            Commit::Done(revision) => commit::committed(change.cache, &value, revision).map(Attempt::Done),
+            Commit::Conflict(revision) => Ok(Attempt::Overtaken(revision)),
+        }
+    }
+}
+
+fn validate_change(change: &Change<'_>, tree: &Value, old: &Value) -> Result<(), Status> {
+    let mut errors = check_metadata(change.request.resource, &change.rules, tree);
+    system::check_update(tree, old, &mut errors);
+    errors.extend(pending::required(&change.cache.resource, tree));
+    (change.rules.validate)(tree, &mut errors);
+    (change.rules.validate_update)(tree, old, change.request.subresource, &mut errors);
+    refuse(change.request, change.request.name, &errors)
+}
+
+/// What the new tree says about the version and identity it replaces.
+fn check_preconditions(change: &Change<'_>, current: &Object, tree: &Value) -> Result<(), Status> {
+    let (gvr, name) = (&change.request.resource.gvr, change.request.name);
+    let uid = tree::text(tree, &["metadata", "uid"]);
+    if !uid.is_empty() && uid != current.meta().uid.as_ref() {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", current.meta().uid);
+        return Err(Status::conflict(gvr, name, &why));
+    }
+    match tree::text(tree, &["metadata", "resourceVersion"]) {
+        "" | "0" if change.rules.unconditional_update => Ok(()),
+        "" | "0" => {
+            let path = field::Path::new("metadata").child("resourceVersion");
+            let error = field::Error::invalid(&path, 0, "must be specified for an update");
+            Err(Status::invalid(&change.request.resource.gvk, name, &[error]))
+        }
+        version if version.parse() == Ok(current.meta().resource_version) => Ok(()),
+        _ => Err(Status::modified(gvr, name)),
+    }
+}
+
+/// The object itself leaves status alone; `/status` changes nothing but status (and what metadata goes with it).
+fn keep_apart(request: &Request<'_>, tree: &mut Value, old: &Value) {
+    if request.resource.subresource("status").is_none() {
+        return;
+    }
+    let (Value::Object(new), Value::Object(before)) = (&mut *tree, old) else { return };
+    match request.subresource {
+        "" => copy(new, before, "status"),
+        "status" => {
+            new.retain(|key, _| before.contains_key(key) || key == "status");
+            before.keys().filter(|key| !matches!(key.as_str(), "status" | "metadata")).for_each(|key| copy(new, before, key));
+            for name in ["ownerReferences", "deletionTimestamp"] {
+                let value = tree::at(old, &["metadata", name]).clone();
+                tree::set(tree, &["metadata", name], value);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn copy(to: &mut serde_json::Map<String, Value>, from: &serde_json::Map<String, Value>, key: &str) {
+    match from.get(key) {
+        Some(value) => drop(to.insert(key.to_owned(), value.clone())),
+        None => drop(to.remove(key)),
+    }
+}
+
+/// The body must be about the object in the path.
+fn check_place(request: &Request<'_>, tree: &mut Value) -> Result<(), Status> {
+    let metadata = tree::metadata(tree);
+    let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (name, namespace) = (text("name"), text("namespace"));
+    if name != request.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            request.name
+        )));
+    }
+    match (namespace, request.namespace) {
+        (_, "") => drop(metadata.remove("namespace")),
+        ("", wanted) => drop(metadata.insert("namespace".into(), wanted.into())),
+        (given, wanted) if given != wanted => {
+            return Err(Status::bad_request(format!(
+                "the namespace of the object ({given}) does not match the namespace on the request ({wanted})"
+            )));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Keeps `managedFields` for a write that is not an apply.
+pub(super) fn manage(
+    _request: &Request<'_>,
+    _params: &WriteParams,
+    _old: Option<&Value>,
+    _tree: &mut Value,
+) -> Result<(), Status> {
+    Ok(())
+}
+
+/// Rules about metadata that every kind shares.
+pub(super) fn check_metadata(_resource: &Resource, _rules: &Rules, _tree: &Value) -> field::Errors {
+    Vec::new()
+}

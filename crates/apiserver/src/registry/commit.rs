@@ -1,0 +1,81 @@
+//! Commits: one object, one compare-and-swap, answered when durable.
+
+use bytes::Bytes;
+use tiphys_api::{Object, Status, Value};
+use tiphys_store::{Error, Op, Txn, TxnResult};
+
+use super::Registry;
+use super::tree;
+use crate::cache::Cache;
+
+/// The largest object that is stored: etcd's limit for a request.
+pub const OBJECT_BYTES_MAX: usize = 3 << 19;
+
+/// How a compare-and-swap ended.
+pub enum Commit {
+    /// It is durable at this revision.
+    Done(u64),
+    /// The object is not at the expected revision; the store was seen at this one.
+    Conflict(u64),
+}
+
+impl Registry {
+    /// Writes an object whose stored version must be `expected` (0: it must not exist).
+    pub(super) async fn put(
+        &self,
+        cache: &Cache,
+        object: (&str, &str),
+        value: Bytes,
+        expected: u64,
+    ) -> Result<Commit, Status> {
+        let key = tiphys_store::Key::from(cache.key(object.0, object.1));
+        let op = match self.ttl_lease(cache).await? {
+            Some(lease) => Op::put_with_lease(key.clone(), value, lease),
+            None => Op::put(key.clone(), value),
+        };
+        self.transact(Txn::new(op).when(key, expected)).await
+    }
+
+    /// Removes an object whose stored version must be `expected`.
+    pub(super) async fn remove(&self, cache: &Cache, object: (&str, &str), expected: u64) -> Result<Commit, Status> {
+        self.transact(Txn::delete(cache.key(object.0, object.1), expected)).await
+    }
+
+    async fn transact(&self, txn: Txn) -> Result<Commit, Status> {
+        match self.caches().store().txn(txn).await {
+            Ok(TxnResult::Committed { revision }) => Ok(Commit::Done(revision)),
+            Ok(TxnResult::Conflict { revision, .. }) => Ok(Commit::Conflict(revision)),
+            Err(error) => Err(store_error(error)),
+        }
+    }
+}
+
+/// The bytes that are stored: canonical JSON without a revision.
+pub fn encode(mut object: Value) -> Result<Bytes, Status> {
+    tree::metadata(&mut object).remove("resourceVersion");
+    let bytes = serde_json::to_vec(&object).map_err(Status::internal)?;
+    match bytes.len() > OBJECT_BYTES_MAX {
+        true => Err(Status::too_large("etcdserver: request is too large")),
+        false => Ok(bytes.into()),
+    }
+}
+
+/// The object that was (or would be) committed.
+pub fn committed(cache: &Cache, value: &[u8], revision: u64) -> Result<Object, Status> {
+    match revision {
+        0 => Object::parse(Bytes::copy_from_slice(value)).map_err(Status::internal),
+        revision => cache.object(value, revision).map_err(Status::internal),
+    }
+}
+
+/// The store's refusal as the API tells it.
+pub fn store_error(error: Error) -> Status {
+    match error {
+        Error::TooLarge { .. } => Status::too_large("etcdserver: request is too large"),
+        Error::Compacted { requested, at } => {
+            Status::expired(format!("The resourceVersion for the provided list is too old: {requested} ({at})"))
+        }
+        Error::Closed => Status::unavailable("the server is shutting down"),
+        other => Status::internal(other),
+    }
+}

@@ -1,0 +1,162 @@
+//! create: a new object on the one write path.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tiphys_api::{Object, Status, Value, field};
+
+use super::commit::{self, Commit};
+use super::decode::Decoded;
+use super::request::{Body, Request, WriteParams, Written};
+use super::{Registry, convert, decode, names, pending, system, tree};
+use crate::admission::{Operation, Review};
+use crate::cache::Cache;
+use crate::strategy::{self, Rules};
+
+/// How often a colliding generated name is tried anew.
+const GENERATE_MAX: usize = 8;
+
+/// An object on its way into the store.
+pub(super) struct New<'a> {
+    pub request: &'a Request<'a>,
+    pub cache: &'a Arc<Cache>,
+    pub rules: Rules,
+    pub dry_run: bool,
+}
+
+impl Registry {
+    /// Creates an object, or posts to a subresource.
+    pub async fn create(&self, request: &Request<'_>, body: Body, params: &WriteParams) -> Result<Written, Status> {
+        if let Some(computed) = self.computed(request) {
+            return self.compute(computed, request, body).await;
+        }
+        if !request.subresource.is_empty() {
+            return self.post_subresource(request, body, params).await;
+        }
+        let cache = self.cache(request.resource)?;
+        let Decoded { mut tree, warnings } = decode::object(request.resource, body, params.field_validation)?;
+        if !request.name.is_empty() {
+            tree::metadata(&mut tree).entry("name").or_insert_with(|| request.name.into());
+        }
+        let new = New { request, cache: &cache, rules: strategy::of(&request.resource.gvr), dry_run: params.dry_run };
+        pending::default(request.resource, &mut tree);
+        super::change::manage(request, params, None, &mut tree)?;
+        let object = self.create_tree(&new, tree).await?;
+        Ok(Written { object, created: true, warnings })
+    }
+
+    /// Takes a decoded, defaulted tree of the request's version from admission to the commit.
+    pub(super) async fn create_tree(&self, new: &New<'_>, mut tree: Value) -> Result<Object, Status> {
+        if !tree::text(&tree, &["metadata", "resourceVersion"]).is_empty() {
+            return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
+        }
+        place(new.request, &mut tree)?;
+        let generated = generated_prefix(&tree);
+        for _ in 0..GENERATE_MAX {
+            let mut attempt = tree.clone();
+            if let Some(prefix) = &generated {
+                tree::metadata(&mut attempt).insert("name".into(), names::generate(prefix)?.into());
+            }
+            let name = tree::text(&attempt, &["metadata", "name"]).to_owned();
+            match self.create_named(new, attempt, &name).await {
+                Err(status) if generated.is_some() && status.is("AlreadyExists") => {}
+                done => return done,
+            }
+        }
+        let prefix = generated.unwrap_or_default();
+        Err(Status::already_exists(&new.request.resource.gvr, &prefix))
+    }
+
+    async fn create_named(&self, new: &New<'_>, mut tree: Value, name: &str) -> Result<Object, Status> {
+        self.admit(new, &mut tree, name).await?;
+        convert::tree_between(new.request.resource, &new.cache.resource, &mut tree)?;
+        system::on_create(&mut tree, &new.rules, Timestamp::now());
+        if !new.rules.status_on_create && new.request.resource.subresource("status").is_some() {
+            tree::set(&mut tree, &["status"], Value::Null);
+        }
+        (new.rules.on_create)(&mut tree);
+        self.validate_new(new, &tree, name)?;
+        let review = review(new, &mut tree, name);
+        for plugin in &self.config.admission {
+            plugin.validate(&review).await?;
+        }
+        let value = commit::encode(tree)?;
+        let stored = self.commit_new(new, name, value).await?;
+        convert::to(new.request.resource, &new.cache.resource, stored)
+    }
+
+    async fn admit(&self, new: &New<'_>, tree: &mut Value, name: &str) -> Result<(), Status> {
+        let mut review = review(new, tree, name);
+        for plugin in &self.config.admission {
+            plugin.mutate(&mut review).await?;
+        }
+        Ok(())
+    }
+
+    fn validate_new(&self, new: &New<'_>, tree: &Value, name: &str) -> Result<(), Status> {
+        let mut errors = super::change::check_metadata(new.request.resource, &new.rules, tree);
+        errors.extend(pending::required(&new.cache.resource, tree));
+        (new.rules.validate)(tree, &mut errors);
+        refuse(new.request, name, &errors)
+    }
+
+    async fn commit_new(&self, new: &New<'_>, name: &str, value: bytes::Bytes) -> Result<Object, Status> {
+        let namespace = new.request.namespace;
+        let exists = || Status::already_exists(&new.request.resource.gvr, name);
+        if new.dry_run {
+            self.caches().catch_up().await?;
+            return match new.cache.get(namespace, name) {
+                Some(_) => Err(exists()),
+                None => commit::committed(new.cache, &value, 0),
+            };
+        }
+        match self.put(new.cache, (namespace, name), value.clone(), 0).await? {
+            Commit::Done(revision) => commit::committed(new.cache, &value, revision),
+            Commit::Conflict(_) => Err(exists()),
+        }
+    }
+}
+
+/// 422 if there are errors.
+pub(super) fn refuse(request: &Request<'_>, name: &str, errors: &field::Errors) -> Result<(), Status> {
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(&request.resource.gvk, name, errors)),
+    }
+}
+
+fn review<'r>(new: &'r New<'_>, object: &'r mut Value, name: &'r str) -> Review<'r> {
+    Review {
+        operation: Operation::Create,
+        gvr: &new.request.resource.gvr,
+        gvk: &new.request.resource.gvk,
+        subresource: "",
+        namespace: new.request.namespace,
+        name,
+        object,
+        old: None,
+        user: new.request.user,
+        dry_run: new.dry_run,
+    }
+}
+
+/// Puts the object into the request's namespace.
+fn place(request: &Request<'_>, tree: &mut Value) -> Result<(), Status> {
+    let metadata = tree::metadata(tree);
+    let given = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    match (given, request.namespace) {
+        (_, "") => drop(metadata.remove("namespace")),
+        ("", namespace) => drop(metadata.insert("namespace".into(), namespace.into())),
+        (given, namespace) if given == namespace => {}
+        _ => {
+            let why = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(Status::bad_request(why));
+        }
+    }
+    Ok(())
+}
+
+fn generated_prefix(tree: &Value) -> Option<String> {
+    let metadata = |name| tree::text(tree, &["metadata", name]);
+    (metadata("name").is_empty() && !metadata("generateName").is_empty()).then(|| metadata("generateName").to_owned())
+}

@@ -1,0 +1,95 @@
+//! From a request's body to a tree that the write path can trust: parsed, of the right kind, pruned and typed.
+
+use tiphys_api::schema::Resource;
+use tiphys_api::{Gvk, Status, Value, decode};
+
+use super::request::{Body, FieldValidation};
+
+/// A decoded body and what `fieldValidation=Warn` tells about it.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The tree, in the request's version.
+    pub tree: Value,
+    /// Texts for `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Decodes a body that must be an object of the resource. `into` is the kind that is wanted: the resource's own, or
+/// that of a subresource's body.
+pub fn object(resource: &Resource, body: Body, validation: FieldValidation) -> Result<Decoded, Status> {
+    let (mut tree, duplicates) = parse(body)?;
+    name_kind(&resource.gvk, &mut tree)?;
+    let warnings = check(resource, &mut tree, duplicates, validation)?;
+    Ok(Decoded { tree, warnings })
+}
+
+/// Decodes a body whose kind has no resource of its own (`Binding`, `Eviction`, `Scale` …). Its kind is checked, its
+/// fields are read by who asked.
+pub fn loose(wanted: &Gvk, body: Body) -> Result<Value, Status> {
+    let (mut tree, _) = parse(body)?;
+    name_kind(wanted, &mut tree)?;
+    Ok(tree)
+}
+
+/// Checks and prunes a tree, which a patch made or a body held.
+pub fn check(
+    resource: &Resource,
+    tree: &mut Value,
+    duplicates: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let mut found = decode::structure(resource, tree)
+        .map_err(|e| Status::bad_request(handled_as(&resource.gvk, &resource.gvk, &e.to_string())))?;
+    found.extend(duplicates);
+    match (validation, found.is_empty()) {
+        (_, true) | (FieldValidation::Ignore, _) => Ok(Vec::new()),
+        (FieldValidation::Warn, _) => Ok(found),
+        (FieldValidation::Strict, _) => {
+            let why = format!("strict decoding error: {}", found.join(", "));
+            Err(Status::bad_request(handled_as(&resource.gvk, &resource.gvk, &why)))
+        }
+    }
+}
+
+/// Parses text into a tree.
+pub fn parse(body: Body) -> Result<(Value, Vec<String>), Status> {
+    let parsed = match body {
+        Body::Json(text) => decode::json(&text),
+        Body::Yaml(text) => decode::yaml(&text),
+        Body::Tree(tree) => return Ok((tree, Vec::new())),
+    };
+    let parsed = parsed.map_err(|e| Status::bad_request(e.to_string()))?;
+    Ok((parsed.value, parsed.duplicates))
+}
+
+/// Fills in a missing `apiVersion` and `kind`, and refuses others than the wanted ones.
+fn name_kind(wanted: &Gvk, tree: &mut Value) -> Result<(), Status> {
+    let Value::Object(map) = tree else {
+        let text: String = tree.to_string().chars().take(30).collect();
+        let why = "json: cannot unmarshal non-object into Go value";
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {why} ({text})",
+            wanted.kind
+        )));
+    };
+    let text = |name: &str| map.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let wanted_version = wanted.api_version();
+    if !kind.is_empty() && kind != wanted.kind {
+        let given = Gvk::from_api_version(&api_version, &kind);
+        let why = format!("converting ({}.{kind}) to (core.{}): unknown conversion", given.version, wanted.kind);
+        return Err(Status::bad_request(handled_as(&given, wanted, &why)));
+    }
+    if !api_version.is_empty() && api_version != wanted_version {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({wanted_version})"
+        )));
+    }
+    map.insert("apiVersion".into(), wanted_version.into());
+    map.insert("kind".into(), wanted.kind.as_ref().into());
+    Ok(())
+}
+
+fn handled_as(given: &Gvk, wanted: &Gvk, why: &str) -> String {
+    format!("{} in version {:?} cannot be handled as a {}: {why}", given.kind, given.version, wanted.kind)
+}

@@ -1,0 +1,210 @@
+//! delete and deletecollection: what a deletion does is decided by a pure function of the object, the options and now.
+
+use jiff::{SignedDuration, Timestamp};
+use tiphys_api::{Object, Status, Value};
+
+use super::commit::{self, Commit};
+use super::request::{DeleteParams, Deleted, List, ListParams, Propagation, Request};
+use super::{Registry, convert, tree};
+use crate::admission::{Operation, Review};
+use crate::cache::Cache;
+use crate::strategy::{self, Rules};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+const RETRIES_MAX: usize = 100;
+
+/// What a deletion does to the object.
+#[derive(Debug, PartialEq)]
+enum Plan {
+    /// It is on its way already; nothing changes.
+    Pending,
+    /// It is marked and lives on.
+    Mark(Value),
+    /// It goes now.
+    Remove,
+}
+
+impl Registry {
+    /// Deletes an object.
+    pub async fn delete(&self, request: &Request<'_>, params: &DeleteParams) -> Result<Deleted, Status> {
+        let cache = self.cache(request.resource)?;
+        let rules = strategy::of(&request.resource.gvr);
+        for _ in 0..RETRIES_MAX {
+            self.caches().catch_up().await?;
+            let current = cache.get(request.namespace, request.name);
+            let current = current.ok_or_else(|| Status::not_found(&request.resource.gvr, request.name))?;
+            check_preconditions(request, params, &current)?;
+            self.admit_delete(request, params, &current).await?;
+            match self.attempt_delete(&cache, &rules, params, &current).await? {
+                Ok(Deleted::Gone(o)) => return Ok(Deleted::Gone(convert::to(request.resource, &cache.resource, o)?)),
+                Ok(Deleted::Terminating(o)) => {
+                    return Ok(Deleted::Terminating(convert::to(request.resource, &cache.resource, o)?));
+                }
+                Err(overtaken) => self.caches().reach(overtaken).await?,
+            }
+        }
+        Err(Status::conflict(&request.resource.gvr, request.name, "too many concurrent changes of this object"))
+    }
+
+    /// Deletes what a list selects; answers with the objects as they were.
+    pub async fn delete_collection(
+        &self,
+        request: &Request<'_>,
+        select: &ListParams,
+        params: &DeleteParams,
+    ) -> Result<List, Status> {
+        let list = self.list(request, select).await?;
+        for object in &list.items {
+            let meta = object.meta();
+            let one = Request { namespace: &meta.namespace, name: &meta.name, ..*request };
+            match self.delete(&one, params).await {
+                Err(status) if !status.is("NotFound") => return Err(status),
+                _ => {}
+            }
+        }
+        Ok(list)
+    }
+
+    async fn admit_delete(&self, request: &Request<'_>, params: &DeleteParams, old: &Object) -> Result<(), Status> {
+        let mut none = Value::Null;
+        let mut review = Review {
+            operation: Operation::Delete,
+            gvr: &request.resource.gvr,
+            gvk: &request.resource.gvk,
+            subresource: request.subresource,
+            namespace: request.namespace,
+            name: request.name,
+            object: &mut none,
+            old: Some(old),
+            user: request.user,
+            dry_run: params.dry_run,
+        };
+        for plugin in &self.config.admission {
+            plugin.mutate(&mut review).await?;
+        }
+        for plugin in &self.config.admission {
+            plugin.validate(&review).await?;
+        }
+        Ok(())
+    }
+
+    /// The inner error is the revision at which another write was seen to be first.
+    async fn attempt_delete(
+        &self,
+        cache: &Cache,
+        rules: &Rules,
+        params: &DeleteParams,
+        current: &Object,
+    ) -> Result<Result<Deleted, u64>, Status> {
+        let meta = current.meta();
+        let (key, version) = ((meta.namespace.as_ref(), meta.name.as_ref()), meta.resource_version);
+        let tree = current.value().map_err(Status::internal)?;
+        let (value, commit) = match plan(tree, rules, params, Timestamp::now()) {
+            Plan::Pending => return Ok(Ok(Deleted::Terminating(current.clone()))),
+            Plan::Remove if params.dry_run => return Ok(Ok(Deleted::Gone(current.clone()))),
+            Plan::Remove => (None, self.remove(cache, key, version).await?),
+            Plan::Mark(tree) => {
+                let value = commit::encode(tree)?;
+                if params.dry_run {
+                    return commit::committed(cache, &value, version).map(|o| Ok(Deleted::Terminating(o)));
+                }
+                (Some(value.clone()), self.put(cache, key, value, version).await?)
+            }
+        };
+        match (commit, value) {
+            (Commit::Conflict(revision), _) => Ok(Err(revision)),
+            (Commit::Done(revision), Some(value)) => {
+                commit::committed(cache, &value, revision).map(|o| Ok(Deleted::Terminating(o)))
+            }
+            (Commit::Done(revision), None) => {
+                Ok(Ok(Deleted::Gone(crate::cache::splice::with_revision(current, revision))))
+            }
+        }
+    }
+}
+
+fn check_preconditions(request: &Request<'_>, params: &DeleteParams, current: &Object) -> Result<(), Status> {
+    let meta = current.meta();
+    let refuse = |what: &str, wanted: &str, found: &str| {
+        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+        Status::conflict(&request.resource.gvr, request.name, &why)
+    };
+    if let Some(uid) = params.uid.as_deref().filter(|uid| *uid != meta.uid.as_ref()) {
+        return Err(refuse("UID", uid, &meta.uid));
+    }
+    let found = meta.resource_version.to_string();
+    match params.resource_version.as_deref().filter(|version| *version != found) {
+        Some(wanted) => Err(refuse("ResourceVersion", wanted, &found)),
+        None => Ok(()),
+    }
+}
+
+/// Decides what a deletion does.
+fn plan(mut object: Value, rules: &Rules, params: &DeleteParams, now: Timestamp) -> Plan {
+    if let Some(left) = terminating(&object) {
+        return shorten(object, left, params);
+    }
+    let grace = rules.grace.map_or(0, |grace| grace(&object, params.grace_period_seconds));
+    set_finalizers(&mut object, rules, params);
+    let held = !tree::items(&object, &["metadata", "finalizers"]).is_empty()
+        || !tree::items(&object, &["spec", "finalizers"]).is_empty();
+    if grace == 0 && !held {
+        return Plan::Remove;
+    }
+    mark(&mut object, now.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(now), grace);
+    (rules.on_delete)(&mut object);
+    Plan::Mark(object)
+}
+
+/// The grace period of an object that is already terminating.
+fn terminating(object: &Value) -> Option<i64> {
+    let metadata = |name| tree::at(object, &["metadata", name]);
+    metadata("deletionTimestamp").as_str().map(|_| metadata("deletionGracePeriodSeconds").as_i64().unwrap_or(0))
+}
+
+/// A second deletion may only shorten the grace period.
+fn shorten(mut object: Value, left: i64, params: &DeleteParams) -> Plan {
+    let held = !tree::items(&object, &["metadata", "finalizers"]).is_empty();
+    let Some(wanted) = params.grace_period_seconds.map(|s| s.max(0)).filter(|wanted| *wanted < left) else {
+        return Plan::Pending;
+    };
+    if wanted == 0 && !held {
+        return Plan::Remove;
+    }
+    let ends: Option<Timestamp> = tree::text(&object, &["metadata", "deletionTimestamp"]).parse().ok();
+    let ends = ends.and_then(|t| t.checked_sub(SignedDuration::from_secs(left - wanted)).ok());
+    let metadata = tree::metadata(&mut object);
+    if let Some(ends) = ends {
+        metadata.insert("deletionTimestamp".into(), tree::time(ends));
+    }
+    metadata.insert("deletionGracePeriodSeconds".into(), wanted.into());
+    Plan::Mark(object)
+}
+
+fn mark(object: &mut Value, ends: Timestamp, grace: i64) {
+    let metadata = tree::metadata(object);
+    metadata.insert("deletionTimestamp".into(), tree::time(ends));
+    metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+    if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|g| *g > 0) {
+        metadata.insert("generation".into(), (generation + 1).into());
+    }
+}
+
+/// The garbage collector's finalizers, as the propagation policy (or what is there already) says.
+fn set_finalizers(object: &mut Value, rules: &Rules, params: &DeleteParams) {
+    let present = tree::items(object, &["metadata", "finalizers"]);
+    let has = |name: &str| present.iter().any(|f| f == name);
+    let wanted = match params.propagation {
+        Some(Propagation::Orphan) => Some(ORPHAN),
+        Some(Propagation::Foreground) => Some(FOREGROUND),
+        Some(Propagation::Background) => None,
+        None if has(ORPHAN) => Some(ORPHAN),
+        None if has(FOREGROUND) => Some(FOREGROUND),
+        None => rules.orphans.then_some(ORPHAN),
+    };
+    let others = present.iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).cloned();
+    let all: Vec<Value> = others.chain(wanted.map(Value::from)).collect();
+    let all = if all.is_empty() { Value::Null } else { all.into() };
+    tree::set(object, &["metadata", "finalizers"], all);
+}

@@ -1,0 +1,98 @@
+//! Metadata that only the server writes: identity, times, generation, and the rules about changing it.
+
+use jiff::Timestamp;
+use serde_json::Map;
+use tiphys_api::{Value, field};
+
+use super::tree;
+use crate::strategy::Rules;
+
+/// Fills in what a new object gets from the server.
+pub fn on_create(object: &mut Value, rules: &Rules, now: Timestamp) {
+    let metadata = tree::metadata(object);
+    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+        metadata.remove(name);
+    }
+    metadata.insert("creationTimestamp".into(), tree::time(now));
+    metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    if rules.generation {
+        metadata.insert("generation".into(), 1.into());
+    }
+}
+
+/// Fields that an update keeps when the new object leaves them out.
+const KEPT: [&str; 3] = ["uid", "creationTimestamp", "name"];
+/// Fields that only the server changes.
+const OWNED: [&str; 3] = ["generation", "deletionTimestamp", "deletionGracePeriodSeconds"];
+
+/// Carries over what an update cannot change.
+pub fn on_update(object: &mut Value, old: &Value, rules: &Rules) {
+    let before = old.get("metadata").and_then(Value::as_object);
+    let metadata = tree::metadata(object);
+    metadata.remove("selfLink");
+    for name in KEPT {
+        let missing = metadata.get(name).and_then(Value::as_str).unwrap_or_default().is_empty();
+        if let Some(value) = before.and_then(|b| b.get(name)).filter(|_| missing) {
+            metadata.insert(name.into(), value.clone());
+        }
+    }
+    for name in OWNED {
+        match before.and_then(|b| b.get(name)) {
+            Some(value) => metadata.insert(name.into(), value.clone()),
+            None => metadata.remove(name),
+        };
+    }
+    if rules.generation && spec_changed(object, old) {
+        let generation = tree::at(old, &["metadata", "generation"]).as_i64().unwrap_or(0);
+        tree::metadata(object).insert("generation".into(), (generation + 1).into());
+    }
+}
+
+/// Whether anything but metadata and status differs.
+fn spec_changed(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return true };
+    let same = |map: &Map<String, Value>, other: &Map<String, Value>| {
+        map.iter().filter(|(k, _)| !is_apart(k)).all(|(k, v)| other.get(k) == Some(v))
+    };
+    !(same(new, old) && same(old, new))
+}
+
+fn is_apart(key: &str) -> bool {
+    matches!(key, "metadata" | "status" | "apiVersion" | "kind")
+}
+
+/// Rules about metadata in an update.
+pub fn check_update(new: &Value, old: &Value, errors: &mut field::Errors) {
+    let root = field::Path::new("metadata");
+    for name in ["name", "namespace", "uid", "creationTimestamp"] {
+        let (now, before) = (tree::at(new, &["metadata", name]), tree::at(old, &["metadata", name]));
+        if now != before {
+            errors.push(field::Error::invalid(&root.child(name), now.clone(), "field is immutable"));
+        }
+    }
+    if tree::at(old, &["metadata", "deletionTimestamp"]).is_null() {
+        return;
+    }
+    let before = tree::items(old, &["metadata", "finalizers"]);
+    let added: Vec<String> = tree::items(new, &["metadata", "finalizers"])
+        .iter()
+        .filter(|f| !before.contains(f))
+        .map(ToString::to_string)
+        .collect();
+    if !added.is_empty() {
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            added.join(", ")
+        );
+        errors.push(field::Error::forbidden(&root.child("finalizers"), &why));
+    }
+}
+
+/// Whether a terminating object has nothing left to wait for.
+pub fn is_finished(object: &Value) -> bool {
+    let metadata = |name| tree::at(object, &["metadata", name]);
+    !metadata("deletionTimestamp").is_null()
+        && metadata("deletionGracePeriodSeconds").as_i64().unwrap_or(0) == 0
+        && tree::items(object, &["metadata", "finalizers"]).is_empty()
+        && tree::items(object, &["spec", "finalizers"]).is_empty()
+}

@@ -1,0 +1,73 @@
+//! What is truly a kind's own: a row of facts and at most a few functions, found by group and resource.
+//!
+//! Everything else about a kind is in the schema. A kind without a row gets the defaults of [`Rules`].
+
+mod table;
+
+use tiphys_api::{Value, field};
+
+pub use table::of;
+
+/// What a kind adds to the generic engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// `metadata.generation` counts changes of what is neither metadata nor status.
+    pub generation: bool,
+    /// An update without `resourceVersion` replaces whatever is there.
+    pub unconditional_update: bool,
+    /// A PUT of an absent name creates it.
+    pub create_on_update: bool,
+    /// A finished deletion answers with the object instead of a Status.
+    pub returns_deleted: bool,
+    /// Deletion without a propagation policy leaves dependents behind.
+    pub orphans: bool,
+    /// Status given on create is kept.
+    pub status_on_create: bool,
+    /// Grace period in seconds of a deletion that asks for so many (`None`: the object decides); kinds without a
+    /// grace period have none.
+    pub grace: Option<fn(&Value, Option<i64>) -> i64>,
+    /// Changes more than metadata when a deletion marks the object, as a namespace's phase.
+    pub on_delete: fn(&mut Value),
+    /// Sets what only the server may set on a new object.
+    pub on_create: fn(&mut Value),
+    /// Puts back what this update may not change: (new, old, subresource).
+    pub on_update: fn(&mut Value, &Value, &str),
+    /// Semantic rules of an object: (object, errors).
+    pub validate: fn(&Value, &mut field::Errors),
+    /// Rules of a change: (new, old, subresource, errors). [`Rules::validate`] has run.
+    pub validate_update: fn(&Value, &Value, &str, &mut field::Errors),
+    /// The form of names.
+    pub name: NameForm,
+}
+
+/// What a name must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameForm {
+    /// Lower-case labels with dots, up to 253 characters: most kinds.
+    Subdomain,
+    /// One lower-case label, up to 63 characters: namespaces.
+    Label,
+    /// A label that starts with a letter: services.
+    Label1035,
+    /// Anything that can be a path segment: roles and bindings.
+    PathSegment,
+}
+
+impl Rules {
+    /// A kind with nothing of its own.
+    pub const DEFAULT: Self = Self {
+        generation: false,
+        unconditional_update: true,
+        create_on_update: false,
+        returns_deleted: false,
+        orphans: false,
+        status_on_create: false,
+        grace: None,
+        on_delete: |_| {},
+        on_create: |_| {},
+        on_update: |_, _, _| {},
+        validate: |_, _| {},
+        validate_update: |_, _, _, _| {},
+        name: NameForm::Subdomain,
+    };
+}
