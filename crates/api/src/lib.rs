@@ -7,6 +7,8 @@
 //! Trees ([`Value`]) are short-lived: a request decodes, changes and encodes one, and drops it.
 
 pub mod decode;
+pub mod defaults;
+pub mod apply;
 pub mod field;
 pub mod gvr;
 pub mod object;
@@ -15,6 +17,7 @@ pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod validate;
 
 pub use gvr::{Gvk, Gvr};
 pub use object::{Meta, Object, OwnerRef};

@@ -119,13 +119,13 @@ fn merge_list(
     *items = match strategy {
         Merging::Replace if patch.is_empty() && order.is_some() => old,
         Merging::Replace => patch.to_vec(),
-        Merging::Set => merge_set(old, patch, order),
+        Merging::Set => merge_set(&old, patch, order),
         Merging::Keyed(key) => merge_keyed(old, patch, order, key, item_shape)?,
     };
     Ok(())
 }
 
-fn merge_set(old: Vec<Value>, patch: &[Value], order: Option<&[Value]>) -> Vec<Value> {
+fn merge_set(old: &[Value], patch: &[Value], order: Option<&[Value]>) -> Vec<Value> {
     let mut seen = HashSet::new();
     let all = old.iter().chain(patch).filter(|v| seen.insert(*v)).cloned().collect();
     let named = Places::new(order.unwrap_or(patch).iter());

@@ -81,9 +81,9 @@ fn merge_by(key: &str) -> Patch {
     Patch { merge_key: Some(key.into()), ..Patch::default() }
 }
 
-fn patched(object: Value, patch: Value) -> Result<Value, PatchError> {
+fn patched(object: Value, patch: &Value) -> Result<Value, PatchError> {
     let mut object = object;
-    strategic(&schema(), StructId(0), &mut object, &patch)?;
+    strategic(&schema(), StructId(0), &mut object, patch)?;
     Ok(object)
 }
 
@@ -142,7 +142,7 @@ fn lists_merge_by_key_and_directives_are_obeyed() {
         ),
         (json!({"new": {"x": null, "y": {"$patch": "replace", "z": 1}}}), "/new", json!({"y": {"z": 1}})),
     ] {
-        let result = patched(object.clone(), patch.clone()).unwrap();
+        let result = patched(object.clone(), &patch).unwrap();
         assert_eq!(result.pointer(pointer), Some(&expected), "{patch}");
     }
 }
@@ -165,12 +165,12 @@ fn patches_that_break_the_format_are_malformed() {
         (json!({"$deleteFromPrimitiveList/finalizers": "x"}), "invalid patch format of primitive list"),
         (json!({"$setElementOrder/finalizers": 1}), "invalid patch format of setElementOrder list"),
     ] {
-        let error = patched(object.clone(), patch).unwrap_err();
+        let error = patched(object.clone(), &patch).unwrap_err();
         assert_eq!((error.to_string().as_str(), error.status().code), (text, 400));
     }
     let order =
         json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}});
-    assert!(patched(object, order).unwrap_err().to_string().starts_with("The order in patch list:"));
+    assert!(patched(object, &order).unwrap_err().to_string().starts_with("The order in patch list:"));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn kubectl_apply_keeps_what_others_set() {
         "containers": [{"name": "a", "image": "2"}, {"name": "b", "$patch": "delete"}]}})
     );
     assert_eq!(
-        patched(current, patch).unwrap(),
+        patched(current, &patch).unwrap(),
         json!({"spec": {"containers": [{"name": "side"},
         {"name": "a", "image": "2", "env": [{"name": "X", "value": "1"}]}]}})
     );
@@ -332,7 +332,7 @@ proptest! {
     #[test]
     fn a_diff_turns_any_object_into_any_other(from in objects(), to in objects()) {
         let patch = diff(&schema(), StructId(0), &from, &to).unwrap();
-        prop_assert_eq!(patched(from.clone(), patch.clone()).unwrap(), to.clone(), "{}", patch);
+        prop_assert_eq!(patched(from.clone(), &patch).unwrap(), to.clone(), "{}", patch);
         prop_assert_eq!(diff(&schema(), StructId(0), &to, &to).unwrap(), json!({}));
     }
 
@@ -340,6 +340,6 @@ proptest! {
     fn no_patch_panics(object in any_json(), patch in any_json()) {
         let _ = json(&mut object.clone(), &patch);
         let _ = merge(&mut object.clone(), &patch);
-        let _ = patched(object, patch);
+        let _ = patched(object, &patch);
     }
 }

@@ -1,0 +1,295 @@
+//! Server-side apply and the ownership of fields (`metadata.managedFields`).
+//!
+//! - [`apply`] merges a configuration into the live object, removes what its manager no longer applies and no one
+//!   else owns, and refuses to overwrite what another manager owns, unless forced.
+//! - [`record_update`] keeps the books for every other write: who wrote owns what it wrote, and the others lose it.
+//! - Both are pure functions of (schema, live, new, time). The cost follows what changed: equal parts of two objects
+//!   are walked once without allocation, and managers' sets are changed in place, in the form they are stored in.
+//! - Paths of a manager that used another version of the kind are taken as they are: versions of the built-in kinds
+//!   name their fields alike, but for `autoscaling`, whose old paths then go unowned at worst.
+
+mod compare;
+mod fields;
+mod last_applied;
+mod managers;
+mod merge;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::schema::Resource;
+use crate::status::{Cause, Details, Status};
+
+pub use fields::FieldSet;
+pub use managers::Operation;
+
+use compare::{Changes, compare, named_fields};
+use managers::{Entry, Identity, Managers};
+use shape::Shape;
+
+/// Who writes what, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// The resource, in the version that the request uses.
+    pub resource: &'a Resource,
+    /// Subresource written through, as `status` or `scale`; empty for the object itself.
+    pub subresource: &'a str,
+    /// `fieldManager`, or what stands for it (the user agent up to its first `/`).
+    pub manager: &'a str,
+    /// Time of the write.
+    pub now: Timestamp,
+}
+
+/// One field that an applied configuration would take from another manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The owner as messages name it, as `"kubectl-client-side-apply" using apps/v1`.
+    pub manager: String,
+    /// The field, as `.spec.replicas`.
+    pub path: String,
+}
+
+/// Why an apply was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Other managers own these fields with other values (409); sorted by manager.
+    #[error("{}", conflict_message(.0))]
+    Conflicts(Vec<Conflict>),
+    /// The configuration cannot be applied (400).
+    #[error("{0}")]
+    BadRequest(String),
+}
+
+impl ApplyError {
+    /// The answer to the client.
+    pub fn status(&self) -> Status {
+        let Self::Conflicts(conflicts) = self else { return Status::bad_request(self.to_string()) };
+        let cause = |conflict: &Conflict| Cause {
+            field: conflict.path.clone(),
+            message: format!("conflict with {}", conflict.manager),
+            reason: "FieldManagerConflict".into(),
+        };
+        let details = Details { causes: conflicts.iter().map(cause).collect(), ..Details::default() };
+        Status { details: Some(details), ..Status::failure(409, "Conflict", self.to_string()) }
+    }
+}
+
+fn conflict_message(conflicts: &[Conflict]) -> String {
+    if let [Conflict { manager, path }] = conflicts {
+        return format!("Apply failed with 1 conflict: conflict with {manager}: {path}");
+    }
+    let mut lines = Vec::new();
+    for group in conflicts.chunk_by(|a, b| a.manager == b.manager) {
+        lines.extend(group.first().map(|c| format!("conflicts with {}:", c.manager)));
+        lines.extend(group.iter().map(|c| format!("- {}", c.path)));
+    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+}
+
+/// Merges an applied configuration into the live object (`None`: create it) and keeps `managedFields`.
+/// The configuration is canonical (see `decode::structure`) and not defaulted; the result is to be defaulted.
+pub fn apply(
+    write: &Write<'_>,
+    live: Option<&Value>,
+    config: &Value,
+    force: bool,
+) -> Result<Value, ApplyError> {
+    check_config(write, config)?;
+    let outcome = match try_apply(write, live, config, force) {
+        Err(ApplyError::Conflicts(conflicts)) if write.manager == last_applied::MANAGER => {
+            let allowed = live.map(|live| last_applied::owned(write, live)).unwrap_or_default();
+            let left: Vec<Conflict> = conflicts.into_iter().filter(|c| !allowed.contains(&c.path)).collect();
+            match left.is_empty() {
+                true => try_apply(write, live, config, true),
+                false => Err(ApplyError::Conflicts(left)),
+            }
+        }
+        other => other,
+    };
+    outcome.map(|mut object| {
+        if write.manager == last_applied::MANAGER {
+            last_applied::refresh(&mut object, config);
+        }
+        object
+    })
+}
+
+/// Keeps `managedFields` of `new`, which a create (`live` is `None`), update or patch is about to store.
+/// `new` may carry entries that the client sent; an empty list or `[{}]` asks to forget all ownership.
+pub fn record_update(write: &Write<'_>, live: Option<&Value>, new: &mut Value) {
+    let sent = take_managed_fields(new);
+    let mut managers = match sent {
+        _ if !write.subresource.is_empty() => live.map(Managers::stored).unwrap_or_default(),
+        Some(list) if is_reset(&list) => Managers::default(),
+        Some(list) => match Managers::sent(list).filter(|sent| !sent.is_empty()) {
+            Some(sent) => sent,
+            None => live.map(Managers::stored).unwrap_or_default(),
+        },
+        None => live.map(Managers::stored).unwrap_or_default(),
+    };
+    // Ownership that an existing object does not have is not begun by a mere update.
+    if managers.is_empty() && live.is_some() {
+        return;
+    }
+    let changes = compare(write.root(), live.unwrap_or(&Value::Null), new, write.ignored());
+    record(write, &mut managers, &changes);
+    managers.cap();
+    put_managed_fields(new, managers);
+}
+
+impl<'a> Write<'a> {
+    fn root(&self) -> Shape<'a> {
+        Shape::Struct(&self.resource.schema, self.resource.root())
+    }
+
+    /// Top-level fields that the endpoint resets: what is written there is no one's.
+    fn ignored(&self) -> &'static [&'static str] {
+        match self.subresource {
+            "status" => &["spec"],
+            "" if self.resource.subresource("status").is_some() => &["status"],
+            _ => &[],
+        }
+    }
+
+    fn identity<'i>(&'i self, operation: Operation, api_version: &'i str) -> Identity<'i> {
+        Identity { manager: self.manager, operation, api_version, subresource: self.subresource }
+    }
+
+    fn entry(&self, operation: Operation, fields: FieldSet) -> Entry {
+        Entry {
+            manager: self.manager.to_owned(),
+            operation,
+            api_version: self.resource.gvk.api_version(),
+            subresource: self.subresource.to_owned(),
+            time: Some(timestamp(self.now)),
+            fields,
+        }
+    }
+}
+
+/// The writer gets what it wrote, everyone loses what was written or removed.
+fn record(write: &Write<'_>, managers: &mut Managers, changes: &Changes) {
+    for entry in managers.iter_mut() {
+        entry.fields.subtract(&changes.written);
+        entry.fields.subtract(&changes.removed);
+    }
+    if !changes.written.is_empty() {
+        let api_version = write.resource.gvk.api_version();
+        let previous = managers.take(write.identity(Operation::Update, &api_version));
+        let mut fields = previous.map(|entry| entry.fields).unwrap_or_default();
+        fields.union(&changes.written);
+        managers.put(write.entry(Operation::Update, fields));
+    }
+    managers.drop_empty();
+}
+
+fn check_config(write: &Write<'_>, config: &Value) -> Result<(), ApplyError> {
+    let refuse = |text: String| Err(ApplyError::BadRequest(text));
+    let version = config.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let expected = write.resource.gvk.api_version();
+    if version != expected {
+        let text = "Incorrect version specified in apply patch. Specified patch version:";
+        return refuse(format!("{text} {version}, expected: {expected}"));
+    }
+    if config.pointer("/metadata/managedFields").is_some_and(|v| !v.is_null()) {
+        return refuse("metadata.managedFields must be nil".into());
+    }
+    match merge::duplicate(write.root(), config) {
+        Some(at) => refuse(format!("failed to create typed patch object ({}): {at}", write.resource.gvk)),
+        None => Ok(()),
+    }
+}
+
+fn try_apply(
+    write: &Write<'_>,
+    live: Option<&Value>,
+    config: &Value,
+    force: bool,
+) -> Result<Value, ApplyError> {
+    let mut managers = live.map(|live| owners_before_apply(write, live)).unwrap_or_default();
+    let api_version = write.resource.gvk.api_version();
+    let last = managers.take(write.identity(Operation::Apply, &api_version));
+    let fields = named_fields(write.root(), config, write.ignored());
+
+    let mut object = live.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    take_managed_fields(&mut object);
+    merge::merge(write.root(), &mut object, config);
+    if let Some(last) = &last {
+        // The identity in `metadata` is no one's, and never goes.
+        let identity = FieldSet::of_root_field("metadata");
+        let everyone = managers.iter().map(|e| e.fields.root());
+        let everyone: Vec<_> = everyone.chain([fields.root(), identity.root()]).collect();
+        merge::prune(write.root(), &mut object, last.fields.root(), &everyone);
+    }
+    let changes = compare(write.root(), live.unwrap_or(&Value::Null), &object, write.ignored());
+    if !force {
+        refuse_conflicts(&managers, &changes.written)?;
+    }
+    for entry in managers.iter_mut() {
+        entry.fields.subtract(&changes.written);
+        entry.fields.subtract(&changes.removed);
+    }
+    managers.drop_empty();
+    let unchanged = changes.written.is_empty() && changes.removed.is_empty();
+    let mut entry = write.entry(Operation::Apply, fields);
+    if let Some(last) = last.filter(|last| unchanged && last.fields == entry.fields) {
+        entry.time = last.time;
+    }
+    managers.put(entry);
+    put_managed_fields(&mut object, managers);
+    Ok(object)
+}
+
+/// The live object's owners. What an object had before ownership was kept belongs to `before-first-apply`.
+fn owners_before_apply(write: &Write<'_>, live: &Value) -> Managers {
+    let mut managers = Managers::stored(live);
+    if managers.is_empty() {
+        let before = Write { manager: "before-first-apply", ..*write };
+        let changes = compare(write.root(), &Value::Null, live, write.ignored());
+        record(&before, &mut managers, &changes);
+    }
+    managers
+}
+
+fn refuse_conflicts(managers: &Managers, written: &FieldSet) -> Result<(), ApplyError> {
+    let mut conflicts: Vec<Conflict> = Vec::new();
+    for entry in managers.iter() {
+        let taken = entry.fields.intersection(written);
+        let manager = || entry.describe();
+        conflicts.extend(taken.paths().into_iter().map(|path| Conflict { manager: manager(), path }));
+    }
+    conflicts.sort_by(|a, b| a.manager.cmp(&b.manager));
+    match conflicts.is_empty() {
+        true => Ok(()),
+        false => Err(ApplyError::Conflicts(conflicts)),
+    }
+}
+
+fn take_managed_fields(object: &mut Value) -> Option<Vec<Value>> {
+    match object.get_mut("metadata")?.as_object_mut()?.remove("managedFields")? {
+        Value::Array(list) => Some(list),
+        _ => None,
+    }
+}
+
+fn put_managed_fields(object: &mut Value, managers: Managers) {
+    if let (false, Some(Value::Object(metadata))) = (managers.is_empty(), object.get_mut("metadata")) {
+        metadata.insert("managedFields".into(), managers.into_value());
+    }
+}
+
+fn is_reset(list: &[Value]) -> bool {
+    match list {
+        [] => true,
+        [Value::Object(only)] => only.is_empty(),
+        _ => false,
+    }
+}
+
+/// RFC 3339 in whole seconds.
+fn timestamp(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
