@@ -12,6 +12,7 @@ mod table;
 mod tests;
 
 pub use catalog::{Catalog, builtin};
+pub(crate) use table::RULES;
 
 use std::sync::Arc;
 
@@ -191,6 +192,12 @@ impl Schema {
 }
 
 impl Struct {
+    /// `core.v1.Container` of `io.k8s.api.core.v1.Container`: how the hand-written files name types.
+    pub fn short_name(&self) -> &str {
+        let start = self.name.rmatch_indices('.').nth(2).map_or(0, |(at, _)| at + 1);
+        self.name.get(start..).unwrap_or_default()
+    }
+
     /// The field of a JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         let at = self.fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok()?;

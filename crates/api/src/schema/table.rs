@@ -11,6 +11,8 @@ use crate::gvr::{Gvk, Gvr};
 
 /// The generated texts.
 pub const FILES: &[&str] = &include!("../../schema/generated/index.rs");
+/// Closed sets and other rules, by hand; [`crate::validate`] reads those about names and absence.
+pub const RULES: &str = include_str!("../../schema/rules.txt");
 /// Names, groups and selectable fields, by hand.
 pub const NAMES: &str = include_str!("../../schema/names.txt");
 
@@ -74,6 +76,11 @@ pub fn parse(files: &[&'static str]) -> Result<Table, ParseError> {
         let mut lines = Lines { rest: file.lines().skip(2).peekable() };
         while let Some(line) = lines.next_head() {
             table.entry(package, &ids, line, &mut lines).ok_or_else(|| ParseError(line.to_owned()))?;
+        }
+    }
+    for line in RULES.lines() {
+        if let Some(rule) = line.strip_prefix("enum ") {
+            table.closed_set(&ids, rule).ok_or_else(|| ParseError(line.to_owned()))?;
         }
     }
     Ok(table)
@@ -144,6 +151,16 @@ impl Table {
             "type" => self.record(package, ids, words, lines),
             _ => None,
         }
+    }
+
+    fn closed_set(&mut self, ids: &Ids<'_>, rule: &str) -> Option<()> {
+        let mut words = rule.split(' ');
+        let id = *ids.get(&words.next()?.rsplit_once('.')?)?;
+        let name = words.next()?;
+        let fields = &mut self.schema.structs.get_mut(id.0 as usize)?.fields;
+        let field = fields.iter_mut().find(|field| field.name.as_ref() == name)?;
+        field.allowed = words.map(Into::into).collect();
+        Some(())
     }
 
     fn resource<I: Iterator<Item = &'static str>>(

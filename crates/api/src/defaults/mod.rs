@@ -1,0 +1,83 @@
+//! What absent fields mean: fills an object in as kube-apiserver does when it decodes one.
+//!
+//! - Constant defaults are data: declared ones in the generated table, the rest in `schema/defaults.txt`.
+//! - Those that depend on other fields are small functions in [`computed`], each named by its type.
+//! - The rules of a type run before those of the types inside it. Only subtrees that hold a rule are visited: the
+//!   plan for each struct is made once.
+//! - A custom resource has the declared defaults of its schema and no others.
+//!
+//! Applying twice changes nothing more.
+
+mod computed;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, LazyLock};
+
+use serde_json::{Map, Value};
+
+use crate::schema::{Resource, Schema, StructId, Type, builtin};
+use rules::Plan;
+
+static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
+    rules::plans(builtin().schema(), rules::TEXT).expect("the committed defaults are parsed by a test")
+});
+
+/// Fills in the defaults of a tree that fits its kind.
+pub fn apply(resource: &Resource, value: &mut Value) {
+    if Arc::ptr_eq(&resource.schema, builtin().schema()) {
+        planned(resource.object, value);
+    } else {
+        declared(&resource.schema, &Type::Struct(resource.object), value);
+    }
+}
+
+fn planned(id: StructId, value: &mut Value) {
+    let (Some(plan), Value::Object(fields)) = (PLANS.get(id.0 as usize), value) else { return };
+    plan.rules.iter().for_each(|rule| rule.apply(fields));
+    if let Some(compute) = plan.computed {
+        compute(fields);
+    }
+    for (name, ty) in &plan.inner {
+        if let Some(value) = fields.get_mut(name.as_ref()) {
+            planned_type(ty, value);
+        }
+    }
+}
+
+fn planned_type(ty: &Type, value: &mut Value) {
+    match (ty, value) {
+        (Type::Struct(id), value) => planned(*id, value),
+        (Type::List(list), Value::Array(items)) => items.iter_mut().for_each(|v| planned_type(&list.item, v)),
+        (Type::Map(item), Value::Object(entries)) => entries.values_mut().for_each(|v| planned_type(item, v)),
+        _ => {}
+    }
+}
+
+/// Defaults of a schema that was made at run time.
+fn declared(schema: &Schema, ty: &Type, value: &mut Value) {
+    match (ty, value) {
+        (Type::Struct(id), Value::Object(fields)) => declared_fields(schema, *id, fields),
+        (Type::List(list), Value::Array(items)) => {
+            items.iter_mut().for_each(|v| declared(schema, &list.item, v));
+        }
+        (Type::Map(item), Value::Object(entries)) => {
+            entries.values_mut().for_each(|v| declared(schema, item, v));
+        }
+        _ => {}
+    }
+}
+
+fn declared_fields(schema: &Schema, id: StructId, fields: &mut Map<String, Value>) {
+    for field in &schema.get(id).fields {
+        if let Some(default) = &field.default
+            && !fields.contains_key(field.name.as_ref())
+        {
+            fields.insert(field.name.to_string(), default.clone());
+        }
+        if let Some(value) = fields.get_mut(field.name.as_ref()) {
+            declared(schema, &field.ty, value);
+        }
+    }
+}
