@@ -10,3 +10,4 @@ pub mod node_proxy;
 pub mod pki;
 pub mod registry;
 pub mod strategy;
+pub mod local;

@@ -1,0 +1,129 @@
+//! Paths that are no resources: discovery, OpenAPI, version, health, metrics, OpenID.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tiphys_api::Status;
+
+use super::answer::{self, Answer};
+use super::handle::Call;
+use super::negotiate::{MediaType, Shapes};
+use super::server::Server;
+
+/// Served paths by what they start with, as metrics call them. Longer ones first.
+const KNOWN: &[&str] = &[
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openid/v1/jwks",
+    "/.well-known/openid-configuration",
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/version",
+    "/apis",
+    "/api",
+];
+
+/// The name under which metrics count a path; `None` for paths that are not served.
+pub fn known(path: &str) -> Option<&'static str> {
+    let rest = |known: &&&str| {
+        path.strip_prefix(**known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    KNOWN.iter().find(rest).copied().or((path == "/").then_some("/"))
+}
+
+/// Answers one request.
+pub fn answer(server: &Arc<Server>, call: &Call) -> Result<Answer, Status> {
+    let path = match call.info.path.trim_end_matches('/') {
+        "" => "/",
+        path => path,
+    };
+    let found = server.path(path, call)?;
+    let reads = matches!(call.method, Method::GET | Method::HEAD);
+    match found {
+        Some(answer) if reads => Ok(answer),
+        Some(_) => Err(Status::method_not_allowed()),
+        None => Err(Status::no_such_path()),
+    }
+}
+
+impl Server {
+    fn path(&self, path: &str, call: &Call) -> Result<Option<Answer>, Status> {
+        if let Some(answer) = self.health.answer(path, &call.query) {
+            return Ok(Some(answer));
+        }
+        if let Some(document) = self.served.iter().find(|document| document.path == path) {
+            return Ok(Some(answer::with_body(StatusCode::OK, document.content_type, document.body.clone())));
+        }
+        match path {
+            "/" => tree(&json!({"paths": self.index()}), call).map(Some),
+            "/version" => tree(&version(&self.git_version), call).map(Some),
+            "/metrics" => Ok(Some(answer::with_body(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                self.metrics.render().into_bytes(),
+            ))),
+            path => self.documents.answer(path, call),
+        }
+    }
+
+    /// What `/` lists.
+    fn index(&self) -> Vec<String> {
+        let mut paths: Vec<String> = KNOWN.iter().map(|path| (*path).to_owned()).collect();
+        paths.extend(self.documents.group_version_paths());
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
+fn tree(value: &Value, call: &Call) -> Result<Answer, Status> {
+    answer::tree(value, MediaType::negotiate(&call.headers, &call.query, Shapes::Own)?)
+}
+
+/// `/version`, in the terms that clients of the Go server expect.
+fn version(git_version: &str) -> Value {
+    let numbers: Vec<&str> = git_version.trim_start_matches('v').split(['.', '+']).collect();
+    let number = |at: usize| numbers.get(at).copied().unwrap_or_default();
+    json!({
+        "major": number(0), "minor": number(1), "gitVersion": git_version, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, go_arch(std::env::consts::ARCH)),
+    })
+}
+
+/// Go's name of an architecture, which `kubectl version` users know.
+fn go_arch(arch: &str) -> &str {
+    match arch {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_know_only_served_paths() {
+        for (path, expected) in [
+            ("/healthz/ping", Some("/healthz")),
+            ("/apis/apps/v1", Some("/apis")),
+            ("/api", Some("/api")),
+            ("/apix", None),
+            ("/", Some("/")),
+            ("/favicon.ico", None),
+        ] {
+            assert_eq!(known(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_version_is_taken_apart() {
+        let version = version("v1.36.0+tiphys0.1.0");
+        assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("36")));
+    }
+}

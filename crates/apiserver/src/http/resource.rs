@@ -1,0 +1,274 @@
+//! Requests for resources: find the kind in the table, check that it has the verb, ask the registry, shape the answer.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use serde::de::IgnoredAny;
+use tiphys_api::schema::Resource;
+use tiphys_api::{Gvr, Object, Status};
+
+use super::answer::{self, Answer};
+use super::handle::Call;
+use super::negotiate::{self, BodyForm, MediaType, Shape, Shapes};
+use super::path::RequestInfo;
+use super::server::Server;
+use super::table::{TableForm, Tables};
+use super::watch::{self, Frames, Running};
+use super::{encode, params};
+use crate::metrics::Dimensions;
+use crate::node_proxy;
+use crate::registry::{Body, Deleted, PatchType, Request, Written};
+
+/// Answers one request for a resource.
+pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
+    let info = &call.info;
+    let resource = server.resource(&info.group, &info.version, &info.resource);
+    let resource = resource.ok_or_else(Status::no_such_path)?;
+    check(&resource, info, &call.method)?;
+    if node_proxy::serves(info) {
+        let lasting = server.metrics.long_running(dimensions);
+        return server.nodes.answer(server.lister.as_ref(), call, lasting).await;
+    }
+    let asked = Asked { server, resource: &resource, media: media(&call)?, dimensions };
+    match info.verb {
+        "get" => asked.get(&call).await,
+        "list" => asked.list(&call).await,
+        "watch" => asked.watch(&call).await,
+        "create" => asked.create(call).await,
+        "update" => asked.update(call).await,
+        "patch" => asked.patch(call).await,
+        "delete" => asked.delete(call).await,
+        "deletecollection" => asked.delete_collection(call).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// Whether the path and verb exist for this kind: 404 and 405 before anything is read.
+fn check(resource: &Resource, info: &RequestInfo, method: &Method) -> Result<(), Status> {
+    let about_namespaces = resource.gvr.resource == "namespaces" && resource.gvr.group.is_empty();
+    let in_namespace = !info.namespace.is_empty() && !about_namespaces;
+    let spans_all = info.name.is_empty() || matches!(info.verb, "list" | "watch");
+    if in_namespace && !resource.namespaced || (resource.namespaced && !in_namespace && !spans_all) {
+        return Err(Status::no_such_path());
+    }
+    if resource.namespaced && !in_namespace && !matches!(info.verb, "list" | "watch") {
+        return Err(Status::method_not_allowed());
+    }
+    if info.rest.as_deref().is_some_and(|rest| !rest.is_empty()) && info.subresource != "proxy" {
+        return Err(Status::no_such_path());
+    }
+    if *method == Method::HEAD && info.subresource != "proxy" {
+        return Err(Status::method_not_allowed());
+    }
+    let has_verb = match info.subresource.as_str() {
+        "" => resource.has_verb(info.verb),
+        name => {
+            let subresource = resource.subresource(name).ok_or_else(Status::no_such_path)?;
+            subresource.verbs.iter().any(|verb| verb.as_ref() == info.verb)
+        }
+    };
+    // A POST to a name, or a PUT to none, is no path that exists.
+    let named = !info.name.is_empty();
+    let misplaced = match info.verb {
+        "create" => named && info.subresource.is_empty(),
+        "update" | "patch" => !named,
+        _ => false,
+    };
+    if has_verb && !misplaced { Ok(()) } else { Err(Status::method_not_allowed()) }
+}
+
+fn media(call: &Call) -> Result<MediaType, Status> {
+    MediaType::negotiate(&call.headers, &call.query, Shapes::Objects)
+}
+
+/// One request for a resource that exists.
+struct Asked<'a> {
+    server: &'a Arc<Server>,
+    resource: &'a Arc<Resource>,
+    media: MediaType,
+    dimensions: &'a Dimensions,
+}
+
+impl Asked<'_> {
+    fn request<'c>(&'c self, call: &'c Call, name: &'c str) -> Request<'c> {
+        let namespace = if self.resource.namespaced { call.info.namespace.as_str() } else { "" };
+        Request {
+            resource: self.resource,
+            namespace,
+            name,
+            subresource: &call.info.subresource,
+            user: &call.user,
+        }
+    }
+
+    async fn get(&self, call: &Call) -> Result<Answer, Status> {
+        let request = self.request(call, &call.info.name);
+        let object = self.server.registry.get(&request, call.query.text("resourceVersion")).await?;
+        self.one(StatusCode::OK, &object, call)
+    }
+
+    async fn list(&self, call: &Call) -> Result<Answer, Status> {
+        let params = params::list(&call.query)?;
+        let list = self.server.registry.list(&self.request(call, ""), &params).await?;
+        self.many(list, call)
+    }
+
+    async fn watch(&self, call: &Call) -> Result<Answer, Status> {
+        let frames = Frames::new(self.resource.clone(), self.media, TableForm::of(&call.query)?)?;
+        let params = params::watch(&call.query)?;
+        let watch = self.server.registry.watch(&self.request(call, &call.info.name), &params).await?;
+        let Gvr { group, version, resource } = &self.resource.gvr;
+        let sent = self.server.metrics.watch_events(group, version, resource);
+        let lasting = self.server.metrics.long_running(self.dimensions);
+        Ok(watch::answer(Running::new(watch, frames, self.server.stop.clone(), sent, lasting)))
+    }
+
+    async fn create(&self, mut call: Call) -> Result<Answer, Status> {
+        let params = params::write(&call.query, &call.headers, params::Write::Create)?;
+        let body = self.body(&mut call).await?;
+        let request = self.request(&call, &call.info.name);
+        let written = self.server.registry.create(&request, body, &params).await?;
+        self.written(&written, &call)
+    }
+
+    async fn update(&self, mut call: Call) -> Result<Answer, Status> {
+        let params = params::write(&call.query, &call.headers, params::Write::Update)?;
+        let body = self.body(&mut call).await?;
+        let written =
+            self.server.registry.update(&self.request(&call, &call.info.name), body, &params).await?;
+        self.written(&written, &call)
+    }
+
+    async fn patch(&self, mut call: Call) -> Result<Answer, Status> {
+        let (patch, form) = params::patch_type(&call.headers)?;
+        let write = if patch == PatchType::Apply { params::Write::Apply } else { params::Write::Patch };
+        let params = params::write(&call.query, &call.headers, write)?;
+        let body = in_form(take(&mut call).await?, form);
+        let request = self.request(&call, &call.info.name);
+        let written = self.server.registry.patch(&request, patch, body, &params).await?;
+        self.written(&written, &call)
+    }
+
+    async fn delete(&self, mut call: Call) -> Result<Answer, Status> {
+        let params = delete_params(&mut call).await?;
+        let request = self.request(&call, &call.info.name);
+        match self.server.registry.delete(&request, &params).await? {
+            Deleted::Terminating(object) => self.one(StatusCode::OK, &object, &call),
+            Deleted::Gone(object) => Ok(self.gone(&object)),
+        }
+    }
+
+    fn gone(&self, object: &Object) -> Answer {
+        let meta = object.meta();
+        answer::status(&Status::deleted(&self.resource.gvr, &meta.name, &meta.uid), self.media.encoding)
+    }
+
+    async fn delete_collection(&self, mut call: Call) -> Result<Answer, Status> {
+        let select = params::list(&call.query)?;
+        let params = delete_params(&mut call).await?;
+        let list = self.server.registry.delete_collection(&self.request(&call, ""), &select, &params).await?;
+        self.many(list, &call)
+    }
+
+    async fn body(&self, call: &mut Call) -> Result<Body, Status> {
+        let form = negotiate::body_form(&call.headers)?;
+        Ok(in_form(take(call).await?, form))
+    }
+
+    fn written(&self, written: &Written, call: &Call) -> Result<Answer, Status> {
+        let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+        let mut answer = self.one(code, &written.object, call)?;
+        answer::warn(&mut answer, &written.warnings);
+        Ok(answer)
+    }
+
+    fn one(&self, code: StatusCode, object: &Object, call: &Call) -> Result<Answer, Status> {
+        let mut answer = match self.media.shape {
+            Shape::Table => {
+                let mut tables = Tables::new(self.resource, self.media, TableForm::of(&call.query)?);
+                answer::tree(&tables.of_one(object)?, self.media)?
+            }
+            Shape::Whole => answer::object(code, object, self.media)?,
+            _ => answer::with_body(code, self.media.content_type(), encode::shaped(object, self.media)?),
+        };
+        *answer.status_mut() = code;
+        Ok(answer)
+    }
+
+    fn many(&self, list: crate::registry::List, call: &Call) -> Result<Answer, Status> {
+        match self.media.shape {
+            Shape::Table => {
+                Tables::new(self.resource, self.media, TableForm::of(&call.query)?).of_list(&list)
+            }
+            Shape::PartialMetadata | Shape::PartialMetadataList => encode::partial_list(&list, self.media),
+            _ => encode::list(list, &self.resource.gvr.api_version(), &self.resource.list_kind, self.media),
+        }
+    }
+}
+
+async fn take(call: &mut Call) -> Result<bytes::Bytes, Status> {
+    let body = std::mem::replace(&mut call.body, super::incoming::RequestBody::Full(bytes::Bytes::new()));
+    body.collect(&call.headers).await
+}
+
+async fn delete_params(call: &mut Call) -> Result<crate::registry::DeleteParams, Status> {
+    let form = negotiate::body_form(&call.headers)?;
+    let body = take(call).await?;
+    if form == BodyForm::Yaml && !body.is_empty() {
+        let parsed =
+            tiphys_api::decode::yaml(&body).map_err(|error| Status::bad_request(error.to_string()))?;
+        return params::delete(&call.query, parsed.value.to_string().as_bytes());
+    }
+    params::delete(&call.query, &body)
+}
+
+/// YAML that is JSON (as `kubectl apply --server-side` sends) goes the quick way.
+fn in_form(body: bytes::Bytes, form: BodyForm) -> Body {
+    let json = form == BodyForm::Json
+        || (body.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(&body).is_ok());
+    if json { Body::Json(body) } else { Body::Yaml(body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tiphys_api::schema;
+
+    use super::super::query::Query;
+    use super::*;
+
+    fn code(method: Method, url: &str) -> u16 {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let info = RequestInfo::parse(&method, path, &Query::parse(query)).unwrap();
+        let gvr = Gvr::owned(&info.group, &info.version, &info.resource);
+        let Some(resource) = schema::builtin().get(&gvr) else { return 404 };
+        check(resource, &info, &method).err().map_or(200, |status| status.code)
+    }
+
+    #[test]
+    fn what_does_not_exist_is_told_from_what_is_not_allowed() {
+        for (method, url, expected) in [
+            (Method::GET, "/api/v1/pods", 200),
+            (Method::GET, "/api/v1/namespaces/n/pods/p", 200),
+            (Method::GET, "/api/v1/pods/p", 404),
+            (Method::POST, "/api/v1/pods", 405),
+            (Method::POST, "/api/v1/namespaces/n/pods", 200),
+            (Method::POST, "/api/v1/namespaces/n/pods/p", 405),
+            (Method::PUT, "/api/v1/namespaces/n/pods", 405),
+            (Method::GET, "/api/v1/namespaces/n/nodes", 404),
+            (Method::GET, "/api/v1/namespaces/n", 200),
+            (Method::DELETE, "/api/v1/namespaces/n", 200),
+            (Method::POST, "/api/v1/namespaces", 200),
+            (Method::GET, "/api/v1/namespaces/n/pods/p/nothing", 404),
+            (Method::POST, "/api/v1/namespaces/n/pods/p/log", 405),
+            (Method::POST, "/api/v1/namespaces/n/pods/p/binding", 200),
+            (Method::GET, "/api/v1/namespaces/n/pods/p/status/more", 404),
+            (Method::GET, "/apis/apps/v1/namespaces/n/deployments/d/scale", 200),
+            (Method::OPTIONS, "/api/v1/pods", 405),
+            (Method::HEAD, "/api/v1/pods", 405),
+            (Method::GET, "/api/v1/watch/namespaces/n/pods/p", 200),
+            (Method::GET, "/api/v1/nothings", 404),
+        ] {
+            assert_eq!(code(method.clone(), url), expected, "{method} {url}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What requests are served from: the server's parts, put together once by the composition root.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tiphys_api::schema::{self, Resource};
+use tiphys_api::{Gvr, KUBERNETES_VERSION};
+use tokio_util::sync::CancellationToken;
+
+use super::documents::Documents;
+use super::health::{Health, Scope};
+use crate::auth::{Authenticator, Authorizer, Lister, PeerCertificates};
+use crate::metrics::Metrics;
+use crate::node_proxy::NodeProxy;
+use crate::registry::Registry;
+
+/// The other end of a connection.
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it is on this machine: nothing is gained by compressing for it.
+    pub local: bool,
+    /// What it showed in the TLS handshake.
+    pub certificates: PeerCertificates,
+}
+
+impl Peer {
+    /// A peer.
+    pub fn new(address: SocketAddr, local: bool, certificates: PeerCertificates) -> Self {
+        Self { address, local, certificates }
+    }
+}
+
+/// A document served as it is, as `/openid/v1/jwks`.
+#[derive(Clone, Debug)]
+pub struct StaticDocument {
+    /// The path.
+    pub path: &'static str,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What a [`Server`] is made of.
+pub struct Parts {
+    /// All verbs on all kinds.
+    pub registry: Arc<Registry>,
+    /// Cached reads, for finding the node of a pod.
+    pub lister: Arc<dyn Lister>,
+    /// Says who asks.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Says whether they may.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Connects to kubelets, pods and services.
+    pub nodes: NodeProxy,
+    /// Documents of other parts: OpenID discovery and keys.
+    pub documents: Vec<StaticDocument>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Suffix of the version after `+`, as `tiphys0.1.0`.
+    pub build: String,
+    /// Ends watches and new work.
+    pub stop: CancellationToken,
+}
+
+/// The server behind all connections.
+pub struct Server {
+    pub(super) registry: Arc<Registry>,
+    pub(super) authenticator: Arc<dyn Authenticator>,
+    pub(super) authorizer: Arc<dyn Authorizer>,
+    pub(super) nodes: NodeProxy,
+    pub(super) lister: Arc<dyn Lister>,
+    pub(super) served: Vec<StaticDocument>,
+    pub(super) documents: Documents,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Health,
+    pub(super) git_version: String,
+    pub(super) stop: CancellationToken,
+}
+
+impl Server {
+    /// Puts the parts together. More health checks are added with [`Server::health`].
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let health = Health::default();
+        let stopping = parts.stop.clone();
+        let shutdown =
+            move || if stopping.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) };
+        health.add("shutdown", Scope::Ready, shutdown);
+        let git_version = git_version(&parts.build);
+        Arc::new(Self {
+            registry: parts.registry,
+            authenticator: parts.authenticator,
+            authorizer: parts.authorizer,
+            nodes: parts.nodes,
+            lister: parts.lister,
+            served: parts.documents,
+            documents: Documents::new(&git_version),
+            metrics: parts.metrics,
+            health,
+            git_version,
+            stop: parts.stop,
+        })
+    }
+
+    /// Where other parts add their checks.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The resource of a request in the version that it names.
+    pub(super) fn resource(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Resource>> {
+        schema::builtin().get(&Gvr::owned(group, version, resource)).cloned()
+    }
+}
+
+/// `v1.36.0+tiphys0.1.0`
+pub fn git_version(build: &str) -> String {
+    match build {
+        "" => KUBERNETES_VERSION.to_owned(),
+        build => format!("{KUBERNETES_VERSION}+{build}"),
+    }
+}

@@ -1,0 +1,149 @@
+//! `meta.k8s.io` Tables: what `kubectl get` prints, computed by the server.
+//!
+//! The cells come from [`tiphys_api::table`]; this wraps them with the object part that the client asked for
+//! (`?includeObject=`) and streams rows as a list streams items.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tiphys_api::schema::Resource;
+use tiphys_api::{Gvk, Object, Status};
+
+use super::answer::Answer;
+use super::encode;
+use super::negotiate::MediaType;
+use super::query::Query;
+use crate::registry::List;
+
+/// `?includeObject=`: what of the object stands beside its cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TableForm {
+    /// Nothing.
+    None,
+    /// `PartialObjectMetadata`.
+    #[default]
+    Metadata,
+    /// The whole object.
+    Object,
+}
+
+impl TableForm {
+    /// Reads the parameter; 400 for other words.
+    pub fn of(query: &Query) -> Result<Self, Status> {
+        match query.text("includeObject") {
+            "" | "Metadata" => Ok(Self::Metadata),
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            other => Err(Status::bad_request(format!(
+                "unrecognized includeObject value: {other:?}; it is one of None, Metadata, Object"
+            ))),
+        }
+    }
+}
+
+/// Makes the tables of one answer or one watch.
+pub struct Tables {
+    gvk: Gvk,
+    media: MediaType,
+    form: TableForm,
+    headed: bool,
+}
+
+impl Tables {
+    /// For objects of a resource.
+    pub fn new(resource: &Arc<Resource>, media: MediaType, form: TableForm) -> Self {
+        Self { gvk: resource.gvk.clone(), media, form, headed: false }
+    }
+
+    /// A table of one row; only a watch's first has column definitions.
+    pub fn of_one(&mut self, object: &Object) -> Result<Value, Status> {
+        let columns = if self.headed { Value::Null } else { columns(&self.gvk) };
+        self.headed = true;
+        let meta = json!({"resourceVersion": object.meta().resource_version.to_string()});
+        let row: Value =
+            serde_json::from_slice(&self.row(object, Timestamp::now())?).map_err(Status::internal)?;
+        Ok(table(self.media, &meta, &columns, &[row]))
+    }
+
+    /// The table of a bookmark: no cells, only the revision.
+    pub fn bookmark(media: MediaType, meta: &Value) -> Value {
+        let object =
+            json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": meta});
+        table(media, meta, &Value::Null, &[json!({"cells": [], "object": object})])
+    }
+
+    /// The table of a collection.
+    pub fn of_list(&self, list: &List) -> Result<Answer, Status> {
+        let now = Timestamp::now();
+        let empty = table(self.media, &encode::list_meta(list), &columns(&self.gvk), &[]);
+        let rows: Result<Vec<Bytes>, Status> =
+            list.items.iter().map(|object| self.row(object, now)).collect();
+        encode::finish_list(table_head(&empty), rows?, self.media)
+    }
+
+    /// `{"cells":[...],"object":{...}}`
+    fn row(&self, object: &Object, now: Timestamp) -> Result<Bytes, Status> {
+        let tree = object.value().map_err(Status::internal)?;
+        let cells = Value::Array(super::pending::table::rows(&self.gvk, &tree, now));
+        let mut row = format!("{{\"cells\":{cells}").into_bytes();
+        let beside = match self.form {
+            TableForm::None => None,
+            TableForm::Metadata => Some(encode::partial(object, self.media.beta)?),
+            TableForm::Object => Some(object.json().clone()),
+        };
+        if let Some(json) = beside {
+            row.extend_from_slice(b",\"object\":");
+            row.extend_from_slice(&json);
+        }
+        row.push(b'}');
+        Ok(row.into())
+    }
+}
+
+fn table(media: MediaType, meta: &Value, columns: &Value, rows: &[Value]) -> Value {
+    let api_version = if media.beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" };
+    json!({
+        "apiVersion": api_version, "columnDefinitions": columns, "kind": "Table", "metadata": meta, "rows": rows,
+    })
+}
+
+/// The text of an empty table up to where its rows begin: `rows` is the last key.
+fn table_head(empty: &Value) -> String {
+    let mut text = empty.to_string();
+    // The text ends in `"rows":[]}`; rows and `]}` follow.
+    text.truncate(text.len().saturating_sub(2));
+    text
+}
+
+fn columns(gvk: &Gvk) -> Value {
+    let columns = super::pending::table::columns(gvk);
+    columns.iter().map(column).collect()
+}
+
+fn column(column: &super::pending::table::Column) -> Value {
+    json!({
+        "name": column.name, "type": column.kind, "format": column.format,
+        "description": column.description, "priority": column.priority,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_is_cut_before_the_rows() {
+        let head = table_head(&table(MediaType::default(), &json!({}), &json!([]), &[]));
+        assert!(head.ends_with("\"rows\":["), "{head}");
+        let whole: Value = serde_json::from_str(&format!("{head}1,2]}}")).unwrap();
+        assert_eq!((&whole["rows"], &whole["kind"]), (&json!([1, 2]), &json!("Table")));
+    }
+
+    #[test]
+    fn what_stands_beside_the_cells_is_asked_for() {
+        assert_eq!(TableForm::of(&Query::parse("includeObject=Object")).unwrap(), TableForm::Object);
+        assert_eq!(TableForm::of(&Query::parse("includeObject=All")).unwrap_err().code, 400);
+    }
+}

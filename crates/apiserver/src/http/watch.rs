@@ -1,0 +1,229 @@
+//! Watches as streams of frames, one JSON document a line: `{"type":"ADDED","object":{...}}`.
+//!
+//! - A frame is made once per event and form, kept at the event, and shared by all watchers ([`Event::frame`]).
+//! - What is ready goes out together: a lone frame by reference, several gathered into one chunk.
+//! - An error is a last frame of type `ERROR` with a Status; the end of the server ends the stream without one, so that
+//!   clients resume where they were.
+//! - Tables are for people looking on (`kubectl get -w`): they hold ages and are made for each watcher.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use http::StatusCode;
+use serde_json::json;
+use tiphys_api::schema::Resource;
+use tiphys_api::{Object, Status};
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{Answer, with_body};
+use super::body::Body;
+use super::encode;
+use super::negotiate::{Encoding, MediaType, SUPPORTED, Shape};
+use super::table::{TableForm, Tables};
+use crate::cache::{Delivery, Event, EventKind, Frame};
+use crate::metrics::{Counter, InFlight};
+use crate::registry::Watch;
+
+/// When a chunk is large enough to be sent.
+const CHUNK: usize = 64 * 1024;
+
+/// What the frames of one watch look like.
+pub struct Frames {
+    resource: Arc<Resource>,
+    media: MediaType,
+    tables: Option<Tables>,
+}
+
+impl Frames {
+    /// Frames in the agreed form; 406 for forms that cannot be streamed.
+    pub fn new(resource: Arc<Resource>, media: MediaType, table: TableForm) -> Result<Self, Status> {
+        if media.encoding == Encoding::Yaml {
+            return Err(Status::not_acceptable(SUPPORTED));
+        }
+        let tables = (media.shape == Shape::Table).then(|| Tables::new(&resource, media, table));
+        Ok(Self { resource, media, tables })
+    }
+
+    /// The frame of one delivery.
+    fn frame(&mut self, delivery: &Delivery) -> Bytes {
+        match delivery {
+            Delivery::Event { kind, event } => self.event(*kind, event),
+            Delivery::Object { kind, object } => self.make(*kind, object),
+            Delivery::Bookmark { revision, initial_end } => self.bookmark(*revision, *initial_end),
+        }
+    }
+
+    fn event(&mut self, kind: EventKind, event: &Event) -> Bytes {
+        if self.tables.is_some() {
+            return self.make(kind, event.shown(kind));
+        }
+        let encoding = match (self.media.shape, self.media.beta) {
+            (Shape::Whole, _) => 0,
+            (_, false) => 1,
+            (_, true) => 2,
+        };
+        event.frame(Frame { encoding, kind }, |object| frame_of(self.media, kind, object))
+    }
+
+    fn make(&mut self, kind: EventKind, object: &Object) -> Bytes {
+        match &mut self.tables {
+            None => frame_of(self.media, kind, object),
+            Some(tables) => match tables.of_one(object) {
+                Ok(table) => wrap(kind.as_str(), table.to_string().as_bytes()),
+                Err(status) => error(&status),
+            },
+        }
+    }
+
+    fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+        let mut meta = json!({"resourceVersion": revision.to_string()});
+        if initial_end {
+            meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let (api_version, kind) = self.bookmark_type();
+        let object = match self.media.shape {
+            Shape::Table => Tables::bookmark(self.media, &meta),
+            _ => json!({"apiVersion": api_version, "kind": kind, "metadata": meta}),
+        };
+        wrap("BOOKMARK", object.to_string().as_bytes())
+    }
+
+    fn bookmark_type(&self) -> (String, &str) {
+        match (self.media.shape, self.media.beta) {
+            (Shape::Whole, _) => (self.resource.gvk.api_version(), &self.resource.gvk.kind),
+            (_, false) => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata"),
+            (_, true) => ("meta.k8s.io/v1beta1".to_owned(), "PartialObjectMetadata"),
+        }
+    }
+}
+
+fn frame_of(media: MediaType, kind: EventKind, object: &Object) -> Bytes {
+    match encode::shaped(object, MediaType { encoding: Encoding::Json, ..media }) {
+        Ok(json) => wrap(kind.as_str(), &json),
+        Err(status) => error(&status),
+    }
+}
+
+/// A frame around an encoded object.
+fn wrap(kind: &str, json: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(json.len() + 40);
+    frame.extend_from_slice(b"{\"type\":\"");
+    frame.extend_from_slice(kind.as_bytes());
+    frame.extend_from_slice(b"\",\"object\":");
+    frame.extend_from_slice(json);
+    frame.extend_from_slice(b"}\n");
+    frame.freeze()
+}
+
+fn error(status: &Status) -> Bytes {
+    wrap("ERROR", &status.to_json())
+}
+
+/// One running watch: deliveries in, chunks out.
+pub struct Running {
+    watch: Watch,
+    frames: Frames,
+    ready: VecDeque<Delivery>,
+    ended: bool,
+    stop: CancellationToken,
+    sent: Counter,
+    _lasting: InFlight,
+}
+
+impl Running {
+    /// A watch that ends with `stop`, counts what it sends, and is itself counted while it lasts.
+    pub fn new(
+        watch: Watch,
+        frames: Frames,
+        stop: CancellationToken,
+        sent: Counter,
+        lasting: InFlight,
+    ) -> Self {
+        Self { watch, frames, ready: VecDeque::new(), ended: false, stop, sent, _lasting: lasting }
+    }
+
+    /// The next chunk; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.ready.is_empty() {
+            if self.ended {
+                return None;
+            }
+            let next = tokio::select! {
+                () = self.stop.cancelled() => None,
+                next = self.watch.next() => next,
+            };
+            match next? {
+                Ok(batch) => self.ready.extend(batch),
+                Err(status) => {
+                    self.ended = true;
+                    return Some(error(&status));
+                }
+            }
+        }
+        Some(self.gather())
+    }
+
+    /// Frames of what is ready, up to a chunk; what is left waits for the next call.
+    fn gather(&mut self) -> Bytes {
+        let Some(first) = self.ready.pop_front() else { return Bytes::new() };
+        let first = self.frames.frame(&first);
+        let mut count = 1;
+        let mut chunk = BytesMut::new();
+        while let Some(delivery) =
+            (chunk.len() + first.len() < CHUNK).then(|| self.ready.pop_front()).flatten()
+        {
+            if chunk.is_empty() {
+                chunk.extend_from_slice(&first);
+            }
+            chunk.extend_from_slice(&self.frames.frame(&delivery));
+            count += 1;
+        }
+        self.sent.add(count);
+        if chunk.is_empty() { first } else { chunk.freeze() }
+    }
+}
+
+/// A watch as a streamed response.
+pub fn answer(running: Running) -> Answer {
+    let chunks = futures::stream::unfold(running, |mut running| async move {
+        let chunk = running.next().await?;
+        Some((Ok(chunk), running))
+    });
+    with_body(StatusCode::OK, "application/json", Body::Stream(chunks.boxed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn value(frame: &Bytes) -> Value {
+        serde_json::from_slice(frame).unwrap()
+    }
+
+    fn object(name: &str) -> Object {
+        let tree =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "resourceVersion": "5"}});
+        Object::from_value(&tree).unwrap()
+    }
+
+    #[test]
+    fn frames_are_made_once_per_form() {
+        let event = Event::new(EventKind::Added, object("p"), None, 5);
+        let whole = Frame { encoding: 0, kind: EventKind::Added };
+        let first = event.frame(whole, |o| frame_of(MediaType::default(), EventKind::Added, o));
+        let again = event.frame(whole, |_| unreachable!("the frame was kept"));
+        assert_eq!(first, again);
+        assert_eq!(value(&first)["object"]["metadata"]["name"], "p");
+        assert!(first.ends_with(b"\n"));
+    }
+
+    #[test]
+    fn errors_are_frames_with_a_status() {
+        let frame = value(&error(&Status::expired("too old resource version: 1 (5)")));
+        assert_eq!((&frame["type"], &frame["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    }
+}

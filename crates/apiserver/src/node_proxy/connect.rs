@@ -1,0 +1,178 @@
+//! Connections to kubelets and endpoints: TCP, TLS where asked, HTTP/1.1 (the only version with upgrades).
+//!
+//! One connection per stream: streams are long and few, and a raw upgraded connection cannot be pooled anyway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::pass::Passage;
+use crate::http::incoming::RequestBody;
+
+/// How long connecting may take, handshakes included.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How the server shows itself to kubelets.
+pub struct KubeletTls {
+    /// Client certificate and intermediates.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// CAs of the kubelets' serving certificates. Empty: not verified, as kube-apiserver does without
+    /// `--kubelet-certificate-authority`.
+    pub cas: Vec<CertificateDer<'static>>,
+}
+
+/// The keys given cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate, key or CA for connections to kubelets cannot be used: {0}")]
+pub struct Error(#[from] rustls::Error);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers.
+    #[error("dial tcp {address}: {source}")]
+    Dial {
+        /// Host and port.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It took too long.
+    #[error("dial tcp {0}: i/o timeout")]
+    Timeout(String),
+    /// The host is no valid name for TLS.
+    #[error("{0:?} is no valid host name")]
+    Host(String),
+    /// The HTTP exchange failed.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// Makes connections.
+pub struct Connector {
+    kubelet: TlsConnector,
+    /// For endpoints over https: pods have no certificates that anyone could verify.
+    endpoint: TlsConnector,
+}
+
+impl Connector {
+    /// Prepares TLS.
+    pub fn new(tls: KubeletTls) -> Result<Self, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder =
+            || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let anyone = || Arc::new(AnyServer { provider: provider.clone() });
+        let kubelet = if tls.cas.is_empty() {
+            builder()?.dangerous().with_custom_certificate_verifier(anyone())
+        } else {
+            let mut roots = RootCertStore::empty();
+            for ca in tls.cas {
+                roots.add(ca)?;
+            }
+            builder()?.with_root_certificates(roots)
+        };
+        let kubelet = kubelet.with_client_auth_cert(tls.chain, tls.key)?;
+        let endpoint =
+            builder()?.dangerous().with_custom_certificate_verifier(anyone()).with_no_client_auth();
+        Ok(Self { kubelet: Arc::new(kubelet).into(), endpoint: Arc::new(endpoint).into() })
+    }
+
+    /// Sends a request along a passage; the answer may be an upgrade.
+    pub async fn send(
+        &self,
+        passage: &Passage,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, ConnectError> {
+        let address = passage.authority();
+        let connected = tokio::time::timeout(CONNECT, self.connect(passage, &address)).await;
+        let mut sender = connected.map_err(|_| ConnectError::Timeout(address))??;
+        Ok(sender.send_request(request).await?)
+    }
+
+    async fn connect(
+        &self,
+        passage: &Passage,
+        address: &str,
+    ) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
+        let dial = |source| ConnectError::Dial { address: address.to_owned(), source };
+        let socket = TcpStream::connect((passage.host.as_str(), passage.port)).await.map_err(dial)?;
+        let _ = socket.set_nodelay(true);
+        if !passage.tls {
+            return handshake(socket).await;
+        }
+        let name = ServerName::try_from(passage.host.clone())
+            .map_err(|_| ConnectError::Host(passage.host.clone()))?;
+        let connector = if passage.kubelet { &self.kubelet } else { &self.endpoint };
+        handshake(connector.connect(name, socket).await.map_err(dial)?).await
+    }
+}
+
+async fn handshake<S>(stream: S) -> Result<http1::SendRequest<RequestBody>, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends by itself once the answer's body or the upgraded stream is dropped.
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to a node or endpoint ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// Takes any server certificate whose key the server holds.
+#[derive(Debug)]
+struct AnyServer {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
