@@ -1,1 +1,150 @@
-//! The scheduler.
+//! The scheduler: binds each waiting pod to the node that suits it best.
+//!
+//! - The picture of the cluster ([`cache`]) and the queue of waiting pods ([`queue`]) follow the API's events; nothing is
+//!   listed or polled. The decision ([`decide`]) is a pure function over them, made of [`plugins`].
+//! - One pod is decided at a time; its binding goes on beside the next decision, which counts it in already.
+//! - Bindings go through `pods/binding`, as the real scheduler's do, so either can stand in for the other.
+
+pub mod cache;
+pub mod decide;
+pub mod node;
+pub mod plugins;
+pub mod pod;
+pub mod queue;
+mod state;
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tiphys_api::{Gvr, Status};
+use tiphys_client::{Api, Client, Informers, PatchKind, Recorder, Target, WriteOptions};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::core::v1::ObjectReference;
+use pod::Pod;
+use state::{Attempt, State};
+
+/// Bindings on their way at once.
+const BINDINGS_MAX: usize = 64;
+const PODS: Gvr = Gvr::new("", "v1", "pods");
+const NODES: Gvr = Gvr::new("", "v1", "nodes");
+
+/// What the scheduler is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Pods that name this scheduler are its own.
+    pub scheduler_name: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { scheduler_name: "default-scheduler".into() }
+    }
+}
+
+/// Runs until `stop` is cancelled.
+pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToken) {
+    let informers = Informers::new(client.clone());
+    let state = Arc::new(State::new(config.scheduler_name.clone()));
+    let (pods, nodes) = (informers.of(&PODS), informers.of(&NODES));
+    let of_nodes = state.clone();
+    nodes.on_change(Box::new(move |old, new| of_nodes.node_changed(old, new)));
+    nodes.synced().await;
+    let of_pods = state.clone();
+    pods.on_change(Box::new(move |old, new| of_pods.pod_changed(old, new)));
+    pods.synced().await;
+    let shell = Arc::new(Shell {
+        recorder: Recorder::new(client.clone(), &config.scheduler_name, ""),
+        client,
+        state,
+        bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
+    });
+    tokio::select! {
+        () = shell.clone().work() => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+struct Shell {
+    client: Arc<dyn Client>,
+    recorder: Recorder,
+    state: Arc<State>,
+    bindings: Arc<Semaphore>,
+}
+
+impl Shell {
+    async fn work(self: Arc<Self>) {
+        loop {
+            match self.state.next(Instant::now()) {
+                Some(Attempt::Chosen { pod, node }) => self.clone().start_binding(pod, node).await,
+                Some(Attempt::Refused { pod, message, news }) => self.report(&pod, &message, news).await,
+                None => self.state.wait().await,
+            }
+        }
+    }
+
+    /// Waits for a free place among the bindings under way, then leaves this one to itself.
+    async fn start_binding(self: Arc<Self>, pod: Pod, node: String) {
+        let Ok(place) = self.bindings.clone().acquire_owned().await else { return };
+        tokio::spawn(async move {
+            let key = pod.key();
+            match self.bind(&pod, &node).await {
+                Ok(()) => {
+                    self.state.bound(&key);
+                    let message = format!("Successfully assigned {key} to {node}");
+                    self.recorder.event(&reference(&pod), "Normal", "Scheduled", message);
+                }
+                Err(status) => {
+                    tracing::warn!(pod = key, node, %status, "binding failed; trying again");
+                    self.state.not_bound(&pod, Instant::now());
+                }
+            }
+            drop(place);
+        });
+    }
+
+    async fn bind(&self, pod: &Pod, node: &str) -> Result<(), Status> {
+        let binding = json!({
+            "apiVersion": "v1", "kind": "Binding",
+            "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        });
+        let target = Target::new(&PODS, &pod.namespace, &pod.name).sub("binding");
+        self.client.create(&target, binding.to_string().into(), &WriteOptions::default()).await.map(drop)
+    }
+
+    /// Tells the pod's people why it waits: an event each time, the condition when its words are new.
+    async fn report(&self, pod: &Pod, message: &str, news: bool) {
+        self.recorder.event(&reference(pod), "Warning", "FailedScheduling", message);
+        if !news {
+            return;
+        }
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+            "lastTransitionTime": now, "lastProbeTime": null,
+        });
+        let patch = json!({ "metadata": {"uid": pod.uid}, "status": {"conditions": [condition]} });
+        let api = Api::<core::Pod>::new(self.client.clone(), &pod.namespace);
+        if let Err(status) = api.patch_status(&pod.name, PatchKind::Strategic, &patch).await {
+            tracing::warn!(pod = pod.key(), %status, "cannot say why the pod waits");
+        }
+    }
+}
+
+fn reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: Some(pod.name.to_string()),
+        namespace: Some(pod.namespace.to_string()),
+        uid: Some(pod.uid.to_string()),
+        ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;
