@@ -6,8 +6,10 @@
 //!
 //! Trees ([`Value`]) are short-lived: a request decodes, changes and encodes one, and drops it.
 
+pub mod convert;
 pub mod decode;
 pub mod defaults;
+pub mod discovery;
 pub mod apply;
 pub mod field;
 pub mod gvr;

@@ -11,7 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{Catalog, builtin};
+pub use catalog::{Catalog, builtin, version_rank};
 pub(crate) use table::RULES;
 
 use std::sync::Arc;
