@@ -2,12 +2,14 @@
 //! registry of objects, the watch cache, and the store behind them.
 
 pub mod admission;
+pub mod allocate;
 pub mod auth;
+pub mod bootstrap;
 pub mod cache;
 pub mod http;
+pub mod local;
 pub mod metrics;
 pub mod node_proxy;
 pub mod pki;
 pub mod registry;
 pub mod strategy;
-pub mod local;

@@ -3,6 +3,10 @@
 //! - One chain stands in the one write path; no verb, and no apply, goes around it.
 //! - [`Plugin::mutate`] runs before validation, [`Plugin::validate`] after it, in the order of the documentation's list.
 
+pub mod namespace_lifecycle;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use async_trait::async_trait;
 use tiphys_api::{Gvk, Gvr, Object, Status, Value};
 

@@ -61,13 +61,13 @@ impl Workshop<'_> {
         Ok(())
     }
 
-    fn unusable(&self, name: &str, why: impl ToString) -> Error {
+    fn unusable(&self, name: &str, why: &dyn std::fmt::Display) -> Error {
         Error::Unusable { path: self.dir.join(name), why: why.to_string() }
     }
 
     fn service_account(&mut self) -> Result<ServiceAccountKey, Error> {
         let key = match self.read("sa.key")? {
-            Some(pem) => KeyPair::from_pem(&pem).map_err(|why| self.unusable("sa.key", why))?,
+            Some(pem) => KeyPair::from_pem(&pem).map_err(|why| self.unusable("sa.key", &why))?,
             None => {
                 let key = new_key("sa.key")?;
                 self.write("sa.key".into(), &key.serialize_pem(), Lasting::Synced)?;
@@ -86,10 +86,10 @@ impl Workshop<'_> {
         let (crt, key_file) = (format!("{stem}.crt"), format!("{stem}.key"));
         let (cert, key) = (self.read(&crt)?, self.read(&key_file)?);
         if cert.is_some() && key.is_none() {
-            return Err(self.unusable(&crt, format!("its key {key_file} is missing")));
+            return Err(self.unusable(&crt, &format!("its key {key_file} is missing")));
         }
         let key = match key {
-            Some(pem) => KeyPair::from_pem(&pem).map_err(|why| self.unusable(&key_file, why))?,
+            Some(pem) => KeyPair::from_pem(&pem).map_err(|why| self.unusable(&key_file, &why))?,
             None => {
                 // The key first: a certificate is never without its key, however a start ends.
                 let key = new_key(stem)?;
@@ -105,18 +105,18 @@ impl Workshop<'_> {
                 pem
             }
         };
-        let der = der(&cert_pem).ok_or_else(|| self.unusable(&crt, "no certificate"))?;
-        let key_id = subject_key_id(&der).ok_or_else(|| self.unusable(&crt, "no subject key identifier"))?;
+        let der = der(&cert_pem).ok_or_else(|| self.unusable(&crt, &"no certificate"))?;
+        let key_id = subject_key_id(&der).ok_or_else(|| self.unusable(&crt, &"no subject key identifier"))?;
         let key_pem = key.serialize_pem();
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|why| self.unusable(&crt, why))?;
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|why| self.unusable(&crt, &why))?;
         Ok(Signer { issuer, key_id, pair: Pair { cert_pem, key_pem } })
     }
 
     fn authority_worn(&self, crt: &str, pem: &str, key: &KeyPair) -> Result<bool, Error> {
         let facts = der(pem).and_then(|der| facts(&der, key));
-        let facts = facts.ok_or_else(|| self.unusable(crt, "no certificate can be read from it"))?;
+        let facts = facts.ok_or_else(|| self.unusable(crt, &"no certificate can be read from it"))?;
         if !facts.fits_key {
-            return Err(self.unusable(crt, "it does not belong to the key beside it"));
+            return Err(self.unusable(crt, &"it does not belong to the key beside it"));
         }
         Ok(plan::worn(facts.not_before, facts.not_after, self.now))
     }

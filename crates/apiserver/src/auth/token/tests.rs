@@ -72,7 +72,7 @@ fn a_pods_token_dies_with_the_pod() {
     let token = token(&fake, &tokens, &bound("Pod", "p"));
     let user = tokens.verify(&token, &[], now()).unwrap().user;
     let facts: Vec<&str> =
-        user.extra.iter().filter_map(|(k, v)| k.ends_with("name").then(|| v[0].as_str())).collect();
+        user.extra.iter().filter(|(k, _)| k.ends_with("name")).map(|(_, v)| v[0].as_str()).collect();
     assert_eq!(facts, ["n1", "p"]);
     let deleting = |at: &str| {
         fake.put(

@@ -1,0 +1,5 @@
+//! Service addresses and node ports.
+
+mod cidr;
+
+pub use cidr::{Cidr, CidrError};

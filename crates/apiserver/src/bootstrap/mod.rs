@@ -1,0 +1,149 @@
+//! What a cluster holds before anyone uses it, made and kept at every start.
+//!
+//! - Idempotent: one list per resource, and a write only for what is missing or lacks something. A second start writes
+//!   nothing.
+//! - People's changes stay: roles and bindings only gain, and an object annotated `autoupdate: "false"` is left alone.
+//! - Writes go side by side through the one write path, so that the store commits them in few batches.
+
+mod flow_control;
+mod objects;
+pub mod policy;
+mod reconcile;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::Value;
+use tiphys_api::{Gvr, Object, Status};
+use tiphys_client::{Client, DeleteOptions, ListOptions, Target, WriteOptions};
+
+use self::reconcile::{How, Write, plan};
+use crate::allocate::Cidr;
+use crate::auth::rbac;
+
+/// Writes under way at once.
+const WRITES: usize = 64;
+
+/// What the objects must say about this cluster.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Ranges of Service addresses, the primary family first.
+    pub service_cidrs: Vec<Cidr>,
+    /// Address at which pods and other machines reach the API server.
+    pub advertise: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its URL, for nodes that join.
+    pub server: String,
+    /// Certificate of the cluster CA, PEM.
+    pub ca_pem: String,
+    /// Certificate of the front proxy's CA, PEM.
+    pub front_proxy_ca_pem: String,
+}
+
+/// Why the cluster could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API refused something.
+    #[error("{action} {what}: {status}")]
+    Api {
+        /// What was tried, as `create`.
+        action: &'static str,
+        /// On what.
+        what: String,
+        /// The refusal.
+        status: Box<Status>,
+    },
+    /// The built-in roles are broken.
+    #[error(transparent)]
+    Policy(#[from] policy::Malformed),
+}
+
+/// An object the cluster shall hold.
+struct Item {
+    gvr: Gvr,
+    how: How,
+    object: Value,
+}
+
+/// Makes and repairs what must be there; `client` acts as the API server itself. Returns how many objects it wrote.
+pub async fn run(client: &dyn Client, config: &Config) -> Result<usize, Error> {
+    let namespaces = apply(client, objects::namespaces()).await?;
+    let mut items = objects::all(config);
+    items.extend(flow_control::all());
+    items.extend(roles()?);
+    Ok(namespaces + apply(client, items).await?)
+}
+
+fn roles() -> Result<Vec<Item>, Error> {
+    let policy = policy::default_policy()?;
+    let sets = [
+        (rbac::CLUSTER_ROLES, How::Role, policy.cluster_roles),
+        (rbac::CLUSTER_ROLE_BINDINGS, How::Binding, policy.cluster_role_bindings),
+        (rbac::ROLES, How::Role, policy.roles),
+        (rbac::ROLE_BINDINGS, How::Binding, policy.role_bindings),
+    ];
+    let items = sets.into_iter().flat_map(|(gvr, how, objects)| {
+        objects.into_iter().map(move |object| Item { gvr: gvr.clone(), how, object })
+    });
+    Ok(items.collect())
+}
+
+async fn apply(client: &dyn Client, items: Vec<Item>) -> Result<usize, Error> {
+    let mut by_resource: BTreeMap<Gvr, Vec<Item>> = BTreeMap::new();
+    for item in items {
+        by_resource.entry(item.gvr.clone()).or_default().push(item);
+    }
+    let mut writes = Vec::new();
+    for (gvr, items) in by_resource {
+        let list = client.list(&gvr, "", &ListOptions::default()).await;
+        let present = list.map_err(|status| refused("list", gvr.group_resource(), status))?.items;
+        let present: HashMap<(&str, &str), &Object> =
+            present.iter().map(|o| ((o.meta().namespace.as_ref(), o.meta().name.as_ref()), o)).collect();
+        for item in items {
+            let target = target(&item);
+            let have = present.get(&(target.namespace.as_str(), target.name.as_str()));
+            let have = have.map(|object| object.value()).transpose();
+            let have = have.map_err(|error| refused("read", target.path(), Status::internal(error)))?;
+            writes.extend(plan(item.how, &item.object, have.as_ref()).map(|write| (target, write)));
+        }
+    }
+    let count = writes.len();
+    let writes = writes.into_iter().map(|(target, one)| write(client, target, one));
+    stream::iter(writes).buffer_unordered(WRITES).try_collect::<()>().await?;
+    Ok(count)
+}
+
+fn target(item: &Item) -> Target {
+    let text = |key: &str| item.object["metadata"][key].as_str().unwrap_or_default();
+    Target::new(&item.gvr, text("namespace"), text("name"))
+}
+
+async fn write(client: &dyn Client, target: Target, write: Write) -> Result<(), Error> {
+    let options = WriteOptions::default();
+    let body = |value: &Value| value.to_string().into();
+    match write {
+        Write::Create(object) => match client.create(&target, body(&object), &options).await {
+            // Another API server was faster.
+            Err(status) if status.is("AlreadyExists") => Ok(()),
+            other => other.map(drop).map_err(|status| refused("create", target.path(), status)),
+        },
+        Write::Update(object) => {
+            let updated = client.update(&target, body(&object), &options).await;
+            updated.map(drop).map_err(|status| refused("update", target.path(), status))
+        }
+        Write::Replace(object) => {
+            let deleted = client.delete(&target, &DeleteOptions::default()).await;
+            deleted.map_err(|status| refused("delete", target.path(), status))?;
+            let created = client.create(&target, body(&object), &options).await;
+            created.map(drop).map_err(|status| refused("create", target.path(), status))
+        }
+    }
+}
+
+fn refused(action: &'static str, what: String, status: Status) -> Error {
+    Error::Api { action, what, status: Box::new(status) }
+}
