@@ -1,8 +1,15 @@
 //! Tests of the contract and of the engine's promises.
 //!
-//! [`conformance`] holds for every engine.
+//! [`conformance`] holds for every engine; [`model`] compares an engine with a simple one under random operations;
+//! [`crash`] kills a process at random instants; [`torn`] loses and tears what was not synced, as a power failure
+//! does. The last two drive the store with [`load`], on media from [`medium`].
 
 mod conformance;
+mod crash;
+mod load;
+mod medium;
+mod model;
+mod torn;
 
 use futures::StreamExt;
 
@@ -31,4 +38,23 @@ fn shown_event(event: &Event) -> String {
     };
     let was = previous.as_ref().map(|kv| format!(" (was {})", text(kv))).unwrap_or_default();
     format!("{} {body}{was}", event.revision())
+}
+
+/// Small random numbers from a seed (xorshift), so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    /// A new seed every time.
+    fn fresh() -> Self {
+        use std::hash::{BuildHasher, Hasher};
+        Self(std::hash::RandomState::new().build_hasher().finish() | 1)
+    }
+
+    /// Below `end`.
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
 }

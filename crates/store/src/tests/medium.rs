@@ -1,0 +1,147 @@
+//! A disk that can lose power, and can fail.
+//!
+//! Writes go to a cache and reach the platter only on sync. A power failure keeps what was synced, and of the rest an
+//! arbitrary part: any of the writes, in any order of arrival, each whole or torn between two sectors.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use redb::StorageBackend;
+
+use super::Random;
+
+const SECTOR: usize = 512;
+
+/// Called with each write or sync that begins.
+type Hook = Box<dyn FnMut(&Content) + Send>;
+
+/// What is on the platter and in the cache.
+#[derive(Default)]
+pub(super) struct Content {
+    /// As the program sees it.
+    cached: Vec<u8>,
+    synced: Vec<u8>,
+    unsynced: Vec<Write>,
+    failing: bool,
+}
+
+enum Write {
+    At(usize, Vec<u8>),
+    Length(usize),
+}
+
+/// See the module. Clones share the disk.
+#[derive(Clone, Default)]
+pub(super) struct Medium {
+    content: Arc<Mutex<Content>>,
+    hook: Arc<Mutex<Option<Hook>>>,
+}
+
+impl std::fmt::Debug for Medium {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Medium")
+    }
+}
+
+impl Content {
+    /// The disk after a power failure at this moment.
+    pub fn after_power_failure(&self, random: &mut Random) -> Medium {
+        let mut bytes = self.synced.clone();
+        for write in &self.unsynced {
+            match write {
+                Write::Length(length) if random.below(2) == 0 => bytes.resize(*length, 0),
+                Write::At(offset, data) if random.below(2) == 0 => tear(&mut bytes, *offset, data, random),
+                _ => {}
+            }
+        }
+        let content = Content { cached: bytes.clone(), synced: bytes, ..Content::default() };
+        Medium { content: Arc::new(Mutex::new(content)), ..Medium::default() }
+    }
+}
+
+/// Writes some sectors of `data`, mostly all.
+fn tear(bytes: &mut Vec<u8>, offset: usize, data: &[u8], random: &mut Random) {
+    let whole = random.below(3) > 0;
+    for (sector, part) in data.chunks(SECTOR).enumerate() {
+        if whole || random.below(2) == 0 {
+            store(bytes, offset + sector * SECTOR, part);
+        }
+    }
+}
+
+fn store(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    let end = offset + data.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(data);
+}
+
+impl Medium {
+    /// Calls `hook` with each write or sync that begins.
+    pub fn on_write(&self, hook: impl FnMut(&Content) + Send + 'static) {
+        *self.hook.lock() = Some(Box::new(hook));
+    }
+
+    /// From now on no sync succeeds.
+    pub fn fail(&self) {
+        self.content.lock().failing = true;
+    }
+
+    /// The disk after a power failure at this moment; it works again.
+    pub fn after_power_failure(&self, random: &mut Random) -> Medium {
+        self.content.lock().after_power_failure(random)
+    }
+
+    fn changed(&self) {
+        if let Some(hook) = self.hook.lock().as_mut() {
+            hook(&self.content.lock());
+        }
+    }
+}
+
+impl StorageBackend for Medium {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.content.lock().cached.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let offset = offset as usize;
+        let content = self.content.lock();
+        let found = content.cached.get(offset..offset + out.len());
+        out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.changed();
+        let mut content = self.content.lock();
+        content.cached.resize(len as usize, 0);
+        content.unsynced.push(Write::Length(len as usize));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.changed();
+        let mut content = self.content.lock();
+        if content.failing {
+            return Err(io::Error::other("the disk is broken"));
+        }
+        for write in std::mem::take(&mut content.unsynced) {
+            match write {
+                Write::Length(length) => content.synced.resize(length, 0),
+                Write::At(offset, data) => store(&mut content.synced, offset, &data),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.changed();
+        let mut content = self.content.lock();
+        store(&mut content.cached, offset as usize, data);
+        content.unsynced.push(Write::At(offset as usize, data.to_vec()));
+        Ok(())
+    }
+}

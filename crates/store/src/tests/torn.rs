@@ -1,0 +1,78 @@
+//! Power failures and broken disks, on a medium that loses what was not synced.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+
+use super::Random;
+use super::load::{self, Acknowledged, WRITERS};
+use super::medium::Medium;
+use crate::embedded::{Options, Retention};
+use crate::{Embedded, Error, Op, Store, Txn, WatchFrom};
+
+/// Little is kept, so that removal of the past is under way at any time.
+fn options() -> Options {
+    let retention = Retention { age: Duration::from_secs(60), revisions: 64 };
+    Options { retention, history_bytes: 20_000, ..Options::default() }
+}
+
+/// Takes a picture of the disk after a power failure at some of the writes of a loaded store, and looks whether each
+/// one is a good store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_failure_loses_nothing_acknowledged() {
+    const PICTURES: usize = 80;
+    let medium = Medium::default();
+    let store: Arc<dyn Store> = Arc::new(Embedded::on(medium.clone(), &options()).unwrap());
+    let counts: Arc<[AtomicU64; WRITERS as usize]> = Arc::default();
+    let pictures: Arc<Mutex<Vec<(Medium, Acknowledged)>>> = Arc::default();
+    let enough = Arc::new(tokio::sync::Notify::new());
+    let (taken, told, full) = (pictures.clone(), counts.clone(), enough.clone());
+    let mut random = Random::fresh();
+    medium.on_write(move |content| {
+        let mut taken = taken.lock();
+        if taken.len() < PICTURES && random.below(16) == 0 {
+            let acknowledged = std::array::from_fn(|i| told[i].load(Ordering::SeqCst));
+            taken.push((content.after_power_failure(&mut random), acknowledged));
+            if taken.len() == PICTURES {
+                full.notify_one();
+            }
+        }
+    });
+    let writers = (0..WRITERS).map(|writer| {
+        let counts = counts.clone();
+        tokio::spawn(load::write(store.clone(), writer, move |writer, n| {
+            counts[writer as usize].store(n, Ordering::SeqCst);
+        }))
+    });
+    let writers: Vec<_> = writers.collect();
+    tokio::time::timeout(Duration::from_secs(30), enough.notified()).await.expect("the load writes");
+    writers.iter().for_each(|writer| writer.abort());
+    let pictures = std::mem::take(&mut *pictures.lock());
+    for (medium, acknowledged) in pictures {
+        let store = Embedded::on(medium, &options()).unwrap();
+        load::check(&store, &acknowledged).await;
+    }
+}
+
+/// After a failed sync nothing is acknowledged any more, everybody is told, reads go on, and nothing that had been
+/// acknowledged is lost.
+#[tokio::test]
+async fn a_broken_disk_stops_writing_for_good() {
+    let medium = Medium::default();
+    let store = Embedded::on(medium.clone(), &options()).unwrap();
+    store.txn(Txn::new(Op::put("/a", "1"))).await.unwrap();
+    let mut watch = store.watch(WatchFrom::prefix("/", 0)).await.unwrap();
+    medium.fail();
+    for _ in 0..2 {
+        let refused = store.txn(Txn::new(Op::put("/a", "2"))).await;
+        assert!(matches!(refused, Err(Error::Failed(_))), "{refused:?}");
+    }
+    assert!(matches!(watch.next().await, Some(Err(Error::Failed(_)))));
+    assert_eq!(store.get("/a".into()).await.unwrap().unwrap().value, "1");
+    assert_eq!(store.revision().await.unwrap(), 2);
+    let again = Embedded::on(medium.after_power_failure(&mut Random(7)), &options()).unwrap();
+    assert!(again.get("/a".into()).await.unwrap().is_some());
+}
