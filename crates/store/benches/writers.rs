@@ -85,15 +85,15 @@ fn fdatasyncs(dir: &Path) -> io::Result<f64> {
 
 /// Fills a store with many objects and opens it again.
 async fn opening(dir: &Path) -> Outcome<()> {
-    const OBJECTS: u64 = 500_000;
+    let objects = std::env::var("TIPHYS_BENCH_OBJECTS").ok().and_then(|n| n.parse().ok()).unwrap_or(500_000);
     let store: Arc<dyn Store> = Arc::new(Embedded::open(dir, &Options::default())?);
     let next = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
-    let fillers = (0..512).map(|_| tokio::spawn(fill(store.clone(), next.clone(), OBJECTS)));
+    let fillers = (0..512).map(|_| tokio::spawn(fill(store.clone(), next.clone(), objects)));
     for filler in fillers.collect::<Vec<_>>() {
         filler.await??;
     }
-    println!("{OBJECTS} objects of {VALUE_BYTES} bytes written in {:.1} s", started.elapsed().as_secs_f64());
+    println!("{objects} objects of {VALUE_BYTES} bytes written in {:.1} s", started.elapsed().as_secs_f64());
     let status = store.status().await?;
     drop(store);
     let started = Instant::now();

@@ -211,10 +211,13 @@ impl Run {
         txn
     }
 
-    /// A revision somewhere between before the compacted one and the present.
+    /// A revision somewhere between before the compacted one and the present, often just the compacted one.
     fn revision(&self, part: u8) -> Revision {
+        if part > 200 {
+            return self.model.compacted;
+        }
         let first = self.model.compacted.saturating_sub(2).max(1);
-        first + (self.model.revision() - first) * u64::from(part) / 255
+        first + (self.model.revision() - first) * u64::from(part) / 200
     }
 
     async fn compact(&mut self, part: u8) {
