@@ -72,6 +72,14 @@ impl Caches {
         Ok(caches)
     }
 
+    /// [`Self::start`] with every built-in resource that stores objects.
+    pub async fn builtin(store: Arc<dyn Store>, stop: CancellationToken) -> Result<Arc<Self>, tiphys_store::Error> {
+        let catalog = tiphys_api::schema::builtin();
+        let stored = catalog.iter().filter(|r| r.has_verb("get"));
+        let pairs = stored.map(|r| (r.gvr.clone(), catalog.storage(&r.gvr).clone()));
+        Self::start(store, pairs, stop).await
+    }
+
     /// The cache of a resource in any of its versions.
     pub fn of(&self, gvr: &Gvr) -> Option<Arc<Cache>> {
         self.index.load().of(gvr).cloned()
@@ -166,5 +174,9 @@ impl Lister for Caches {
 
     fn list(&self, gvr: &Gvr, namespace: &str) -> Vec<Object> {
         self.index.load().of(gvr).map(|cache| cache.all(namespace)).unwrap_or_default()
+    }
+
+    fn version(&self, gvr: &Gvr) -> Option<u64> {
+        self.index.load().of(gvr).map(|cache| cache.last_event())
     }
 }

@@ -118,6 +118,11 @@ impl Cache {
         self.state.read().objects.len()
     }
 
+    /// The revision of the last event (or of the fill, when there was none).
+    pub fn last_event(&self) -> u64 {
+        self.state.read().reached
+    }
+
     /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

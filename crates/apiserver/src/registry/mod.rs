@@ -21,6 +21,8 @@ mod request;
 mod subresource;
 mod system;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 pub(crate) mod tree;
 mod version;

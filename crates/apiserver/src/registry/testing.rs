@@ -1,0 +1,36 @@
+//! A registry over a store in memory, for tests.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tiphys_store::{Embedded, embedded::Options};
+use tokio_util::sync::CancellationToken;
+
+use super::{Config, Registry};
+use crate::auth::{Attributes, Authorizer, Decision};
+use crate::cache::Caches;
+
+/// What a test needs. Dropping it ends the feed.
+pub(crate) struct Fixture {
+    pub registry: Arc<Registry>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+/// A registry without admission.
+pub(crate) async fn fixture() -> Fixture {
+    let store = Embedded::in_memory(&Options::default()).unwrap();
+    let stop = CancellationToken::new();
+    let caches = Caches::builtin(Arc::new(store), stop.clone()).await.unwrap();
+    let registry = Registry::new(Config { caches, admission: Vec::new(), computed: Vec::new() });
+    Fixture { registry, _stop: stop.drop_guard() }
+}
+
+/// Allows everything.
+pub(crate) struct AllowAll;
+
+#[async_trait]
+impl Authorizer for AllowAll {
+    async fn authorize(&self, _attributes: &Attributes<'_>) -> Decision {
+        Decision::Allow
+    }
+}
