@@ -116,3 +116,10 @@ fn check(command: &str, output: &Output) -> Result<(), Error> {
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(Error::Failed { command: command.to_owned(), message })
 }
+
+/// All chains and rules of the filter and nat tables.
+pub async fn iptables_save() -> Result<String, Error> {
+    let output = output("iptables-save", &[]).await?;
+    check("iptables-save", &output)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
