@@ -3,14 +3,27 @@
 //! - One chain stands in the one write path; no verb, and no apply, goes around it.
 //! - [`Plugin::mutate`] runs before validation, [`Plugin::validate`] after it, in the order of the documentation's list.
 
+pub mod default_ingress_class;
+pub mod default_storage_class;
+pub mod default_toleration_seconds;
 pub mod namespace_lifecycle;
+pub mod node_restriction;
+pub mod priority;
+pub mod rbac_escalation;
+pub mod runtime_class;
+pub mod service_account;
+pub mod storage_object_in_use_protection;
+pub mod taint_nodes_by_condition;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tiphys_api::{Gvk, Gvr, Object, Status, Value};
 
-use crate::auth::User;
+use crate::auth::{Authorizer, Lister, Rbac, User};
 
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,4 +76,46 @@ pub trait Plugin: Send + Sync {
     async fn validate(&self, _review: &Review<'_>) -> Result<(), Status> {
         Ok(())
     }
+}
+
+impl Review<'_> {
+    /// Whether this is about objects of a resource themselves, not of a subresource.
+    pub fn is(&self, group: &str, resource: &str) -> bool {
+        self.gvr.group == group && self.gvr.resource == resource && self.subresource.is_empty()
+    }
+
+    /// Whether this makes a new object of a resource.
+    pub fn creates(&self, group: &str, resource: &str) -> bool {
+        self.operation == Operation::Create && self.is(group, resource)
+    }
+
+    /// 403 about this object.
+    pub fn forbidden(&self, why: &str) -> Status {
+        let of = |key| self.object.pointer(key).and_then(Value::as_str).unwrap_or_default();
+        let name = [self.name, of("/metadata/name"), of("/metadata/generateName")];
+        let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+        Status::forbidden(self.gvr, name, why)
+    }
+}
+
+/// The plugins of a server, in the order of Kubernetes' documentation.
+pub fn default_plugins(
+    lister: &Arc<dyn Lister>,
+    rbac: &Arc<Rbac>,
+    authorizer: &Arc<dyn Authorizer>,
+) -> Vec<Arc<dyn Plugin>> {
+    let lister = || lister.clone();
+    vec![
+        Arc::new(namespace_lifecycle::NamespaceLifecycle::new(lister())),
+        Arc::new(service_account::ServiceAccount::new(lister())),
+        Arc::new(node_restriction::NodeRestriction::new(lister())),
+        Arc::new(taint_nodes_by_condition::TaintNodesByCondition),
+        Arc::new(priority::Priority::new(lister())),
+        Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
+        Arc::new(default_storage_class::DefaultStorageClass::new(lister())),
+        Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection),
+        Arc::new(runtime_class::RuntimeClass::new(lister())),
+        Arc::new(default_ingress_class::DefaultIngressClass::new(lister())),
+        Arc::new(rbac_escalation::RbacEscalation::new(rbac.clone(), authorizer.clone())),
+    ]
 }

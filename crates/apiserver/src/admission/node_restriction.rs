@@ -1,0 +1,261 @@
+//! NodeRestriction: a kubelet changes its own node and the pods on it, and nothing else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tiphys_api::{Gvr, Object, Status, Value};
+
+use super::service_account::MIRROR;
+use super::tree::{items, text};
+use super::{Operation, Plugin, Review};
+use crate::auth::Lister;
+
+const PODS: Gvr = Gvr::new("", "v1", "pods");
+const LEASES: &str = "kube-node-lease";
+const RESTRICTED: &str = "node-restriction.kubernetes.io";
+
+/// Labels of Kubernetes' own that a kubelet may set on its node.
+const OWN_LABELS: [&str; 14] = [
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.kubernetes.io/region",
+    "failure-domain.kubernetes.io/zone",
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/instance-type",
+    "kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+
+/// See the module.
+pub struct NodeRestriction {
+    lister: Arc<dyn Lister>,
+}
+
+impl NodeRestriction {
+    /// Reads pods from `lister`.
+    pub fn new(lister: Arc<dyn Lister>) -> Self {
+        Self { lister }
+    }
+
+    fn pod(&self, review: &Review<'_>, node: &str) -> Result<(), Status> {
+        let old = || match review.old {
+            Some(old) => Some(old.clone()),
+            None => self.lister.get(&PODS, review.namespace, review.name),
+        };
+        match (review.operation, review.subresource) {
+            (Operation::Create, "") => new_pod(review, node),
+            (Operation::Delete, "") => on_node(review, old(), node, "delete pods"),
+            (Operation::Update, "status") => {
+                on_node(review, old(), node, "update pod status for pods")?;
+                let labels = text_map(review.object);
+                let old_labels = review.old.and_then(|old| old.value().ok()).map(|old| text_map(&old));
+                match old_labels.is_none_or(|old| old == labels) {
+                    true => Ok(()),
+                    false => {
+                        Err(review
+                            .forbidden(&format!("node {node:?} cannot update labels through pod status")))
+                    }
+                }
+            }
+            (Operation::Create, "eviction") => on_node(review, old(), node, "evict pods"),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Plugin for NodeRestriction {
+    fn name(&self) -> &'static str {
+        "NodeRestriction"
+    }
+
+    async fn validate(&self, review: &Review<'_>) -> Result<(), Status> {
+        let Some(node) = review.user.node() else { return Ok(()) };
+        match (review.gvr.group.as_ref(), review.gvr.resource.as_ref()) {
+            ("", "pods") => self.pod(review, node),
+            ("", "nodes") => own_node(review, node),
+            ("coordination.k8s.io", "leases") => own_lease(review, node),
+            ("storage.k8s.io", "csinodes") if name(review) != node => Err(review.forbidden(&format!(
+                "can only access CSINode with the same name as the requesting node {node:?}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn name<'a>(review: &'a Review<'_>) -> &'a str {
+    if review.name.is_empty() { text(review.object, "/metadata/name") } else { review.name }
+}
+
+fn new_pod(review: &Review<'_>, node: &str) -> Result<(), Status> {
+    let refuse = |what: &str| Err(review.forbidden(&format!("node {node:?} {what}")));
+    if review.object.pointer(MIRROR).is_none() {
+        let why = format!(
+            "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+        );
+        return Err(review.forbidden(&why));
+    }
+    if text(review.object, "/spec/nodeName") != node {
+        return refuse("can only create pods with spec.nodeName set to itself");
+    }
+    let owners = items(review.object, "/metadata/ownerReferences");
+    let own = |owner: &Value| {
+        text(owner, "/apiVersion") == "v1" && text(owner, "/kind") == "Node" && text(owner, "/name") == node
+    };
+    if !owners.iter().all(own) || owners.len() > 1 {
+        return refuse("can only create pods with an owner reference set to itself");
+    }
+    Ok(())
+}
+
+fn on_node(review: &Review<'_>, pod: Option<Object>, node: &str, what: &str) -> Result<(), Status> {
+    let Some(pod) = pod else { return Err(Status::not_found(&PODS, review.name)) };
+    let pod = pod.value().map_err(Status::internal)?;
+    match text(&pod, "/spec/nodeName") == node {
+        true => Ok(()),
+        false => {
+            Err(review.forbidden(&format!("node {node:?} can only {what} with spec.nodeName set to itself")))
+        }
+    }
+}
+
+fn own_lease(review: &Review<'_>, node: &str) -> Result<(), Status> {
+    if review.namespace != LEASES {
+        let why = format!("can only access leases in the {LEASES:?} system namespace");
+        return Err(review.forbidden(&why));
+    }
+    match name(review) == node {
+        true => Ok(()),
+        false => {
+            Err(review.forbidden("can only access node lease with the same name as the requesting node"))
+        }
+    }
+}
+
+fn own_node(review: &Review<'_>, node: &str) -> Result<(), Status> {
+    if name(review) != node {
+        let why = format!("node {node:?} is not allowed to modify node {:?}", name(review));
+        return Err(review.forbidden(&why));
+    }
+    if review.operation == Operation::Delete {
+        return Ok(());
+    }
+    let old = review.old.map(|old| old.value()).transpose().map_err(Status::internal)?;
+    if let Some(old) = &old {
+        if items(old, "/spec/taints") != items(review.object, "/spec/taints") {
+            return Err(review.forbidden(&format!("node {node:?} is not allowed to modify taints")));
+        }
+        let owners = "/metadata/ownerReferences";
+        if items(old, owners) != items(review.object, owners) {
+            return Err(review.forbidden(&format!("node {node:?} is not allowed to modify ownerReferences")));
+        }
+    }
+    let before = old.map(|old| text_map(&old)).unwrap_or_default();
+    let after = text_map(review.object);
+    let changed: BTreeSet<&str> = before.symmetric_difference(&after).map(|(key, _)| key.as_str()).collect();
+    let forbidden: Vec<&str> = changed.into_iter().filter(|key| !may_set(key)).collect();
+    if forbidden.is_empty() {
+        return Ok(());
+    }
+    let verb = if review.old.is_some() { "modify" } else { "set" };
+    let why = format!("is not allowed to {verb} the following labels: {}", forbidden.join(", "));
+    Err(review.forbidden(&why))
+}
+
+/// The labels of an object as pairs.
+fn text_map(object: &Value) -> BTreeSet<(String, String)> {
+    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let pairs = labels.into_iter().flatten();
+    pairs.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+}
+
+fn may_set(label: &str) -> bool {
+    let Some((domain, _)) = label.split_once('/') else { return true };
+    let within =
+        |parent: &str| domain == parent || domain.strip_suffix(parent).is_some_and(|d| d.ends_with('.'));
+    if within(RESTRICTED) {
+        return false;
+    }
+    let kubernetes = within("kubernetes.io") || within("k8s.io");
+    !kubernetes
+        || OWN_LABELS.contains(&label)
+        || within("kubelet.kubernetes.io")
+        || within("node.kubernetes.io")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::admission::testing::Case;
+    use crate::auth::User;
+    use crate::auth::groups::NODES;
+    use crate::auth::testing::Fake;
+
+    async fn check(case: Case) -> Result<(), String> {
+        let user = User { name: "system:node:n1".into(), groups: vec![NODES.into()], ..User::default() };
+        let plugin = NodeRestriction::new(Arc::new(Fake::default()));
+        Case { user, ..case }.validate(&plugin).await.map_err(|status| status.message)
+    }
+
+    fn node(name: &'static str, labels: Value) -> Case {
+        Case { name, ..Case::create("nodes", "", json!({"metadata": {"name": name, "labels": labels}})) }
+    }
+
+    #[tokio::test]
+    async fn a_node_writes_itself_with_labels_of_its_own() {
+        let ok = json!({"kubernetes.io/os": "linux", "example.com/x": "1", "node.kubernetes.io/y": "", "plain": ""});
+        assert_eq!(check(node("n1", ok)).await, Ok(()));
+        let other = check(node("n2", json!({}))).await.unwrap_err();
+        assert_eq!(other, r#"nodes "n2" is forbidden: node "n1" is not allowed to modify node "n2""#);
+        let roles = check(node(
+            "n1",
+            json!({"node-role.kubernetes.io/master": "", "x.node-restriction.kubernetes.io/a": ""}),
+        ))
+        .await;
+        assert!(roles.unwrap_err().ends_with(
+            "set the following labels: node-role.kubernetes.io/master, x.node-restriction.kubernetes.io/a"
+        ));
+        let mut tainting = node("n1", json!({})).operation(Operation::Update);
+        tainting.old = Some(json!({"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "a"}]}}));
+        assert!(check(tainting).await.unwrap_err().ends_with("is not allowed to modify taints"));
+    }
+
+    #[tokio::test]
+    async fn pods_of_others_are_not_its_business() {
+        let pod = |on: &str| json!({"metadata": {"name": "x"}, "spec": {"nodeName": on}});
+        let status = |on: &str| {
+            let mut case = Case::create("pods", "ns", pod(on)).operation(Operation::Update);
+            (case.subresource, case.old) = ("status", Some(pod(on)));
+            case
+        };
+        assert_eq!(check(status("n1")).await, Ok(()));
+        assert!(
+            check(status("n2"))
+                .await
+                .unwrap_err()
+                .contains("can only update pod status for pods with spec.nodeName")
+        );
+        let plain = check(Case::create("pods", "ns", pod("n1"))).await.unwrap_err();
+        assert!(plain.contains("can only create mirror pods"), "{plain}");
+    }
+
+    #[tokio::test]
+    async fn its_lease_is_its_own() {
+        let lease = |namespace, name| {
+            let case =
+                Case::create("coordination.k8s.io/leases", namespace, json!({"metadata": {"name": name}}));
+            Case { name, ..case }
+        };
+        assert_eq!(check(lease(LEASES, "n1")).await, Ok(()));
+        assert!(check(lease(LEASES, "n2")).await.is_err() && check(lease("default", "n1")).await.is_err());
+    }
+}
