@@ -14,8 +14,8 @@ pub struct Status {
     /// Always `v1`.
     #[serde(default)]
     pub api_version: String,
-    /// HTTP status code.
-    #[serde(default)]
+    /// HTTP status code; 0 in a success, where bodies leave it out.
+    #[serde(default, skip_serializing_if = "is_zero_code")]
     pub code: u16,
     /// What machines may need to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +68,11 @@ pub struct Details {
     /// Identity of the object.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero_code(n: &u16) -> bool {
+    *n == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -6,16 +6,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::pending::{discovery, openapi};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, StatusCode};
 use parking_lot::RwLock;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tiphys_api::Status;
+use tiphys_api::{Status, discovery};
 use tiphys_api::schema::{self, Resource};
 
+use super::pending::openapi;
 use super::answer::{self, Answer};
 use super::encode;
 use super::handle::Call;
@@ -34,23 +34,28 @@ type Key = (String, Shape, Encoding);
 /// All documents made so far.
 pub struct Documents {
     version: String,
+    address: String,
     made: RwLock<HashMap<Key, Document>>,
 }
 
 impl Documents {
-    /// Nothing made yet; `version` stands in OpenAPI's `info`.
-    pub fn new(version: &str) -> Self {
-        Self { version: version.to_owned(), made: RwLock::default() }
+    /// Nothing made yet; `version` stands in OpenAPI's `info`, `address` is where clients reach the server.
+    pub fn new(version: &str, address: &str) -> Self {
+        Self { version: version.to_owned(), address: address.to_owned(), made: RwLock::default() }
     }
 
     /// `/api/v1`, `/apis/apps`, `/apis/apps/v1` …
     pub fn group_version_paths(&self) -> Vec<String> {
-        let paths = schema::builtin().iter().flat_map(|resource| {
-            let group = &resource.gvr.group;
-            let group_path = (!group.is_empty()).then(|| format!("/apis/{group}"));
-            group_path.into_iter().chain([resource.gvr.base_path()])
-        });
-        let mut paths: Vec<String> = paths.collect();
+        let mut paths = Vec::new();
+        for (group, version) in discovery::group_versions(resources()) {
+            paths.push(match group.as_str() {
+                "" => format!("/api/{version}"),
+                group => format!("/apis/{group}/{version}"),
+            });
+            if !group.is_empty() {
+                paths.push(format!("/apis/{group}"));
+            }
+        }
         paths.sort();
         paths.dedup();
         paths
@@ -75,6 +80,11 @@ impl Documents {
             keep_for_ever(&mut answer);
         }
         Ok(Some(answer))
+    }
+
+    /// The plain JSON of a document, for components of this process; `None` when the path has none.
+    pub fn json(&self, path: &str) -> Result<Option<Bytes>, Status> {
+        Ok(self.document(path, MediaType::default())?.map(|document| document.body))
     }
 
     fn document(&self, path: &str, media: MediaType) -> Result<Option<Document>, Status> {
@@ -113,7 +123,7 @@ impl Documents {
     fn plain(&self, path: &str) -> Option<Value> {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match parts.as_slice() {
-            ["api"] => Some(discovery::group_versions()),
+            ["api"] => Some(discovery::api_versions(&self.address)),
             ["apis"] => Some(discovery::groups(resources())),
             ["api", version] => discovery::resources(resources(), "", version),
             ["apis", group] => discovery::group(resources(), group),

@@ -21,8 +21,8 @@ use super::negotiate::{self, Encoding, MediaType, Shapes};
 use super::path::RequestInfo;
 use super::query::Query;
 use super::server::{Peer, Server};
-use super::{compress, impersonate, paths, refuse, resource};
-use crate::auth::{Decision, User};
+use super::{compress, paths, resource};
+use crate::auth::{self, Attributes, Decision, User};
 use crate::metrics::Dimensions;
 
 /// How long an answer may take, unless the request says less with `?timeout=` or streams.
@@ -118,13 +118,8 @@ impl Server {
     async fn who(&self, peer: &Peer, headers: &HeaderMap) -> Result<User, Status> {
         let user = self.authenticator.authenticate(&peer.certificates, headers).await?;
         let user = user.ok_or_else(Status::unauthorized)?;
-        match impersonate::claimed(headers)? {
-            None => Ok(user),
-            Some(claimed) => {
-                impersonate::authorize(self.authorizer.as_ref(), &user, &claimed, headers).await?;
-                Ok(claimed)
-            }
-        }
+        let other = auth::impersonate::impersonate(self.authorizer.as_ref(), &user, headers).await?;
+        Ok(other.unwrap_or(user))
     }
 
     fn admit(&self, mutating: bool, dimensions: &Dimensions) -> Result<crate::metrics::InFlight, Status> {
@@ -138,10 +133,10 @@ impl Server {
     }
 
     async fn authorize(&self, info: &RequestInfo, user: &User) -> Result<(), Status> {
-        let attributes = refuse::attributes(info, user);
+        let attributes = attributes(info, user);
         match self.authorizer.authorize(&attributes).await {
             Decision::Allow => Ok(()),
-            Decision::NoOpinion(why) => Err(refuse::forbidden(&attributes, &why)),
+            Decision::NoOpinion(why) => Err(auth::forbidden(&attributes, &why)),
         }
     }
 
@@ -176,6 +171,21 @@ impl Server {
             subresource,
             scope: info.scope(),
         }
+    }
+}
+
+/// What an authorizer is asked about a request.
+fn attributes<'a>(info: &'a RequestInfo, user: &'a User) -> Attributes<'a> {
+    Attributes {
+        user,
+        verb: info.verb,
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        path: &info.path,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tiphys_api::Status;
@@ -10,6 +12,7 @@ use super::answer::{self, Answer};
 use super::handle::Call;
 use super::negotiate::{MediaType, Shapes};
 use super::server::Server;
+use crate::local::Documents;
 
 /// Served paths by what they start with, as metrics call them. Longer ones first.
 const KNOWN: &[&str] = &[
@@ -69,6 +72,14 @@ impl Server {
         }
     }
 
+    /// The JSON of a path that is a document, for components of this process.
+    fn json(&self, path: &str) -> Result<Bytes, Status> {
+        match path.split('?').next().unwrap_or_default().trim_end_matches('/') {
+            "/version" => Ok(version(&self.git_version).to_string().into()),
+            path => self.documents.json(path)?.ok_or_else(Status::no_such_path),
+        }
+    }
+
     /// What `/` lists.
     fn index(&self) -> Vec<String> {
         let mut paths: Vec<String> = KNOWN.iter().map(|path| (*path).to_owned()).collect();
@@ -76,6 +87,13 @@ impl Server {
         paths.sort();
         paths.dedup();
         paths
+    }
+}
+
+#[async_trait]
+impl Documents for Server {
+    async fn document(&self, path: &str) -> Result<Bytes, Status> {
+        self.json(path)
     }
 }
 

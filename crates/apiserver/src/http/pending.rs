@@ -28,30 +28,6 @@ pub mod table {
     }
 }
 
-pub mod discovery {
-    //! Nothing.
-    use serde_json::Value;
-
-    pub fn group_versions() -> Value {
-        Value::Null
-    }
-    pub fn groups<I>(_: I) -> Value {
-        Value::Null
-    }
-    pub fn group<I>(_: I, _: &str) -> Option<Value> {
-        None
-    }
-    pub fn resources<I>(_: I, _: &str, _: &str) -> Option<Value> {
-        None
-    }
-    pub fn aggregated_api<I>(_: I) -> Value {
-        Value::Null
-    }
-    pub fn aggregated_apis<I>(_: I) -> Value {
-        Value::Null
-    }
-}
-
 pub mod openapi {
     //! Nothing.
     use serde_json::Value;

@@ -59,6 +59,8 @@ pub struct Parts {
     pub documents: Vec<StaticDocument>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where clients reach the server, as `10.0.0.1:6443`: discovery says it.
+    pub address: String,
     /// Suffix of the version after `+`, as `tiphys0.1.0`.
     pub build: String,
     /// Ends watches and new work.
@@ -96,7 +98,7 @@ impl Server {
             nodes: parts.nodes,
             lister: parts.lister,
             served: parts.documents,
-            documents: Documents::new(&git_version),
+            documents: Documents::new(&git_version, &parts.address),
             metrics: parts.metrics,
             health,
             git_version,

@@ -1,0 +1,172 @@
+//! A whole API server on a free loopback port, with its own keys and a store in memory, and a small HTTPS client.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use jiff::Timestamp;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use tiphys_apiserver::auth::authenticate::Authentication;
+use tiphys_apiserver::auth::token::{Keys, ServiceAccountTokens, default_issuer};
+use tiphys_apiserver::auth::x509::ClientCa;
+use tiphys_apiserver::auth::{Attributes, Authorizer, Decision};
+use tiphys_apiserver::cache::Caches;
+use tiphys_apiserver::metrics::Metrics;
+use tiphys_apiserver::node_proxy::{KubeletTls, NodeProxy};
+use tiphys_apiserver::pki::{self, Leaf, Pki};
+use tiphys_apiserver::registry::{self, Registry};
+use tiphys_apiserver::http as front;
+use tiphys_store::Embedded;
+use tiphys_store::embedded::Options;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A running server. Dropping it stops it.
+pub struct Running {
+    pub address: SocketAddr,
+    pub kubeconfig: PathBuf,
+    pub server: Arc<front::Server>,
+    pub pki: Pki,
+    _dir: tempfile::TempDir,
+    _stop: DropGuard,
+}
+
+/// Allows the administrator everything and everybody the health checks.
+struct Masters;
+
+#[async_trait]
+impl Authorizer for Masters {
+    async fn authorize(&self, asked: &Attributes<'_>) -> Decision {
+        let master = asked.user.groups.iter().any(|group| group == "system:masters");
+        if master || asked.path == "/healthz" { Decision::Allow } else { Decision::NoOpinion(String::new()) }
+    }
+}
+
+fn keys(dir: &std::path::Path) -> Pki {
+    let config = pki::Config {
+        node_name: "n".into(),
+        node_ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        service_ips: vec![],
+        cluster_domain: "cluster.local".into(),
+        extra_sans: vec![],
+    };
+    pki::ensure(dir, &config, Timestamp::now()).unwrap()
+}
+
+/// Starts a server.
+pub async fn start() -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = keys(&dir.path().join("pki"));
+    let stop = CancellationToken::new();
+    let store = Embedded::in_memory(&Options::default()).unwrap();
+    let caches = Caches::builtin(Arc::new(store), stop.clone()).await.unwrap();
+    let registry =
+        Registry::new(registry::Config { caches: caches.clone(), admission: Vec::new(), computed: Vec::new() });
+    let ca = pki.authority(pki::Authority::Cluster).certificate().unwrap();
+    let tokens = ServiceAccountTokens::new(
+        Keys::new(&pki.service_account).unwrap(),
+        default_issuer("cluster.local"),
+        caches.clone(),
+    );
+    let authentication =
+        Authentication { client_ca: ClientCa::new(&[ca.clone()]).unwrap(), tokens: Arc::new(tokens), anonymous: true };
+    let kubelet = pki.leaf(Leaf::ApiServerKubeletClient);
+    let tls = KubeletTls { chain: vec![kubelet.certificate().unwrap()], key: kubelet.key().unwrap(), cas: vec![ca.clone()] };
+    let listener = front::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = front::Server::new(front::Parts {
+        registry,
+        lister: caches,
+        authenticator: Arc::new(authentication),
+        authorizer: Arc::new(Masters),
+        nodes: NodeProxy::new(tls).unwrap(),
+        documents: Vec::new(),
+        metrics: Arc::new(Metrics::new("v1.36.0")),
+        address: address.to_string(),
+        build: "test".into(),
+        stop: stop.clone(),
+    });
+    let own = pki.leaf(Leaf::ApiServer);
+    let identity = front::Identity {
+        chain: vec![own.certificate().unwrap()],
+        key: own.key().unwrap(),
+        client_cas: front::subjects(&[ca]),
+    };
+    tokio::spawn(front::serve(front::Config { listener, identity }, server.clone(), stop.clone()));
+    let kubeconfig = dir.path().join("admin.kubeconfig");
+    pki::kubeconfig::write_admin(&kubeconfig, &pki, "test", &format!("https://{address}")).unwrap();
+    Running { address, kubeconfig, server, pki, _dir: dir, _stop: stop.drop_guard() }
+}
+
+impl Running {
+    /// A TLS connection; with the administrator's certificate or none.
+    pub async fn tls(&self, admin: bool, protocol: &str) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.pki.authority(pki::Authority::Cluster).certificate().unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_root_certificates(roots);
+        let pair = self.pki.leaf(Leaf::Admin);
+        let mut config = match admin {
+            true => builder.with_client_auth_cert(vec![pair.certificate().unwrap()], pair.key().unwrap()).unwrap(),
+            false => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::from(self.address.ip());
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
+    }
+
+    /// An HTTP/1.1 connection as the administrator.
+    pub async fn h1(&self) -> http1::SendRequest<Full<Bytes>> {
+        let stream = TokioIo::new(self.tls(true, "http/1.1").await);
+        let (sender, connection) = http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        sender
+    }
+
+    /// An HTTP/2 connection as the administrator.
+    pub async fn h2(&self) -> http2::SendRequest<Full<Bytes>> {
+        let stream = TokioIo::new(self.tls(true, "h2").await);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    /// A request for this server.
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Full<Bytes>> {
+        let mut request = Request::builder().method(method).uri(format!("https://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
+    }
+
+    /// One exchange on a connection of its own: code, headers and body.
+    pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response<Bytes> {
+        let response = self.h2().await.send_request(self.request(method, path, headers, body)).await.unwrap();
+        whole(response).await
+    }
+
+    /// A GET whose answer is JSON.
+    pub async fn json(&self, path: &str) -> Value {
+        serde_json::from_slice(self.ask("GET", path, &[], "").await.body()).unwrap()
+    }
+}
+
+/// A response with its body read.
+pub async fn whole(response: Response<Incoming>) -> Response<Bytes> {
+    let (head, body) = response.into_parts();
+    Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+}
