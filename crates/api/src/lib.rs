@@ -9,16 +9,20 @@
 pub mod convert;
 pub mod decode;
 pub mod defaults;
+pub mod descriptions;
 pub mod discovery;
 pub mod apply;
 pub mod field;
 pub mod gvr;
+pub mod jsonpath;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod table;
 pub mod validate;
 
 pub use gvr::{Gvk, Gvr};
