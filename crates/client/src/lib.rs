@@ -16,7 +16,7 @@ pub mod remote;
 pub mod typed;
 
 pub use informer::{Handler, Informer, Informers};
-pub use queue::{WorkQueue, run_workers};
+pub use queue::{Key, WorkQueue, run_workers};
 pub use recorder::Recorder;
 pub use typed::Api;
 

@@ -1,1 +1,106 @@
-//! The controller manager.
+//! The controller manager: every built-in controller, level-triggered over one set of shared informers.
+//!
+//! - Each controller is a folder or file: a pure `plan` of what to do about a snapshot, and a thin shell that feeds it
+//!   from informers and carries it out. Keys come through a [`tiphys_client::WorkQueue`]; there is no periodic resync,
+//!   so an idle cluster costs nothing.
+//! - Informers are shared by all and hold the API server's own objects when it is in the same process. Writes go out
+//!   under each controller's own identity.
+//! - Whoever creates or deletes guards itself with [`recent`] against a cache that lags behind its own writes.
+
+mod claim;
+mod context;
+mod deployment;
+mod endpoints;
+mod hash;
+mod pods;
+mod publish;
+mod recent;
+mod replicaset;
+#[cfg(test)]
+mod testing;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tiphys_client::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use context::Context;
+pub use context::Key;
+
+/// Gives the client of one controller by the name of its service account in `kube-system`, as
+/// `replicaset-controller`.
+pub type Identities = Arc<dyn Fn(&str) -> Arc<dyn Client> + Send + Sync>;
+
+/// What the controllers need to know.
+#[derive(Clone)]
+pub struct Config {
+    /// Clients by controller; `None` lets all use the one they share.
+    pub identities: Option<Identities>,
+    /// Controllers that do not run, by their Kubernetes names without `-controller`.
+    pub disabled: Vec<String>,
+    /// PEM of the CA that pods are to trust, published as the ConfigMap `kube-root-ca.crt`. Empty: not published.
+    pub root_ca: String,
+    /// How long a node may be silent before it counts as lost.
+    pub node_monitor_grace_period: Duration,
+    /// How many ended pods may stay before the oldest are removed; 0 for any number.
+    pub terminated_pod_threshold: usize,
+    /// How many keys one controller works on at once.
+    pub workers: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            identities: None,
+            disabled: Vec::new(),
+            root_ca: String::new(),
+            node_monitor_grace_period: Duration::from_secs(50),
+            terminated_pod_threshold: 12_500,
+            workers: 5,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("disabled", &self.disabled).finish_non_exhaustive()
+    }
+}
+
+/// Why the controllers stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A controller panicked outside of its reconciliations.
+    #[error("controller {0} failed")]
+    Failed(String),
+}
+
+/// Runs all controllers until `stop` is cancelled. `client` feeds the shared informers.
+pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToken) -> Result<(), Error> {
+    let context = Context::new(config, client, stop);
+    let mut running = JoinSet::new();
+    let mut start = |name: &'static str, task: futures::future::BoxFuture<'static, ()>| {
+        if !context.config.disabled.iter().any(|disabled| disabled == name) {
+            running.spawn(async move {
+                task.await;
+                name
+            });
+        }
+    };
+    start("deployment", Box::pin(deployment::run(context.clone())));
+    start("replicaset", Box::pin(replicaset::run(context.clone())));
+    start("endpointslice", Box::pin(endpoints::run_slices(context.clone())));
+    start("endpoint", Box::pin(endpoints::run_endpoints(context.clone())));
+    start("serviceaccount", Box::pin(publish::run_service_accounts(context.clone())));
+    start("root-ca-certificate-publisher", Box::pin(publish::run_root_ca(context.clone())));
+    while let Some(ended) = running.join_next().await {
+        match ended {
+            Ok(name) => tracing::debug!(controller = name, "stopped"),
+            Err(error) => return Err(Error::Failed(error.to_string())),
+        }
+    }
+    Ok(())
+}

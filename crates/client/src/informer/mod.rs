@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tiphys_api::selector::LabelSelector;
@@ -55,6 +56,8 @@ struct Shared {
     cache: RwLock<Cache>,
     /// Locked while a change is applied and told, so that a new handler misses nothing and sees nothing twice.
     handlers: Mutex<Vec<Handler>>,
+    cached: AtomicU64,
+    told: AtomicU64,
 }
 
 impl Informers {
@@ -90,7 +93,13 @@ impl Informers {
 
 impl Informer {
     fn start(client: Arc<dyn Client>, scope: Scope) -> Self {
-        let shared = Arc::new(Shared { cache: RwLock::default(), handlers: Mutex::default() });
+        let shared = Arc::new(Shared {
+            cache: RwLock::default(),
+            handlers: Mutex::default(),
+            cached: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        });
+
         let (tell, synced) = watch::channel(false);
         let task = tokio::spawn(reflector::run(client, scope, shared.clone(), tell));
         Self { shared, synced, _task: AbortOnDropHandle::new(task) }
@@ -105,6 +114,16 @@ impl Informer {
     /// Whether the first list is in the cache.
     pub fn has_synced(&self) -> bool {
         *self.synced.borrow()
+    }
+
+    /// All changes up to this revision are in the cache. A handler already finds its own change's.
+    pub fn revision(&self) -> u64 {
+        self.shared.cached.load(Ordering::Acquire)
+    }
+
+    /// All changes up to this revision were told to all handlers.
+    pub fn told_revision(&self) -> u64 {
+        self.shared.told.load(Ordering::Acquire)
     }
 
     /// One object. The namespace is empty for cluster-scoped resources.
@@ -162,17 +181,26 @@ impl Informer {
 }
 
 impl Shared {
+    /// All up to this revision was taken in and told.
+    fn reached(&self, revision: u64) {
+        self.cached.fetch_max(revision, Ordering::Release);
+        self.told.fetch_max(revision, Ordering::Release);
+    }
+
     /// Takes a created or changed object in, unless it is already there.
     fn upsert(&self, new: &Object) {
         let handlers = self.handlers.lock();
         let old = self.cache.write().insert(new);
+        self.cached.fetch_max(new.meta().resource_version, Ordering::Release);
         tell(&handlers, old.as_ref(), Some(new));
     }
 
     /// Takes an object out. Handlers see its last version, as the event brought it.
     fn remove(&self, last: &Object) {
         let handlers = self.handlers.lock();
-        if self.cache.write().remove(last).is_some() {
+        let removed = self.cache.write().remove(last);
+        self.cached.fetch_max(last.meta().resource_version, Ordering::Release);
+        if removed.is_some() {
             tell(&handlers, Some(last), None);
         }
     }

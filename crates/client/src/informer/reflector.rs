@@ -69,6 +69,7 @@ impl Reflector {
             objects.append(&mut page.items);
         }
         self.shared.replace(objects);
+        self.shared.reached(page.resource_version);
         Ok(page.resource_version)
     }
 
@@ -112,6 +113,7 @@ impl Reflector {
                 }
                 WatchEvent::Bookmark(at) => *revision = at,
             }
+            self.shared.reached(*revision);
         }
         Ok(())
     }

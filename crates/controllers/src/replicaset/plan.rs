@@ -1,0 +1,113 @@
+//! What a ReplicaSet needs: pods to create or delete, its status, and when to look again. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::rank;
+use crate::context::until;
+use crate::pods::Facts;
+
+/// Most pods that one pass creates or deletes.
+const BURST: usize = 500;
+
+/// The set and its pods, as far as the caches show.
+pub(super) struct Snapshot<'a> {
+    pub(super) set: &'a ReplicaSet,
+    /// Pods that the set owns, without those that it deleted.
+    pub(super) pods: &'a [Arc<Facts>],
+    /// How many active pods of the same owner (as of all ReplicaSets of one Deployment) each node has.
+    pub(super) per_node: &'a HashMap<Box<str>, usize>,
+    /// Whether the pods are known to include all that the set created.
+    pub(super) fresh: bool,
+}
+
+/// What to do.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) create: usize,
+    pub(super) delete: Vec<Arc<Facts>>,
+}
+
+/// A creation or deletion that failed: the reason and message of the condition.
+pub(super) type Failure = (&'static str, String);
+
+pub(super) fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
+    let set = snapshot.set;
+    if !snapshot.fresh || set.metadata.deletion_timestamp.is_some() {
+        return Plan::default();
+    }
+    let active: Vec<&Arc<Facts>> = snapshot.pods.iter().filter(|pod| pod.active()).collect();
+    let wanted = replicas(set);
+    if active.len() <= wanted {
+        return Plan { create: (wanted - active.len()).min(BURST), delete: Vec::new() };
+    }
+    let surplus = (active.len() - wanted).min(BURST);
+    Plan { create: 0, delete: rank::pick(&active, surplus, snapshot.per_node, now) }
+}
+
+/// The status that the pods make, given what failed in this pass (or `None` when nothing did).
+pub(super) fn status(
+    set: &ReplicaSet,
+    pods: &[Arc<Facts>],
+    failure: Option<&Failure>,
+    now: Timestamp,
+) -> ReplicaSetStatus {
+    let labels = set.spec.as_ref().and_then(|s| s.template.as_ref()?.metadata.as_ref()?.labels.as_ref());
+    let min_ready = min_ready_seconds(set);
+    let active: Vec<&Arc<Facts>> = pods.iter().filter(|pod| pod.active()).collect();
+    let count = |pick: &dyn Fn(&Facts) -> bool| active.iter().filter(|pod| pick(pod)).count() as i32;
+    let labelled = |pod: &Facts| {
+        labels.into_iter().flatten().all(|(key, value)| pod.meta().labels.get(key) == Some(value.as_str()))
+    };
+    let terminating = pods.iter().filter(|pod| pod.terminating()).count() as i32;
+    ReplicaSetStatus {
+        replicas: active.len() as i32,
+        fully_labeled_replicas: Some(count(&labelled)).filter(|n| *n > 0),
+        ready_replicas: Some(count(&Facts::ready)).filter(|n| *n > 0),
+        available_replicas: Some(count(&|pod| pod.available(min_ready, now))).filter(|n| *n > 0),
+        terminating_replicas: Some(terminating),
+        observed_generation: set.metadata.generation,
+        conditions: conditions(set, failure, now),
+    }
+}
+
+fn conditions(
+    set: &ReplicaSet,
+    failure: Option<&Failure>,
+    now: Timestamp,
+) -> Option<Vec<ReplicaSetCondition>> {
+    let mut conditions = set.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+    let known = conditions.iter().any(|c| c.type_ == "ReplicaFailure");
+    match failure {
+        None => conditions.retain(|c| c.type_ != "ReplicaFailure"),
+        Some(_) if known => {}
+        Some((reason, message)) => conditions.push(ReplicaSetCondition {
+            type_: "ReplicaFailure".into(),
+            status: "True".into(),
+            reason: Some((*reason).into()),
+            message: Some(message.clone()),
+            last_transition_time: Some(Time(now)),
+        }),
+    }
+    Some(conditions).filter(|c| !c.is_empty())
+}
+
+/// When a ready pod becomes available next, if one does by time alone.
+pub(super) fn look_again(set: &ReplicaSet, pods: &[Arc<Facts>], now: Timestamp) -> Option<Duration> {
+    let active = pods.iter().filter(|pod| pod.active());
+    let moments = active.filter_map(|pod| pod.available_at(min_ready_seconds(set))).filter(|at| *at > now);
+    moments.min().map(|at| until(at, now))
+}
+
+pub(super) fn replicas(set: &ReplicaSet) -> usize {
+    usize::try_from(set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)).unwrap_or(0)
+}
+
+fn min_ready_seconds(set: &ReplicaSet) -> i32 {
+    set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+}
