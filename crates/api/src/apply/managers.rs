@@ -54,14 +54,18 @@ impl Identity<'_> {
 }
 
 impl Managers {
-    /// Reads what this program stored; entries that are none are dropped.
-    pub(super) fn stored(object: &Value) -> Self {
-        let list = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    /// Reads what this program stored with an object (`None`: nothing yet).
+    pub(super) fn stored(object: Option<&Value>) -> Self {
+        Self::trusted(object.and_then(super::managed_fields).cloned().unwrap_or_default())
+    }
+
+    /// Takes entries that this program stored; those that are none are dropped.
+    pub(super) fn trusted(list: Vec<Value>) -> Self {
         let trusted = |fields| match fields {
             Value::Object(node) => Some(FieldSet::trusted(node)),
             _ => None,
         };
-        Self(list.into_iter().flatten().filter_map(|e| Entry::read(e.clone(), trusted)).collect())
+        Self(list.into_iter().filter_map(|e| Entry::read(e, trusted)).collect())
     }
 
     /// Reads what a client sent; `None` if any entry is malformed.

@@ -121,23 +121,32 @@ pub fn apply(
 /// `new` may carry entries that the client sent; an empty list or `[{}]` asks to forget all ownership.
 pub fn record_update(write: &Write<'_>, live: Option<&Value>, new: &mut Value) {
     let sent = take_managed_fields(new);
-    let mut managers = match sent {
-        _ if !write.subresource.is_empty() => live.map(Managers::stored).unwrap_or_default(),
-        Some(list) if is_reset(&list) => Managers::default(),
-        Some(list) => match Managers::sent(list).filter(|sent| !sent.is_empty()) {
-            Some(sent) => sent,
-            None => live.map(Managers::stored).unwrap_or_default(),
-        },
-        None => live.map(Managers::stored).unwrap_or_default(),
-    };
-    // Ownership that an existing object does not have is not begun by a mere update.
-    if managers.is_empty() && live.is_some() {
-        return;
-    }
+    let Some(mut managers) = owners_before_update(write, live, sent) else { return };
     let changes = compare(write.root(), live.unwrap_or(&Value::Null), new, write.ignored());
     record(write, &mut managers, &changes);
     managers.cap();
     put_managed_fields(new, managers);
+}
+
+/// Who owns what before a plain write; `None` if no one does and the write is not to begin it.
+fn owners_before_update(
+    write: &Write<'_>,
+    live: Option<&Value>,
+    sent: Option<Vec<Value>>,
+) -> Option<Managers> {
+    let stored = live.and_then(managed_fields);
+    let managers = match sent {
+        // Mostly a client sends back what it read: taken over without a copy or a check.
+        Some(list) if stored == Some(&list) => Managers::trusted(list),
+        Some(list) if write.subresource.is_empty() && is_reset(&list) => Managers::default(),
+        Some(list) if write.subresource.is_empty() => match Managers::sent(list) {
+            Some(sent) if !sent.is_empty() => sent,
+            _ => Managers::stored(live),
+        },
+        _ => Managers::stored(live),
+    };
+    // Ownership that an existing object does not have is not begun by a mere update.
+    (live.is_none() || !managers.is_empty()).then_some(managers)
 }
 
 impl<'a> Write<'a> {
@@ -209,7 +218,7 @@ fn try_apply(
     config: &Value,
     force: bool,
 ) -> Result<Value, ApplyError> {
-    let mut managers = live.map(|live| owners_before_apply(write, live)).unwrap_or_default();
+    let mut managers = owners_before_apply(write, live);
     let api_version = write.resource.gvk.api_version();
     let last = managers.take(write.identity(Operation::Apply, &api_version));
     let fields = named_fields(write.root(), config, write.ignored());
@@ -244,9 +253,9 @@ fn try_apply(
 }
 
 /// The live object's owners. What an object had before ownership was kept belongs to `before-first-apply`.
-fn owners_before_apply(write: &Write<'_>, live: &Value) -> Managers {
+fn owners_before_apply(write: &Write<'_>, live: Option<&Value>) -> Managers {
     let mut managers = Managers::stored(live);
-    if managers.is_empty() {
+    if let (true, Some(live)) = (managers.is_empty(), live) {
         let before = Write { manager: "before-first-apply", ..*write };
         let changes = compare(write.root(), &Value::Null, live, write.ignored());
         record(&before, &mut managers, &changes);
@@ -266,6 +275,10 @@ fn refuse_conflicts(managers: &Managers, written: &FieldSet) -> Result<(), Apply
         true => Ok(()),
         false => Err(ApplyError::Conflicts(conflicts)),
     }
+}
+
+fn managed_fields(object: &Value) -> Option<&Vec<Value>> {
+    object.get("metadata")?.get("managedFields")?.as_array()
 }
 
 fn take_managed_fields(object: &mut Value) -> Option<Vec<Value>> {

@@ -28,7 +28,7 @@ fn containers(list: Value) -> Value {
 
 /// `manager operation[/subresource]: paths`, one line for each entry.
 fn owners(object: &Value) -> String {
-    let lines = Managers::stored(object)
+    let lines = Managers::stored(Some(object))
         .iter()
         .map(|e| {
             let subresource =
@@ -286,7 +286,54 @@ fn any_set() -> BoxedStrategy<Value> {
     .boxed()
 }
 
+fn any_object() -> BoxedStrategy<Value> {
+    let key = proptest::sample::select(vec![
+        "metadata",
+        "spec",
+        "status",
+        "managedFields",
+        "fieldsV1",
+        "manager",
+        "operation",
+        "finalizers",
+        "labels",
+        "template",
+        "containers",
+        "name",
+        "ports",
+    ]);
+    let word = proptest::sample::select(vec!["a", "b", "Update", "Apply", ""]);
+    let leaf = prop_oneof![Just(Value::Null), word.prop_map(Value::from), (0..3).prop_map(Value::from)];
+    let any = leaf.prop_recursive(6, 60, 4, move |inner| {
+        let pairs = proptest::collection::vec((key.clone().prop_map(str::to_owned), inner.clone()), 0..4);
+        prop_oneof![
+            proptest::collection::vec(inner, 0..4).prop_map(Value::Array),
+            pairs.prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    });
+    any.prop_map(|mut any| {
+        if let Value::Object(map) = &mut any {
+            map.insert("apiVersion".into(), "apps/v1".into());
+        }
+        any
+    })
+    .boxed()
+}
+
 proptest! {
+    #[test]
+    fn no_object_panics(a in any_object(), b in any_object(), c in any_set()) {
+        let mut new = b.clone();
+        record_update(&by("x"), Some(&a), &mut new);
+        let mut sent = b.clone();
+        if let Some(Value::Object(metadata)) = sent.get_mut("metadata") {
+            metadata.insert("managedFields".into(), json!([{"manager": "m", "operation": "Update", "fieldsV1": c}]));
+        }
+        record_update(&by("x"), Some(&a), &mut sent);
+        let _ = apply(&by("kubectl"), Some(&sent), &b, true);
+        let _ = apply(&by("kubectl"), Some(&a), &b, false);
+    }
+
     #[test]
     fn applying_twice_is_applying_once(live in proptest::option::of(configs()), config in configs()) {
         let live = live.map(|live| created("other", live));
@@ -314,7 +361,7 @@ proptest! {
         let forced = apply(&by("c"), Some(&live), &c, true).unwrap();
         prop_assert!(values_hold(&by("c"), &forced, &c));
         let changes = compare(by("c").root(), &live, &forced, &["status"]);
-        for entry in Managers::stored(&forced).iter().filter(|e| e.manager != "c") {
+        for entry in Managers::stored(Some(&forced)).iter().filter(|e| e.manager != "c") {
             prop_assert!(entry.fields.intersection(&changes.written).is_empty(), "{}", owners(&forced));
         }
     }
@@ -326,7 +373,7 @@ proptest! {
         let mut new = b;
         record_update(&by("b"), Some(&live), &mut new);
         let changes = compare(by("b").root(), &live, &new, &["status"]);
-        let stored = Managers::stored(&new);
+        let stored = Managers::stored(Some(&new));
         let fields = |name| stored.iter().find(|e| e.manager == name).map(|e| e.fields.clone()).unwrap_or_default();
         prop_assert_eq!(fields("b"), changes.written.clone());
         prop_assert!(fields("a").intersection(&changes.written).is_empty());
