@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{SelectorError, parse, syntax};
+use super::{SelectorError, parse};
 use crate::field;
 use crate::object::Labels;
+use crate::validate;
 
 /// A conjunction of requirements on labels, or one that matches nothing at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,8 +140,9 @@ impl Requirement {
     /// A checked requirement. Errors name `key`, `values[0][key]` and so on, as apimachinery's do.
     pub fn new(key: &str, operator: Operator, mut values: Vec<Box<str>>) -> Result<Self, SelectorError> {
         let mut errors = Vec::new();
-        if let Some(problems) = syntax::label_key_problems(key) {
-            errors.push(field::Error::invalid(&field::Path::new("key"), key, &problems));
+        let problems = validate::label_key(key);
+        if !problems.is_empty() {
+            errors.push(field::Error::invalid(&field::Path::new("key"), key, &problems.join("; ")));
         }
         let path = field::Path::new("values");
         if let Some(problem) = operator.arity_problem(values.len()) {
@@ -226,8 +228,9 @@ impl Operator {
             let problem = "for 'Gt', 'Lt' operators, the value must be an integer";
             errors.push(field::Error::invalid(path, value, problem));
         }
-        if let Some(problems) = syntax::label_value_problems(value) {
-            errors.push(field::Error::invalid(&path.key(key), value, &problems));
+        let problems = validate::label_value(value);
+        if !problems.is_empty() {
+            errors.push(field::Error::invalid(&path.key(key), value, &problems.join("; ")));
         }
     }
 }

@@ -7,7 +7,6 @@
 mod field;
 mod label;
 mod parse;
-mod syntax;
 #[cfg(test)]
 mod tests;
 

@@ -3,8 +3,9 @@
 //! It follows apimachinery's parser step by step, so that the same texts get the same errors; `in` and `notin` are
 //! operators only where an operator may stand, and plain words elsewhere.
 
+use super::SelectorError;
 use super::label::{Operator, Requirement};
-use super::{SelectorError, syntax};
+use crate::{field, validate};
 
 const OPERATORS: &str = "in, notin, =, ==, !=, gt, lt";
 
@@ -77,10 +78,11 @@ impl<'a> Parser<'a> {
             first = self.next();
         }
         let Token::Word(key) = first else { return refuse(first, ", expected: identifier") };
-        if let Some(problems) = syntax::label_key_problems(key) {
+        let problems = validate::label_key(key);
+        if !problems.is_empty() {
             // Kubernetes prints its empty path as <nil>.
-            let path = crate::field::Path::new("<nil>");
-            return Err(SelectorError(crate::field::Error::invalid(&path, key, &problems).to_string()));
+            let error = field::Error::invalid(&field::Path::new("<nil>"), key, &problems.join("; "));
+            return Err(SelectorError(error.to_string()));
         }
         if matches!(self.peek(), Token::End | Token::Comma) || negated {
             let operator = if negated { Operator::DoesNotExist } else { Operator::Exists };
