@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 pub use event::{Delivery, Event, EventKind, Frame};
 pub use resource::{Cache, Span, TooOld};
 pub use select::Selection;
+use futures::future::BoxFuture;
 use tiphys_api::schema::Resource;
 use tiphys_api::{Gvr, Object, Status};
 use tiphys_store::Store;
@@ -178,5 +179,14 @@ impl Lister for Caches {
 
     fn version(&self, gvr: &Gvr) -> Option<u64> {
         self.index.load().of(gvr).map(|cache| cache.last_event())
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            // Without it the caller decides by what it sees.
+            if let Err(error) = self.catch_up().await {
+                tracing::debug!(%error, "the caches did not catch up");
+            }
+        })
     }
 }

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use tiphys_api::schema::Resource;
-use tiphys_api::{Object, Status, Value, field};
+use tiphys_api::{Object, Status, Value, defaults, field, validate};
 
 use super::commit::{self, Commit};
 use super::create::{New, refuse};
 use super::decode::Decoded;
 use super::request::{Body, Request, WriteParams, Written};
-use super::{Registry, convert, decode, pending, system, tree};
+use super::{Registry, convert, decode, manage, scope, system, tree};
 use crate::admission::{Operation, Review};
 use crate::cache::Cache;
 use crate::strategy::{self, Rules};
@@ -26,7 +25,7 @@ pub(super) struct Change<'a> {
     pub request: &'a Request<'a>,
     pub params: &'a WriteParams,
     pub cache: &'a Arc<Cache>,
-    pub rules: Rules,
+    pub rules: &'static Rules,
     /// Whether an absent object is created.
     pub creates: bool,
     /// The maker keeps `managedFields` itself (server-side apply).
@@ -44,14 +43,16 @@ enum Attempt {
 impl Registry {
     /// Replaces an object or its subresource.
     pub async fn update(&self, request: &Request<'_>, body: Body, params: &WriteParams) -> Result<Written, Status> {
-        if self.is_view(request) {
-            return self.update_view(request, body, params).await;
+        manage::check(params, None)?;
+        if request.subresource == "scale" {
+            return self.update_scale(request, body, params).await;
         }
         let cache = self.cache(request.resource)?;
         let Decoded { mut tree, warnings } = decode::object(request.resource, body, params.field_validation)?;
         check_place(request, &mut tree)?;
-        pending::default(request.resource, &mut tree);
         let rules = strategy::of(&request.resource.gvr);
+        (rules.normalize)(&mut tree);
+        defaults::apply(request.resource, &mut tree);
         let make = |_: Option<&Value>| Ok(tree.clone());
         let creates = rules.create_on_update && request.subresource.is_empty();
         let change = Change { request, params, cache: &cache, rules, creates, managed: false, make: &make };
@@ -59,7 +60,7 @@ impl Registry {
     }
 
     /// Makes a change until it is committed or refused.
-    pub(super) async fn change(&self, change: Change<'_>, warnings: Vec<String>) -> Result<Written, Status> {
+    pub(super) async fn change(&self, change: Change<'_>, mut warnings: Vec<String>) -> Result<Written, Status> {
         let request = change.request;
         for _ in 0..RETRIES_MAX {
             self.caches().catch_up().await?;
@@ -72,6 +73,7 @@ impl Registry {
             match self.attempt(&change, &current).await? {
                 Attempt::Done(object) => {
                     let object = convert::to(request.resource, &change.cache.resource, object)?;
+                    warnings.extend((change.rules.warnings)(&object));
                     return Ok(Written { object, created: false, warnings });
                 }
                 Attempt::Overtaken(revision) => self.caches().reach(revision).await?,
@@ -91,10 +93,8 @@ impl Registry {
         }
         tree::metadata(&mut tree).insert("name".into(), request.name.into());
         tree::metadata(&mut tree).remove("resourceVersion");
-        if !change.managed {
-            manage(request, change.params, None, &mut tree)?;
-        }
-        let new = New { request, cache: change.cache, rules: change.rules, dry_run: change.params.dry_run };
+        let Change { params, cache, rules, managed, .. } = *change;
+        let new = New { request, params, cache, rules, managed };
         self.create_tree(&new, tree).await
     }
 
@@ -102,9 +102,9 @@ impl Registry {
         let old = current.value().map_err(Status::internal)?;
         let mut tree = self.next_version(change, current, &old)?;
         self.admit_change(change, &mut tree, current, false).await?;
-        convert::tree_between(change.request.resource, &change.cache.resource, &mut tree)?;
+        convert::tree_between(change.request.resource, &change.cache.resource, &mut tree);
         (change.rules.on_update)(&mut tree, &old, change.request.subresource);
-        system::on_update(&mut tree, &old, &change.rules);
+        system::on_update(&mut tree, &old, change.rules, change.request.subresource);
         validate_change(change, &tree, &old)?;
         self.admit_change(change, &mut tree, current, true).await?;
         let finished = system::is_finished(&tree);
@@ -115,12 +115,12 @@ impl Registry {
     /// The next version as the request has it, before admission.
     fn next_version(&self, change: &Change<'_>, current: &Object, old: &Value) -> Result<Value, Status> {
         let mut view = old.clone();
-        convert::tree_between(&change.cache.resource, change.request.resource, &mut view)?;
+        convert::tree_between(&change.cache.resource, change.request.resource, &mut view);
         let mut tree = (change.make)(Some(&view))?;
         check_preconditions(change, current, &tree)?;
-        keep_apart(change.request, &mut tree, &view);
+        scope::keep(change.request, &mut tree, &view);
         if !change.managed {
-            manage(change.request, change.params, Some(&view), &mut tree)?;
+            manage::record(change.request, change.params, Some(&view), &mut tree);
         }
         Ok(tree)
     }
@@ -181,12 +181,13 @@ impl Registry {
 }
 
 fn validate_change(change: &Change<'_>, tree: &Value, old: &Value) -> Result<(), Status> {
-    let mut errors = check_metadata(change.request.resource, &change.rules, tree);
-    system::check_update(tree, old, &mut errors);
-    errors.extend(pending::required(&change.cache.resource, tree));
+    let mut errors = validate::object_meta(change.request.resource, tree);
+    errors.extend(validate::object_meta_update(old, tree));
+    system::check_finalizers(tree, old, &mut errors);
+    errors.extend(validate::required(&change.cache.resource, tree));
     (change.rules.validate)(tree, &mut errors);
     (change.rules.validate_update)(tree, old, change.request.subresource, &mut errors);
-    refuse(change.request, change.request.name, &errors)
+    refuse(change.request, change.request.name, errors)
 }
 
 /// What the new tree says about the version and identity it replaces.
@@ -209,43 +210,13 @@ fn check_preconditions(change: &Change<'_>, current: &Object, tree: &Value) -> R
     }
 }
 
-/// The object itself leaves status alone; `/status` changes nothing but status (and what metadata goes with it).
-fn keep_apart(request: &Request<'_>, tree: &mut Value, old: &Value) {
-    if request.resource.subresource("status").is_none() {
-        return;
-    }
-    let (Value::Object(new), Value::Object(before)) = (&mut *tree, old) else { return };
-    match request.subresource {
-        "" => copy(new, before, "status"),
-        "status" => {
-            new.retain(|key, _| before.contains_key(key) || key == "status");
-            before.keys().filter(|key| !matches!(key.as_str(), "status" | "metadata")).for_each(|key| copy(new, before, key));
-            for name in ["ownerReferences", "deletionTimestamp"] {
-                let value = tree::at(old, &["metadata", name]).clone();
-                tree::set(tree, &["metadata", name], value);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn copy(to: &mut serde_json::Map<String, Value>, from: &serde_json::Map<String, Value>, key: &str) {
-    match from.get(key) {
-        Some(value) => drop(to.insert(key.to_owned(), value.clone())),
-        None => drop(to.remove(key)),
-    }
-}
-
 /// The body must be about the object in the path.
 fn check_place(request: &Request<'_>, tree: &mut Value) -> Result<(), Status> {
     let metadata = tree::metadata(tree);
     let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default();
     let (name, namespace) = (text("name"), text("namespace"));
     if name != request.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            request.name
-        )));
+        return Err(decode::wrong_name(name, request.name));
     }
     match (namespace, request.namespace) {
         (_, "") => drop(metadata.remove("namespace")),
@@ -258,19 +229,4 @@ fn check_place(request: &Request<'_>, tree: &mut Value) -> Result<(), Status> {
         _ => {}
     }
     Ok(())
-}
-
-/// Keeps `managedFields` for a write that is not an apply.
-pub(super) fn manage(
-    _request: &Request<'_>,
-    _params: &WriteParams,
-    _old: Option<&Value>,
-    _tree: &mut Value,
-) -> Result<(), Status> {
-    Ok(())
-}
-
-/// Rules about metadata that every kind shares.
-pub(super) fn check_metadata(_resource: &Resource, _rules: &Rules, _tree: &Value) -> field::Errors {
-    Vec::new()
 }

@@ -1,5 +1,7 @@
 //! Commits: one object, one compare-and-swap, answered when durable.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tiphys_api::{Object, Status, Value};
 use tiphys_store::{Error, Op, Txn, TxnResult};
@@ -10,6 +12,9 @@ use crate::cache::Cache;
 
 /// The largest object that is stored: etcd's limit for a request.
 pub const OBJECT_BYTES_MAX: usize = 3 << 19;
+
+/// How long events live, as kube-apiserver's `--event-ttl` is by default.
+const EVENT_TTL: Duration = Duration::from_secs(3600);
 
 /// How a compare-and-swap ended.
 pub enum Commit {
@@ -29,9 +34,12 @@ impl Registry {
         expected: u64,
     ) -> Result<Commit, Status> {
         let key = tiphys_store::Key::from(cache.key(object.0, object.1));
-        let op = match self.ttl_lease(cache).await? {
-            Some(lease) => Op::put_with_lease(key.clone(), value, lease),
-            None => Op::put(key.clone(), value),
+        let op = match expires(cache) {
+            true => {
+                let lease = self.leases.lease(EVENT_TTL).await.map_err(store_error)?;
+                Op::put_with_lease(key.clone(), value, lease)
+            }
+            false => Op::put(key.clone(), value),
         };
         self.transact(Txn::new(op).when(key, expected)).await
     }
@@ -48,6 +56,11 @@ impl Registry {
             Err(error) => Err(store_error(error)),
         }
     }
+}
+
+fn expires(cache: &Cache) -> bool {
+    let gvr = &cache.resource.gvr;
+    gvr.resource == "events" && matches!(gvr.group.as_ref(), "" | "events.k8s.io")
 }
 
 /// The bytes that are stored: canonical JSON without a revision.

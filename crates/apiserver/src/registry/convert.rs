@@ -16,15 +16,14 @@ pub fn to(wanted: &Arc<Resource>, stored: &Arc<Resource>, object: Object) -> Res
         return Ok(object);
     }
     let mut tree = object.value().map_err(Status::internal)?;
-    tree_between(stored, wanted, &mut tree)?;
+    tree_between(stored, wanted, &mut tree);
     let bytes = serde_json::to_vec(&tree).map_err(Status::internal)?;
     Ok(Object::new(object.meta().clone(), bytes.into()))
 }
 
 /// The same on a tree.
-pub fn tree_between(from: &Resource, to: &Resource, tree: &mut Value) -> Result<(), Status> {
-    if is_same(from, to) {
-        return Ok(());
+pub fn tree_between(from: &Resource, to: &Resource, tree: &mut Value) {
+    if !is_same(from, to) {
+        tiphys_api::convert::between(from, to, tree);
     }
-    super::pending::between(from, to, tree).map_err(Status::internal)
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tiphys_api::{Object, Status, Value, field};
+use tiphys_api::{Object, Status, Value, defaults, field, validate};
 
 use super::commit::{self, Commit};
 use super::decode::Decoded;
 use super::request::{Body, Request, WriteParams, Written};
-use super::{Registry, convert, decode, names, pending, system, tree};
+use super::{Registry, convert, decode, manage, names, system, tree};
 use crate::admission::{Operation, Review};
 use crate::cache::Cache;
 use crate::strategy::{self, Rules};
@@ -19,9 +19,11 @@ const GENERATE_MAX: usize = 8;
 /// An object on its way into the store.
 pub(super) struct New<'a> {
     pub request: &'a Request<'a>,
+    pub params: &'a WriteParams,
     pub cache: &'a Arc<Cache>,
-    pub rules: Rules,
-    pub dry_run: bool,
+    pub rules: &'static Rules,
+    /// The tree's `managedFields` are kept already (server-side apply).
+    pub managed: bool,
 }
 
 impl Registry {
@@ -30,53 +32,68 @@ impl Registry {
         if let Some(computed) = self.computed(request) {
             return self.compute(computed, request, body).await;
         }
-        if !request.subresource.is_empty() {
-            return self.post_subresource(request, body, params).await;
+        if super::action::is_action(request) {
+            return self.act(request, body, params).await;
         }
         let cache = self.cache(request.resource)?;
-        let Decoded { mut tree, warnings } = decode::object(request.resource, body, params.field_validation)?;
+        let Decoded { mut tree, mut warnings } = decode::object(request.resource, body, params.field_validation)?;
         if !request.name.is_empty() {
             tree::metadata(&mut tree).entry("name").or_insert_with(|| request.name.into());
         }
-        let new = New { request, cache: &cache, rules: strategy::of(&request.resource.gvr), dry_run: params.dry_run };
-        pending::default(request.resource, &mut tree);
-        super::change::manage(request, params, None, &mut tree)?;
+        let rules = strategy::of(&request.resource.gvr);
+        let new = New { request, params, cache: &cache, rules, managed: false };
         let object = self.create_tree(&new, tree).await?;
+        warnings.extend((rules.warnings)(&object));
         Ok(Written { object, created: true, warnings })
     }
 
-    /// Takes a decoded, defaulted tree of the request's version from admission to the commit.
+    /// Takes a decoded tree of the request's version from defaults to the commit.
     pub(super) async fn create_tree(&self, new: &New<'_>, mut tree: Value) -> Result<Object, Status> {
         if !tree::text(&tree, &["metadata", "resourceVersion"]).is_empty() {
             return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
         }
         place(new.request, &mut tree)?;
-        let generated = generated_prefix(&tree);
-        for _ in 0..GENERATE_MAX {
-            let mut attempt = tree.clone();
-            if let Some(prefix) = &generated {
-                tree::metadata(&mut attempt).insert("name".into(), names::generate(prefix)?.into());
-            }
-            let name = tree::text(&attempt, &["metadata", "name"]).to_owned();
-            match self.create_named(new, attempt, &name).await {
-                Err(status) if generated.is_some() && status.is("AlreadyExists") => {}
-                done => return done,
-            }
-        }
-        let prefix = generated.unwrap_or_default();
-        Err(Status::already_exists(&new.request.resource.gvr, &prefix))
-    }
-
-    async fn create_named(&self, new: &New<'_>, mut tree: Value, name: &str) -> Result<Object, Status> {
-        self.admit(new, &mut tree, name).await?;
-        convert::tree_between(new.request.resource, &new.cache.resource, &mut tree)?;
-        system::on_create(&mut tree, &new.rules, Timestamp::now());
         if !new.rules.status_on_create && new.request.resource.subresource("status").is_some() {
             tree::set(&mut tree, &["status"], Value::Null);
         }
+        (new.rules.normalize)(&mut tree);
+        defaults::apply(new.request.resource, &mut tree);
+        if !new.managed {
+            manage::record(new.request, new.params, None, &mut tree);
+        }
+        match generated_prefix(&tree) {
+            None => {
+                let name = tree::text(&tree, &["metadata", "name"]).to_owned();
+                self.create_named(new, tree, &name).await
+            }
+            Some(prefix) => self.create_generated(new, tree, &prefix).await,
+        }
+    }
+
+    async fn create_generated(&self, new: &New<'_>, tree: Value, prefix: &str) -> Result<Object, Status> {
+        let mut collision = None;
+        for _ in 0..GENERATE_MAX {
+            let mut attempt = tree.clone();
+            let name = names::generate(prefix)?;
+            tree::metadata(&mut attempt).insert("name".into(), name.as_str().into());
+            match self.create_named(new, attempt, &name).await {
+                Err(status) if status.is("AlreadyExists") => collision = Some(status),
+                done => return done,
+            }
+        }
+        Err(collision.unwrap_or_else(|| Status::already_exists(&new.request.resource.gvr, prefix)))
+    }
+
+    async fn create_named(&self, new: &New<'_>, mut tree: Value, name: &str) -> Result<Object, Status> {
+        let mut review = review(new, &mut tree, name);
+        for plugin in &self.config.admission {
+            plugin.mutate(&mut review).await?;
+        }
+        convert::tree_between(new.request.resource, &new.cache.resource, &mut tree);
+        system::on_create(&mut tree, new.rules, Timestamp::now());
         (new.rules.on_create)(&mut tree);
-        self.validate_new(new, &tree, name)?;
-        let review = review(new, &mut tree, name);
+        validate_new(new, &tree, name)?;
+        let review = self::review(new, &mut tree, name);
         for plugin in &self.config.admission {
             plugin.validate(&review).await?;
         }
@@ -85,25 +102,10 @@ impl Registry {
         convert::to(new.request.resource, &new.cache.resource, stored)
     }
 
-    async fn admit(&self, new: &New<'_>, tree: &mut Value, name: &str) -> Result<(), Status> {
-        let mut review = review(new, tree, name);
-        for plugin in &self.config.admission {
-            plugin.mutate(&mut review).await?;
-        }
-        Ok(())
-    }
-
-    fn validate_new(&self, new: &New<'_>, tree: &Value, name: &str) -> Result<(), Status> {
-        let mut errors = super::change::check_metadata(new.request.resource, &new.rules, tree);
-        errors.extend(pending::required(&new.cache.resource, tree));
-        (new.rules.validate)(tree, &mut errors);
-        refuse(new.request, name, &errors)
-    }
-
     async fn commit_new(&self, new: &New<'_>, name: &str, value: bytes::Bytes) -> Result<Object, Status> {
         let namespace = new.request.namespace;
         let exists = || Status::already_exists(&new.request.resource.gvr, name);
-        if new.dry_run {
+        if new.params.dry_run {
             self.caches().catch_up().await?;
             return match new.cache.get(namespace, name) {
                 Some(_) => Err(exists()),
@@ -117,11 +119,25 @@ impl Registry {
     }
 }
 
+fn validate_new(new: &New<'_>, tree: &Value, name: &str) -> Result<(), Status> {
+    let mut errors = validate::object_meta(new.request.resource, tree);
+    errors.extend(validate::required(&new.cache.resource, tree));
+    (new.rules.validate)(tree, &mut errors);
+    refuse(new.request, name, errors)
+}
+
 /// 422 if there are errors.
-pub(super) fn refuse(request: &Request<'_>, name: &str, errors: &field::Errors) -> Result<(), Status> {
+pub(super) fn refuse(request: &Request<'_>, name: &str, mut errors: field::Errors) -> Result<(), Status> {
+    // A rule of the schema and one of the kind may find the same.
+    let mut seen = Vec::with_capacity(errors.len());
+    errors.retain(|e| {
+        let new = !seen.contains(&e.to_string());
+        seen.push(e.to_string());
+        new
+    });
     match errors.is_empty() {
         true => Ok(()),
-        false => Err(Status::invalid(&request.resource.gvk, name, errors)),
+        false => Err(Status::invalid(&request.resource.gvk, name, &errors)),
     }
 }
 
@@ -136,7 +152,7 @@ fn review<'r>(new: &'r New<'_>, object: &'r mut Value, name: &'r str) -> Review<
         object,
         old: None,
         user: new.request.user,
-        dry_run: new.dry_run,
+        dry_run: new.params.dry_run,
     }
 }
 
@@ -158,5 +174,6 @@ fn place(request: &Request<'_>, tree: &mut Value) -> Result<(), Status> {
 
 fn generated_prefix(tree: &Value) -> Option<String> {
     let metadata = |name| tree::text(tree, &["metadata", name]);
-    (metadata("name").is_empty() && !metadata("generateName").is_empty()).then(|| metadata("generateName").to_owned())
+    let generates = metadata("name").is_empty() && !metadata("generateName").is_empty();
+    generates.then(|| metadata("generateName").to_owned())
 }

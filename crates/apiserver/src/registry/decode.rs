@@ -3,7 +3,8 @@
 use tiphys_api::schema::Resource;
 use tiphys_api::{Gvk, Status, Value, decode};
 
-use super::request::{Body, FieldValidation};
+use super::request::{Body, FieldValidation, Request};
+use super::tree;
 
 /// A decoded body and what `fieldValidation=Warn` tells about it.
 #[derive(Debug)]
@@ -31,6 +32,41 @@ pub fn loose(wanted: &Gvk, body: Body) -> Result<Value, Status> {
     Ok(tree)
 }
 
+/// Decodes an applied configuration. What is not in the schema is an error: nobody could own it.
+pub fn applied(request: &Request<'_>, body: Body, validation: FieldValidation) -> Result<Value, Status> {
+    let resource = request.resource;
+    let (mut tree, duplicates) = parse(body)?;
+    if tree.is_object() {
+        name_kind(&resource.gvk, &mut tree)?;
+    }
+    let named = tree::text(&tree, &["metadata", "name"]);
+    if !named.is_empty() && named != request.name {
+        return Err(wrong_name(named, request.name));
+    }
+    check(resource, &mut tree, duplicates, validation).and_then(|unknown| match unknown.first() {
+        None => Ok(tree),
+        Some(text) => {
+            let path = text.split('"').nth(1).unwrap_or_default();
+            Err(Status::failure(500, "", format!(
+                "failed to create typed patch object ({}; {}): .{path}: field not declared in schema",
+                place(request), resource.gvk
+            )))
+        }
+    })
+}
+
+fn place(request: &Request<'_>) -> String {
+    match request.namespace {
+        "" => request.name.to_owned(),
+        namespace => format!("{namespace}/{}", request.name),
+    }
+}
+
+/// 400 for a body about another object than the path.
+pub fn wrong_name(given: &str, wanted: &str) -> Status {
+    Status::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({wanted})"))
+}
+
 /// Checks and prunes a tree, which a patch made or a body held.
 pub fn check(
     resource: &Resource,
@@ -39,14 +75,13 @@ pub fn check(
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let mut found = decode::structure(resource, tree)
-        .map_err(|e| Status::bad_request(handled_as(&resource.gvk, &resource.gvk, &e.to_string())))?;
+        .map_err(|e| decode::refusal(&resource.gvk, &e))?;
     found.extend(duplicates);
     match (validation, found.is_empty()) {
         (_, true) | (FieldValidation::Ignore, _) => Ok(Vec::new()),
         (FieldValidation::Warn, _) => Ok(found),
         (FieldValidation::Strict, _) => {
-            let why = format!("strict decoding error: {}", found.join(", "));
-            Err(Status::bad_request(handled_as(&resource.gvk, &resource.gvk, &why)))
+            Err(decode::refusal(&resource.gvk, &decode::strict(&found)))
         }
     }
 }

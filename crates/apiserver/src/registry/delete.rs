@@ -36,7 +36,7 @@ impl Registry {
             let current = current.ok_or_else(|| Status::not_found(&request.resource.gvr, request.name))?;
             check_preconditions(request, params, &current)?;
             self.admit_delete(request, params, &current).await?;
-            match self.attempt_delete(&cache, &rules, params, &current).await? {
+            match self.attempt_delete(&cache, rules, params, &current).await? {
                 Ok(Deleted::Gone(o)) => return Ok(Deleted::Gone(convert::to(request.resource, &cache.resource, o)?)),
                 Ok(Deleted::Terminating(o)) => {
                     return Ok(Deleted::Terminating(convert::to(request.resource, &cache.resource, o)?));

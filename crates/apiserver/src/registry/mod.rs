@@ -5,20 +5,21 @@
 //! - Kinds are data: what is truly a kind's own is a small strategy.
 //! - The caller has authenticated and authorized; nothing here looks at the transport.
 
+mod action;
 mod change;
 pub mod commit;
 mod convert;
 mod create;
 mod decode;
 mod delete;
-mod expiry;
+mod manage;
 mod names;
 mod page;
 mod patch;
-mod pending;
 mod read;
 mod request;
-mod subresource;
+mod scale;
+mod scope;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -37,6 +38,7 @@ pub use request::{
 };
 use tiphys_api::schema::Resource;
 use tiphys_api::{Object, Status, Value};
+use tiphys_store::LeasePool;
 pub use watch::Watch;
 
 use crate::admission::Plugin;
@@ -63,13 +65,14 @@ pub struct Config {
 /// All verbs on all kinds.
 pub struct Registry {
     config: Config,
-    event_lease: expiry::SharedLease,
+    leases: LeasePool,
 }
 
 impl Registry {
     /// A registry over running caches.
     pub fn new(config: Config) -> Arc<Self> {
-        Arc::new(Self { config, event_lease: expiry::SharedLease::default() })
+        let leases = LeasePool::new(config.caches.store().clone());
+        Arc::new(Self { config, leases })
     }
 
     /// The objects' caches.

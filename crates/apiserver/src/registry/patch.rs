@@ -1,10 +1,11 @@
 //! patch: JSON, merge and strategic patches on the same path as updates, and server-side apply.
 
-use tiphys_api::{Status, Value, patch};
+use parking_lot::Mutex;
+use tiphys_api::{Status, Value, defaults, patch};
 
 use super::change::Change;
 use super::request::{Body, PatchType, Request, WriteParams, Written};
-use super::{Registry, decode, pending};
+use super::{Registry, decode, manage};
 use crate::strategy;
 
 impl Registry {
@@ -16,27 +17,53 @@ impl Registry {
         body: Body,
         params: &WriteParams,
     ) -> Result<Written, Status> {
-        if self.is_view(request) {
-            return self.patch_view(request, form, body, params).await;
+        manage::check(params, Some(form))?;
+        match (request.subresource, form) {
+            ("scale", _) => self.patch_scale(request, form, body, params).await,
+            (_, PatchType::Apply) => self.apply(request, body, params).await,
+            _ => self.patch_plain(request, form, body, params).await,
         }
-        if form == PatchType::Apply {
-            return Err(Status::not_implemented("server-side apply"));
-        }
+    }
+
+    async fn patch_plain(
+        &self,
+        request: &Request<'_>,
+        form: PatchType,
+        body: Body,
+        params: &WriteParams,
+    ) -> Result<Written, Status> {
         let cache = self.cache(request.resource)?;
-        let (body, _) = patch_body(form, body)?;
-        let warnings = parking_lot::Mutex::new(Vec::new());
+        let (body, duplicates) = patch_body(form, body)?;
+        let rules = strategy::of(&request.resource.gvr);
+        let warnings = Mutex::new(Vec::new());
         let make = |current: Option<&Value>| {
             let mut tree = current.cloned().unwrap_or(Value::Null);
             apply_patch(request, form, &mut tree, &body)?;
-            *warnings.lock() = decode::check(request.resource, &mut tree, Vec::new(), params.field_validation)?;
-            pending::default(request.resource, &mut tree);
+            *warnings.lock() = decode::check(request.resource, &mut tree, duplicates.clone(), params.field_validation)?;
+            (rules.normalize)(&mut tree);
+            defaults::apply(request.resource, &mut tree);
             Ok(tree)
         };
-        let rules = strategy::of(&request.resource.gvr);
         let change = Change { request, params, cache: &cache, rules, creates: false, managed: false, make: &make };
         let mut written = self.change(change, Vec::new()).await?;
-        written.warnings = warnings.into_inner();
+        written.warnings.extend(warnings.into_inner());
         Ok(written)
+    }
+
+    /// Server-side apply: the body is a configuration, which its manager means to hold.
+    async fn apply(&self, request: &Request<'_>, body: Body, params: &WriteParams) -> Result<Written, Status> {
+        let cache = self.cache(request.resource)?;
+        let config = decode::applied(request, body, params.field_validation)?;
+        let rules = strategy::of(&request.resource.gvr);
+        let make = |live: Option<&Value>| {
+            let mut tree = manage::merge(request, params, live, &config)?;
+            (rules.normalize)(&mut tree);
+            defaults::apply(request.resource, &mut tree);
+            Ok(tree)
+        };
+        let creates = request.subresource.is_empty();
+        let change = Change { request, params, cache: &cache, rules, creates, managed: true, make: &make };
+        self.change(change, Vec::new()).await
     }
 }
 

@@ -29,8 +29,11 @@ impl Registry {
         let object = cache.get(request.namespace, request.name);
         let object = object.ok_or_else(|| Status::not_found(&request.resource.gvr, request.name))?;
         match request.subresource {
-            "" | "status" => convert::to(request.resource, &cache.resource, object),
-            _ => self.get_subresource(request, &object),
+            "scale" => super::scale::of(request, &object),
+            "" | "status" | "approval" | "ephemeralcontainers" | "resize" => {
+                convert::to(request.resource, &cache.resource, object)
+            }
+            other => Err(Status::not_implemented(other)),
         }
     }
 

@@ -26,7 +26,7 @@ const KEPT: [&str; 3] = ["uid", "creationTimestamp", "name"];
 const OWNED: [&str; 3] = ["generation", "deletionTimestamp", "deletionGracePeriodSeconds"];
 
 /// Carries over what an update cannot change.
-pub fn on_update(object: &mut Value, old: &Value, rules: &Rules) {
+pub fn on_update(object: &mut Value, old: &Value, rules: &Rules, subresource: &str) {
     let before = old.get("metadata").and_then(Value::as_object);
     let metadata = tree::metadata(object);
     metadata.remove("selfLink");
@@ -42,7 +42,8 @@ pub fn on_update(object: &mut Value, old: &Value, rules: &Rules) {
             None => metadata.remove(name),
         };
     }
-    if rules.generation && spec_changed(object, old) {
+    let desires = matches!(subresource, "" | "scale" | "resize" | "ephemeralcontainers");
+    if rules.generation && desires && spec_changed(object, old) {
         let generation = tree::at(old, &["metadata", "generation"]).as_i64().unwrap_or(0);
         tree::metadata(object).insert("generation".into(), (generation + 1).into());
     }
@@ -61,15 +62,8 @@ fn is_apart(key: &str) -> bool {
     matches!(key, "metadata" | "status" | "apiVersion" | "kind")
 }
 
-/// Rules about metadata in an update.
-pub fn check_update(new: &Value, old: &Value, errors: &mut field::Errors) {
-    let root = field::Path::new("metadata");
-    for name in ["name", "namespace", "uid", "creationTimestamp"] {
-        let (now, before) = (tree::at(new, &["metadata", name]), tree::at(old, &["metadata", name]));
-        if now != before {
-            errors.push(field::Error::invalid(&root.child(name), now.clone(), "field is immutable"));
-        }
-    }
+/// A terminating object gets no new finalizers.
+pub fn check_finalizers(new: &Value, old: &Value, errors: &mut field::Errors) {
     if tree::at(old, &["metadata", "deletionTimestamp"]).is_null() {
         return;
     }
@@ -84,7 +78,7 @@ pub fn check_update(new: &Value, old: &Value, errors: &mut field::Errors) {
             "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
             added.join(", ")
         );
-        errors.push(field::Error::forbidden(&root.child("finalizers"), &why));
+        errors.push(field::Error::forbidden(&field::Path::new("metadata").child("finalizers"), &why));
     }
 }
 

@@ -1,10 +1,11 @@
 //! What is truly a kind's own: a row of facts and at most a few functions, found by group and resource.
 //!
-//! Everything else about a kind is in the schema. A kind without a row gets the defaults of [`Rules`].
+//! Everything else about a kind is in the schema. A kind without a row gets [`Rules::DEFAULT`]. Functions get trees that
+//! fit their schema, with defaults filled in, in the storage version.
 
 mod table;
 
-use tiphys_api::{Value, field};
+use tiphys_api::{Object, Value, field};
 
 pub use table::of;
 
@@ -26,31 +27,20 @@ pub struct Rules {
     /// Grace period in seconds of a deletion that asks for so many (`None`: the object decides); kinds without a
     /// grace period have none.
     pub grace: Option<fn(&Value, Option<i64>) -> i64>,
-    /// Changes more than metadata when a deletion marks the object, as a namespace's phase.
-    pub on_delete: fn(&mut Value),
+    /// Turns what is only for writing into what is stored (`stringData`), before defaults.
+    pub normalize: fn(&mut Value),
     /// Sets what only the server may set on a new object.
     pub on_create: fn(&mut Value),
     /// Puts back what this update may not change: (new, old, subresource).
     pub on_update: fn(&mut Value, &Value, &str),
+    /// Changes more than metadata when a deletion marks the object, as a namespace's phase.
+    pub on_delete: fn(&mut Value),
     /// Semantic rules of an object: (object, errors).
     pub validate: fn(&Value, &mut field::Errors),
     /// Rules of a change: (new, old, subresource, errors). [`Rules::validate`] has run.
     pub validate_update: fn(&Value, &Value, &str, &mut field::Errors),
-    /// The form of names.
-    pub name: NameForm,
-}
-
-/// What a name must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameForm {
-    /// Lower-case labels with dots, up to 253 characters: most kinds.
-    Subdomain,
-    /// One lower-case label, up to 63 characters: namespaces.
-    Label,
-    /// A label that starts with a letter: services.
-    Label1035,
-    /// Anything that can be a path segment: roles and bindings.
-    PathSegment,
+    /// Texts for `Warning` headers about what was written.
+    pub warnings: fn(&Object) -> Vec<String>,
 }
 
 impl Rules {
@@ -63,11 +53,12 @@ impl Rules {
         orphans: false,
         status_on_create: false,
         grace: None,
-        on_delete: |_| {},
+        normalize: |_| {},
         on_create: |_| {},
         on_update: |_, _, _| {},
+        on_delete: |_| {},
         validate: |_, _| {},
         validate_update: |_, _, _, _| {},
-        name: NameForm::Subdomain,
+        warnings: |_| Vec::new(),
     };
 }

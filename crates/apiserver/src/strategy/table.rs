@@ -2,30 +2,34 @@
 
 use tiphys_api::Gvr;
 
-use super::{NameForm, Rules};
+use super::Rules;
+
+const PLAIN: Rules = Rules::DEFAULT;
+const COUNTED: Rules = Rules { generation: true, ..PLAIN };
+const CONDITIONAL: Rules = Rules { unconditional_update: false, ..PLAIN };
+const CONDITIONAL_COUNTED: Rules = Rules { unconditional_update: false, ..COUNTED };
 
 /// The rules of a resource, in any of its versions.
-pub fn of(gvr: &Gvr) -> Rules {
-    let rules = Rules { generation: has_generation(gvr), ..Rules::DEFAULT };
-    match (gvr.group.as_ref(), gvr.resource.as_ref()) {
-        ("", "services" | "endpoints" | "limitranges" | "events") => Rules { create_on_update: true, ..rules },
-        ("rbac.authorization.k8s.io", _) => {
-            Rules { create_on_update: true, name: NameForm::PathSegment, ..rules }
-        }
-        ("coordination.k8s.io", "leases") => {
-            Rules { create_on_update: true, unconditional_update: false, ..rules }
-        }
-        ("policy", _) | ("admissionregistration.k8s.io", _) => Rules { unconditional_update: false, ..rules },
-        _ => rules,
+pub fn of(gvr: &Gvr) -> &'static Rules {
+    match gvr.group.as_ref() {
+        "" => core(&gvr.resource),
+        "rbac.authorization.k8s.io" => &Rules { create_on_update: true, ..PLAIN },
+        "coordination.k8s.io" => &Rules { create_on_update: true, ..CONDITIONAL },
+        "policy" | "admissionregistration.k8s.io" | "apiextensions.k8s.io" => &CONDITIONAL_COUNTED,
+        "apps" | "batch" | "networking.k8s.io" | "flowcontrol.apiserver.k8s.io" => &COUNTED,
+        "discovery.k8s.io" | "scheduling.k8s.io" | "resource.k8s.io" => &COUNTED,
+        "apiregistration.k8s.io" | "node.k8s.io" => &CONDITIONAL,
+        // Custom resources.
+        group if group.contains('.') && !group.ends_with(".k8s.io") => &CONDITIONAL_COUNTED,
+        _ => &PLAIN,
     }
 }
 
-fn has_generation(gvr: &Gvr) -> bool {
-    match gvr.group.as_ref() {
-        "apps" | "batch" | "policy" | "networking.k8s.io" | "admissionregistration.k8s.io" => true,
-        "flowcontrol.apiserver.k8s.io" | "apiextensions.k8s.io" | "discovery.k8s.io" => true,
-        "scheduling.k8s.io" | "resource.k8s.io" => true,
-        "" => matches!(gvr.resource.as_ref(), "pods" | "replicationcontrollers" | "podtemplates"),
-        group => group.contains('.') && !group.ends_with(".k8s.io"),
+fn core(resource: &str) -> &'static Rules {
+    match resource {
+        "services" | "endpoints" | "limitranges" | "events" => &Rules { create_on_update: true, ..PLAIN },
+        "pods" | "replicationcontrollers" | "podtemplates" => &COUNTED,
+        "nodes" => &Rules { status_on_create: true, ..PLAIN },
+        _ => &PLAIN,
     }
 }

@@ -1,0 +1,145 @@
+//! `pods/eviction`: a deletion that asks the pod's disruption budget first.
+
+use jiff::Timestamp;
+use tiphys_api::selector::LabelSelector;
+use tiphys_api::status::{Cause, Details};
+use tiphys_api::{Gvk, Gvr, Object, Status, Value};
+
+use super::super::change::Change;
+use super::super::request::{Body, DeleteParams, Propagation, Request, WriteParams, Written};
+use super::super::{Registry, decode, tree};
+use crate::auth::Lister;
+use crate::strategy;
+
+const EVICTION: Gvk = Gvk::new("policy", "v1", "Eviction");
+const BUDGETS: Gvr = Gvr::new("policy", "v1", "poddisruptionbudgets");
+/// A budget that tracks more disrupted pods than this is not trusted to shrink.
+const DISRUPTED_MAX: usize = 2000;
+
+impl Registry {
+    pub(super) async fn evict(
+        &self,
+        request: &Request<'_>,
+        body: Body,
+        params: &WriteParams,
+    ) -> Result<Written, Status> {
+        let eviction = decode::loose(&EVICTION, body)?;
+        let named = tree::text(&eviction, &["metadata", "name"]);
+        if !named.is_empty() && named != request.name {
+            return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        }
+        let pod = self.current(request).await?;
+        let options = delete_options(tree::at(&eviction, &["deleteOptions"]), params.dry_run);
+        let tree = pod.value().map_err(Status::internal)?;
+        if !is_free(&tree) {
+            self.spend_budget(request, &pod, &tree, params).await?;
+        }
+        let pod = Request { subresource: "", ..*request };
+        self.delete(&pod, &options).await?;
+        super::success()
+    }
+
+    /// Takes one disruption from the pod's budget, if it has one.
+    async fn spend_budget(
+        &self,
+        request: &Request<'_>,
+        pod: &Object,
+        tree: &Value,
+        params: &WriteParams,
+    ) -> Result<(), Status> {
+        let mut budgets = self.caches().list(&BUDGETS, request.namespace);
+        budgets.retain(|b| selects(b, pod));
+        let budget = match budgets.as_slice() {
+            [] => return Ok(()),
+            [one] => one,
+            _ => {
+                let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+                return Err(Status::internal(why));
+            }
+        };
+        let resource = tiphys_api::schema::builtin().get(&BUDGETS).ok_or_else(Status::no_such_path)?;
+        let name = budget.meta().name.clone();
+        let request = Request { resource, name: &name, subresource: "status", ..*request };
+        let pod_name = pod.meta().name.as_ref();
+        let make = |budget: Option<&Value>| spent(budget.cloned().unwrap_or_default(), pod_name, tree);
+        let cache = self.cache(resource)?;
+        let rules = strategy::of(&BUDGETS);
+        let change =
+            Change { request: &request, params, cache: &cache, rules, creates: false, managed: false, make: &make };
+        self.change(change, Vec::new()).await.map(drop)
+    }
+}
+
+/// Whether the pod serves no one: no budget protects it.
+fn is_free(pod: &Value) -> bool {
+    matches!(tree::text(pod, &["status", "phase"]), "Succeeded" | "Failed" | "Pending")
+        || !tree::at(pod, &["metadata", "deletionTimestamp"]).is_null()
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let ready = |c: &&Value| tree::text(c, &["type"]) == "Ready" && tree::text(c, &["status"]) == "True";
+    tree::items(pod, &["status", "conditions"]).iter().find(ready).is_some()
+}
+
+fn selects(budget: &Object, pod: &Object) -> bool {
+    let Ok(budget) = budget.value() else { return false };
+    let selector = LabelSelector::from_value(tree::at(&budget, &["spec", "selector"]));
+    selector.is_ok_and(|s| s.matches(&pod.meta().labels))
+}
+
+/// The budget with one disruption less, or the refusal.
+fn spent(mut budget: Value, pod: &str, tree: &Value) -> Result<Value, Status> {
+    let number = |path: &[&str]| tree::at(&budget, path).as_i64().unwrap_or(0);
+    let name = tree::text(&budget, &["metadata", "name"]);
+    let allowed = number(&["status", "disruptionsAllowed"]);
+    let (healthy, desired) = (number(&["status", "currentHealthy"]), number(&["status", "desiredHealthy"]));
+    if !is_ready(tree) && unready_may_go(&budget, healthy, desired) {
+        return Ok(budget);
+    }
+    if number(&["status", "observedGeneration"]) < number(&["metadata", "generation"]) {
+        let why = format!("The disruption budget {name} is still being processed by the server.");
+        return Err(refusal(why, 10));
+    }
+    if allowed < 0 || tree::at(&budget, &["status", "disruptedPods"]).as_object().is_some_and(|p| p.len() > DISRUPTED_MAX)
+    {
+        return Err(Status::failure(403, "Forbidden", format!("pdb disruptions allowed is negative or full: {name}")));
+    }
+    if allowed == 0 {
+        let why =
+            format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently");
+        return Err(refusal(why, 0));
+    }
+    tree::set(&mut budget, &["status", "disruptionsAllowed"], (allowed - 1).into());
+    tree::set(&mut budget, &["status", "disruptedPods", pod], tree::time(Timestamp::now()));
+    Ok(budget)
+}
+
+fn unready_may_go(budget: &Value, healthy: i64, desired: i64) -> bool {
+    match tree::text(budget, &["spec", "unhealthyPodEvictionPolicy"]) {
+        "AlwaysAllow" => true,
+        _ => healthy >= desired && desired > 0,
+    }
+}
+
+fn refusal(why: String, retry_after_seconds: u32) -> Status {
+    let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let cause = Cause { message: why, reason: "DisruptionBudget".into(), ..Cause::default() };
+    let details = Details { causes: vec![cause], retry_after_seconds, ..Details::default() };
+    Status { details: Some(details), ..Status::failure(429, "TooManyRequests", message) }
+}
+
+fn delete_options(options: &Value, dry_run: bool) -> DeleteParams {
+    let text = |path: &[&str]| tree::at(options, path).as_str().map(str::to_owned);
+    DeleteParams {
+        grace_period_seconds: tree::at(options, &["gracePeriodSeconds"]).as_i64(),
+        propagation: match tree::text(options, &["propagationPolicy"]) {
+            "Orphan" => Some(Propagation::Orphan),
+            "Background" => Some(Propagation::Background),
+            "Foreground" => Some(Propagation::Foreground),
+            _ => None,
+        },
+        uid: text(&["preconditions", "uid"]),
+        resource_version: text(&["preconditions", "resourceVersion"]),
+        dry_run: dry_run || tree::items(options, &["dryRun"]).iter().any(|d| d == "All"),
+    }
+}
