@@ -46,9 +46,13 @@ impl Plugin for NamespaceLifecycle {
         if review.gvr.group == AUTHORIZATION {
             return Ok(());
         }
-        let Some(namespace) = self.lister.get(&NAMESPACES, "", review.namespace) else {
-            return Err(Status::not_found(&NAMESPACES, review.namespace));
-        };
+        let find = || self.lister.get(&NAMESPACES, "", review.namespace);
+        let mut found = find();
+        if found.is_none() {
+            self.lister.refresh().await;
+            found = find();
+        }
+        let namespace = found.ok_or_else(|| Status::not_found(&NAMESPACES, review.namespace))?;
         match namespace.meta().deleted {
             Some(_) => Err(terminating(review)),
             None => Ok(()),

@@ -36,9 +36,14 @@ impl ServiceAccount {
         Self { lister }
     }
 
-    fn account(&self, review: &Review<'_>) -> Result<Account, Status> {
+    async fn account(&self, review: &Review<'_>) -> Result<Account, Status> {
         let name = text(review.object, "/spec/serviceAccountName");
-        let Some(object) = self.lister.get(&SERVICE_ACCOUNTS, review.namespace, name) else {
+        let mut found = self.lister.get(&SERVICE_ACCOUNTS, review.namespace, name);
+        if found.is_none() {
+            self.lister.refresh().await;
+            found = self.lister.get(&SERVICE_ACCOUNTS, review.namespace, name);
+        }
+        let Some(object) = found else {
             let namespace = review.namespace;
             return Err(review.forbidden(&format!(
                 "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
@@ -64,7 +69,7 @@ impl Plugin for ServiceAccount {
             review.object["spec"]["serviceAccountName"] = name.into();
         }
         review.object["spec"]["serviceAccount"] = review.object["spec"]["serviceAccountName"].clone();
-        let account = self.account(review)?;
+        let account = self.account(review).await?;
         let spec = &mut review.object["spec"];
         let asked =
             spec["automountServiceAccountToken"].as_bool().or(account.automount_service_account_token);

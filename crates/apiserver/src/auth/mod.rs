@@ -7,6 +7,7 @@ pub mod authenticate;
 pub mod authorize;
 pub mod groups;
 pub mod impersonate;
+pub mod node;
 pub mod rbac;
 pub mod review;
 #[cfg(test)]
@@ -15,10 +16,12 @@ pub mod token;
 pub mod x509;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use tiphys_api::{Gvr, Object, Status};
 
 pub use authenticate::Authentication;
 pub use authorize::{Authorizers, forbidden};
+pub use node::NodeAuthorizer;
 pub use rbac::Rbac;
 pub use token::ServiceAccountTokens;
 pub use x509::PeerCertificates;
@@ -99,5 +102,10 @@ pub trait Lister: Send + Sync {
     /// until then; `None` when not known, which costs a look at all of them.
     fn version(&self, _gvr: &Gvr) -> Option<u64> {
         None
+    }
+    /// Waits until all that is committed by now can be read here; asked before something is refused for want of an object
+    /// that its client may have made a moment ago.
+    fn refresh(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }

@@ -33,15 +33,15 @@ pub(super) enum Lasting {
 }
 
 /// Replaces a file at once, mode 0600, synced to the disk.
-pub fn write_private(path: &Path, content: &str) -> Result<(), Error> {
-    write(path, content, Lasting::Synced)
+pub fn write_private(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Error> {
+    write(path, content.as_ref(), Lasting::Synced)
 }
 
-pub(super) fn write(path: &Path, content: &str, lasting: Lasting) -> Result<(), Error> {
+pub(super) fn write(path: &Path, content: &[u8], lasting: Lasting) -> Result<(), Error> {
     replace(path, content, lasting).map_err(|source| file_error(path, source))
 }
 
-fn replace(path: &Path, content: &str, lasting: Lasting) -> io::Result<()> {
+fn replace(path: &Path, content: &[u8], lasting: Lasting) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = dir.join(format!(".{}.new", name.to_string_lossy()));
@@ -50,7 +50,7 @@ fn replace(path: &Path, content: &str, lasting: Lasting) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(content.as_bytes())?;
+    file.write_all(content)?;
     if lasting == Lasting::Synced {
         file.sync_all()?;
     }

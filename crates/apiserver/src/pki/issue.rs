@@ -56,7 +56,7 @@ impl Workshop<'_> {
     }
 
     fn write(&mut self, name: String, content: &str, lasting: Lasting) -> Result<(), Error> {
-        files::write(&self.dir.join(&name), content, lasting)?;
+        files::write(&self.dir.join(&name), content.as_bytes(), lasting)?;
         self.written.push(name);
         Ok(())
     }

@@ -85,6 +85,6 @@ pub fn write_admin(path: &Path, pki: &Pki, cluster: &str, server: &str) -> Resul
 fn write_if_changed(path: &Path, text: &str) -> Result<(), Error> {
     match files::read(path)? {
         Some(present) if present == text => Ok(()),
-        _ => files::write(path, text, files::Lasting::Replaceable),
+        _ => files::write(path, text.as_bytes(), files::Lasting::Replaceable),
     }
 }
