@@ -8,6 +8,8 @@
 //! Server-side apply is the fourth format; see [`crate::apply`].
 
 mod diff;
+#[cfg(test)]
+mod golden;
 mod json;
 mod order;
 mod strategic;

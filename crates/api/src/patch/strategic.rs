@@ -118,7 +118,7 @@ fn merge_list(
     let old = std::mem::take(items);
     *items = match strategy {
         Merging::Replace if patch.is_empty() && order.is_some() => old,
-        Merging::Replace => patch.to_vec(),
+        Merging::Replace => patch.iter().filter(|item| item.get(DIRECTIVE).is_none()).cloned().collect(),
         Merging::Set => merge_set(&old, patch, order),
         Merging::Keyed(key) => merge_keyed(old, patch, order, key, item_shape)?,
     };
