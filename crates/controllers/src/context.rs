@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::pods::Pods;
+use crate::resources::Resources;
 
 /// Name of an object in its resource: what queues hold.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +56,7 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) informers: Arc<Informers>,
     pub(crate) pods: Arc<Pods>,
+    pub(crate) resources: Resources,
     pub(crate) stop: CancellationToken,
 }
 
@@ -62,7 +64,8 @@ impl Context {
     pub(crate) fn new(config: Config, client: Arc<dyn Client>, stop: CancellationToken) -> Arc<Self> {
         let informers = Informers::new(client);
         let pods = Pods::new(&informers);
-        Arc::new(Self { config, informers, pods, stop })
+        let resources = Resources::start(&informers, stop.clone());
+        Arc::new(Self { config, informers, pods, resources, stop })
     }
 
     /// The client of one controller, with its own identity where the configuration gives it one.

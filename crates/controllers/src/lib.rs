@@ -11,11 +11,14 @@ mod claim;
 mod context;
 mod deployment;
 mod endpoints;
+mod garbage;
 mod hash;
+mod namespace;
 mod pods;
 mod publish;
 mod recent;
 mod replicaset;
+mod resources;
 #[cfg(test)]
 mod testing;
 
@@ -96,6 +99,8 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("endpoint", Box::pin(endpoints::run_endpoints(context.clone())));
     start("serviceaccount", Box::pin(publish::run_service_accounts(context.clone())));
     start("root-ca-certificate-publisher", Box::pin(publish::run_root_ca(context.clone())));
+    start("namespace", Box::pin(namespace::run(context.clone())));
+    start("garbage-collector", Box::pin(garbage::run(context.clone())));
     while let Some(ended) = running.join_next().await {
         match ended {
             Ok(name) => tracing::debug!(controller = name, "stopped"),

@@ -29,6 +29,23 @@ pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
+/// Serves discovery of some kinds: Pods, ConfigMaps, ReplicaSets, Deployments.
+pub(crate) fn serve_discovery(client: &FakeClient) {
+    let resource = |name: &str, kind: &str| {
+        json!({"name": name, "kind": kind, "namespaced": true,
+            "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"]})
+    };
+    let apps = json!({"groupVersion": "apps/v1", "version": "v1"});
+    client.serve_path(
+        "/apis",
+        &json!({"groups": [{"name": "apps", "versions": [apps], "preferredVersion": apps}]}),
+    );
+    let core = [resource("pods", "Pod"), resource("configmaps", "ConfigMap")];
+    client.serve_path("/api/v1", &json!({"resources": core}));
+    let apps = [resource("replicasets", "ReplicaSet"), resource("deployments", "Deployment")];
+    client.serve_path("/apis/apps/v1", &json!({"resources": apps}));
+}
+
 impl Cluster {
     /// Starts all controllers on what `client` holds.
     pub(crate) fn start(client: FakeClient) -> Self {

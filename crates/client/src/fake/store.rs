@@ -150,6 +150,10 @@ impl State {
             let status = body["status"].take();
             body = before.clone();
             body["status"] = status;
+        } else if target.subresource == "finalize" {
+            let finalizers = body["spec"]["finalizers"].take();
+            body = before.clone();
+            body["spec"]["finalizers"] = finalizers;
         } else if !before["status"].is_null() {
             body["status"] = before["status"].clone();
         }
@@ -273,8 +277,10 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value["metadata"][field].as_str().unwrap_or_default()
 }
 
+/// Finalizers of the object, those in a namespace's spec included.
 fn finalizers(value: &Value) -> usize {
-    value["metadata"]["finalizers"].as_array().map_or(0, Vec::len)
+    let count = |part: &str| value[part]["finalizers"].as_array().map_or(0, Vec::len);
+    count("metadata") + count("spec")
 }
 
 fn grace(value: &Value) -> i64 {

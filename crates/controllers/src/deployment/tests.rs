@@ -210,6 +210,8 @@ impl Simulation {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// However pods come up, and whenever the template changes: never too many, never too few, and it ends.
     #[test]
     fn a_rolling_update_keeps_its_bounds(

@@ -1,0 +1,114 @@
+use serde_json::{Value, json};
+use tiphys_client::fake::FakeClient;
+
+use super::*;
+use crate::testing::{Cluster, serve_discovery};
+
+const SETS: Gvr = Gvr::new("apps", "v1", "replicasets");
+const DEPLOYMENTS: Gvr = Gvr::new("apps", "v1", "deployments");
+const MAPS: Gvr = Gvr::new("", "v1", "configmaps");
+
+fn owner(kind: &str, uid: &str) -> Value {
+    json!({"apiVersion": if kind == "ConfigMap" { "v1" } else { "apps/v1" }, "kind": kind, "name": uid, "uid": uid,
+        "blockOwnerDeletion": true})
+}
+
+fn put(client: &FakeClient, gvr: &Gvr, name: &str, owners: &[Value]) {
+    let metadata = json!({"name": name, "namespace": "n", "uid": name, "ownerReferences": owners});
+    client.put_value(gvr, &json!({"metadata": metadata}));
+}
+
+async fn exists(client: &FakeClient, gvr: &Gvr, name: &str) -> bool {
+    client.get(&Target::new(gvr, "n", name)).await.is_ok()
+}
+
+fn only_collecting() -> crate::Config {
+    let others = ["deployment", "replicaset"].map(String::from).to_vec();
+    crate::Config { disabled: others, ..crate::Config::default() }
+}
+
+/// map `leaf` belongs to set `mid` belongs to deployment `top`.
+async fn chain() -> Cluster {
+    let client = FakeClient::new();
+    serve_discovery(&client);
+    put(&client, &DEPLOYMENTS, "top", &[]);
+    put(&client, &SETS, "mid", &[owner("Deployment", "top")]);
+    put(&client, &MAPS, "leaf", &[owner("ReplicaSet", "mid")]);
+    let cluster = Cluster::start_with(client, only_collecting());
+    cluster.settle().await;
+    cluster
+}
+
+async fn delete_top(cluster: &Cluster, propagation: &'static str) {
+    let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
+    cluster.client.delete(&Target::new(&DEPLOYMENTS, "n", "top"), &options).await.unwrap();
+    cluster.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dependents_follow_their_owner() {
+    for propagation in ["Background", "Foreground"] {
+        let cluster = chain().await;
+        assert!(exists(&cluster.client, &MAPS, "leaf").await, "nothing goes while the owner lives");
+        delete_top(&cluster, propagation).await;
+        for (gvr, name) in [(&DEPLOYMENTS, "top"), (&SETS, "mid"), (&MAPS, "leaf")] {
+            assert!(!exists(&cluster.client, gvr, name).await, "{name} after {propagation}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreground_owner_waits_for_the_last_of_its_dependents() {
+    let cluster = chain().await;
+    let merge = async |finalizers: Value| {
+        let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
+        let leaf = Target::new(&MAPS, "n", "leaf");
+        let options = WriteOptions::default();
+        cluster.client.patch(&leaf, PatchKind::Merge, patch.into(), &options).await.unwrap();
+    };
+    merge(json!(["example.com/hold"])).await;
+    delete_top(&cluster, "Foreground").await;
+    assert!(
+        exists(&cluster.client, &DEPLOYMENTS, "top").await && exists(&cluster.client, &SETS, "mid").await
+    );
+    merge(Value::Null).await;
+    cluster.settle().await;
+    assert!(
+        !exists(&cluster.client, &DEPLOYMENTS, "top").await && !exists(&cluster.client, &SETS, "mid").await
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn orphans_are_left_alone() {
+    let cluster = chain().await;
+    delete_top(&cluster, "Orphan").await;
+    assert!(!exists(&cluster.client, &DEPLOYMENTS, "top").await);
+    let mid = cluster.client.get(&Target::new(&SETS, "n", "mid")).await.unwrap();
+    assert!(mid.meta().owners.is_empty());
+    assert!(exists(&cluster.client, &MAPS, "leaf").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn absence_is_checked_before_anything_goes() {
+    let client = FakeClient::new();
+    serve_discovery(&client);
+    put(&client, &SETS, "alive", &[]);
+    put(&client, &MAPS, "two-owners", &[owner("ReplicaSet", "alive"), owner("ReplicaSet", "gone")]);
+    put(&client, &MAPS, "no-owner-left", &[owner("ReplicaSet", "gone")]);
+    // The name exists, but it is another object.
+    put(&client, &SETS, "reborn", &[]);
+    let mut old = owner("ReplicaSet", "reborn");
+    old["uid"] = "older".into();
+    put(&client, &MAPS, "of-the-former", &[old]);
+    let unknown = json!({"apiVersion": "example.com/v1", "kind": "Thing", "name": "t", "uid": "t"});
+    put(&client, &MAPS, "of-the-unknown", &[unknown]);
+    let cluster = Cluster::start_with(client.clone(), only_collecting());
+    cluster.settle().await;
+    assert!(!exists(&client, &MAPS, "no-owner-left").await);
+    assert!(!exists(&client, &MAPS, "of-the-former").await);
+    assert!(exists(&client, &MAPS, "of-the-unknown").await);
+    let kept = client.get(&Target::new(&MAPS, "n", "two-owners")).await.unwrap();
+    let names: Vec<_> = kept.meta().owners.iter().map(|owner| owner.name.as_ref()).collect();
+    assert_eq!(names, ["alive"]);
+    drop(cluster);
+}
