@@ -91,14 +91,14 @@ pub(super) fn slice_endpoints(slice: &Value, _now: Timestamp) -> Value {
 
 pub(super) fn ingress_hosts(ingress: &Value, _now: Timestamp) -> Value {
     let rules = list(ingress, "spec.rules");
-    let hosts: Vec<&str> = rules.iter().map(|r| text(r, "host")).filter(|h| !h.is_empty()).collect();
-    match hosts.get(..3).filter(|_| rules.len() > 3) {
-        _ if hosts.is_empty() => "*".into(),
-        Some(first) if hosts.len() > 3 || rules.len() > 3 => {
-            format!("{} + {} more...", first.join(","), rules.len() - 3).into()
+    let mut hosts = Vec::new();
+    for rule in rules {
+        if hosts.len() == 3 {
+            return format!("{} + {} more...", hosts.join(","), rules.len() - 3).into();
         }
-        _ => hosts.join(",").into(),
+        hosts.extend(Some(text(rule, "host")).filter(|host| !host.is_empty()));
     }
+    if hosts.is_empty() { "*".into() } else { hosts.join(",").into() }
 }
 
 pub(super) fn ingress_address(ingress: &Value, _now: Timestamp) -> Value {

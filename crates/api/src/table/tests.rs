@@ -1,6 +1,7 @@
 //! Golden rows: each block of `golden.txt` is an object and, below `=>`, the table that kubectl prints of it with
 //! `-o wide`. `TIPHYS_BLESS=1` writes the present rows into the file; review what changed.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -103,4 +104,70 @@ fn finished_pods_are_marked() {
     let conditions = row_conditions(&Gvk::new("", "v1", "Pod"), &pod);
     assert_eq!(conditions[0]["type"], "Completed");
     assert!(row_conditions(&Gvk::new("", "v1", "Pod"), &json!({})).is_empty());
+}
+
+/// Objects with the fields that cells read, holding anything.
+fn any_object() -> impl Strategy<Value = Value> {
+    let key = proptest::sample::select(vec![
+        "metadata",
+        "spec",
+        "status",
+        "name",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "containers",
+        "conditions",
+        "containerStatuses",
+        "initContainerStatuses",
+        "state",
+        "terminated",
+        "waiting",
+        "reason",
+        "type",
+        "ports",
+        "rules",
+        "host",
+        "subsets",
+        "addresses",
+        "metrics",
+        "current",
+        "target",
+        "resource",
+        "data",
+        "webhooks",
+        "labels",
+        "selector",
+        "matchExpressions",
+        "key",
+        "operator",
+        "values",
+        "template",
+        "limited",
+        "subjects",
+    ]);
+    let text =
+        proptest::sample::select(vec!["", "a", "Pod", "True", "2026-11-22T12:00:00Z", "Resource", "é"]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        text.prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 80, 6, move |inner| {
+        let pairs = proptest::collection::vec((key.clone().prop_map(str::to_owned), inner.clone()), 0..6);
+        prop_oneof![
+            1 => proptest::collection::vec(inner, 0..4).prop_map(Value::Array),
+            2 => pairs.prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_object_panics(object in any_object(), seconds in any::<i64>()) {
+        for resource in crate::schema::builtin().iter() {
+            prop_assert_eq!(rows(&resource.gvk, &object, now()).len(), columns(&resource.gvk).len());
+        }
+        duration::human_seconds(seconds);
+    }
 }
