@@ -12,4 +12,7 @@ pub mod metrics;
 pub mod node_proxy;
 pub mod pki;
 pub mod registry;
+mod start;
 pub mod strategy;
+
+pub use start::{ApiServer, Config, Error, Identities};

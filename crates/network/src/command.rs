@@ -100,6 +100,25 @@ pub async fn delete_link(name: &str) -> Result<(), Error> {
     check(&format!("ip link delete {name}"), &out)
 }
 
+/// Gives an interface an address, unless it has it.
+pub async fn ensure_address(address: std::net::Ipv4Addr, link: &str) -> Result<(), Error> {
+    change_address("replace", address, link).await
+}
+
+/// Takes an address from an interface; an absent one is fine.
+pub async fn remove_address(address: std::net::Ipv4Addr, link: &str) -> Result<(), Error> {
+    let listed = output("ip", &["-o", "address", "show", "dev", link]).await?;
+    if String::from_utf8_lossy(&listed.stdout).contains(&format!(" {address}/32 ")) {
+        change_address("delete", address, link).await?;
+    }
+    Ok(())
+}
+
+async fn change_address(verb: &str, address: std::net::Ipv4Addr, link: &str) -> Result<(), Error> {
+    let out = output("ip", &["address", verb, &format!("{address}/32"), "dev", link]).await?;
+    check(&format!("ip address {verb} {address}/32 dev {link}"), &out)
+}
+
 async fn output(command: &str, args: &[&str]) -> Result<Output, Error> {
     Command::new(command)
         .args(args)

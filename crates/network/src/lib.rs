@@ -14,6 +14,7 @@ pub mod command;
 pub mod rules;
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong while the host's network is set up.
@@ -51,6 +52,8 @@ pub struct Network {
     pub conf_dir: PathBuf,
     /// Where `host-local` keeps which address is whose.
     pub state_dir: PathBuf,
+    /// Service addresses that this node answers itself, as cluster DNS; they are put on the loopback interface.
+    pub own_addresses: Vec<Ipv4Addr>,
 }
 
 /// Kernel switches that pods need, each with its value.
@@ -74,16 +77,22 @@ impl Network {
         for jump in rules::jumps(self) {
             jump.ensure().await?;
         }
+        for address in &self.own_addresses {
+            command::ensure_address(*address, "lo").await?;
+        }
         Ok(())
     }
 
-    /// Takes rules and bridge away again; what is not there is no error.
+    /// Takes rules, addresses and bridge away again; what is not there is no error.
     pub async fn remove(&self) -> Result<(), Error> {
         for jump in rules::jumps(self) {
             jump.remove().await?;
         }
         for (table, chain) in rules::chains(self) {
             command::remove_chain(table, &chain).await?;
+        }
+        for address in &self.own_addresses {
+            command::remove_address(*address, "lo").await?;
         }
         command::delete_link(&self.bridge).await?;
         Ok(())

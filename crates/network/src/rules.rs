@@ -70,6 +70,7 @@ pub(crate) mod tests {
             cluster_cidr: "10.42.0.0/16".into(),
             conf_dir: "conf".into(),
             state_dir: "state".into(),
+            own_addresses: vec![],
         }
     }
 

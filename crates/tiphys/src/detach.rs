@@ -14,11 +14,13 @@ use tokio::process::{Child, Command};
 /// Starts the child and returns once it is ready.
 pub async fn up(data_dir: &Path, args: &[OsString]) -> Result<()> {
     let log_path = data_dir.join("log/tiphys.log");
-    std::fs::create_dir_all(data_dir.join("log")).with_context(|| format!("cannot make {}", data_dir.display()))?;
+    std::fs::create_dir_all(data_dir.join("log"))
+        .with_context(|| format!("cannot make {}", data_dir.display()))?;
     let socket_path = data_dir.join("ready.sock");
     // What a killed start left behind.
     let _ = std::fs::remove_file(&socket_path);
-    let socket = UnixDatagram::bind(&socket_path).with_context(|| format!("cannot make {}", socket_path.display()))?;
+    let socket =
+        UnixDatagram::bind(&socket_path).with_context(|| format!("cannot make {}", socket_path.display()))?;
     let mut child = spawn(args, &log_path, &socket_path)?;
     let outcome = tokio::select! {
         ready = follow(&socket) => ready,

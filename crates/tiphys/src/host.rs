@@ -16,7 +16,8 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 /// Programs that Tiphys' own containerd needs.
-const CONTAINERD_PROGRAMS: &[(&str, &str)] = &[("containerd", "containerd"), ("ctr", "containerd"), ("runc", "runc")];
+const CONTAINERD_PROGRAMS: &[(&str, &str)] =
+    &[("containerd", "containerd"), ("ctr", "containerd"), ("runc", "runc")];
 
 /// Format of the data directory that this version writes. A higher one is refused.
 const FORMAT: u32 = 1;
@@ -32,7 +33,8 @@ pub fn require_root(what: &str) -> Result<()> {
 /// Fails unless all programs are installed, naming every package that is missing.
 pub fn require_programs(own_containerd: bool) -> Result<()> {
     let needed = PROGRAMS.iter().chain(own_containerd.then_some(CONTAINERD_PROGRAMS).into_iter().flatten());
-    let mut missing: Vec<&str> = needed.filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    let mut missing: Vec<&str> =
+        needed.filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
     if own_containerd && tiphys_runtime::containerd::find_cni_plugins().is_none() {
         missing.push("containernetworking-plugins");
     }
@@ -54,9 +56,14 @@ pub fn require_free_port(address: SocketAddr, flag: &str) -> Result<()> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!("port {} is taken by another process; end that one or give another port with {flag}", address.port())
+            bail!(
+                "port {} is taken by another process; end that one or give another port with {flag}",
+                address.port()
+            )
         }
-        Err(error) => Err(error).with_context(|| format!("cannot listen on {address}; choose another with {flag}")),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot listen on {address}; choose another with {flag}"))
+        }
     }
 }
 

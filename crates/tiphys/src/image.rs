@@ -15,11 +15,16 @@ pub async fn run(args: &Image) -> Result<()> {
     let socket = match &args.runtime_endpoint {
         Some(endpoint) => socket_path(endpoint)?,
         None => Settings::load(&args.data_dir)?
-            .with_context(|| format!("no cluster in {}; start one with `tiphys up`", args.data_dir.display()))?
+            .with_context(|| {
+                format!("no cluster in {}; start one with `tiphys up`", args.data_dir.display())
+            })?
             .runtime_socket()?,
     };
     if !socket.exists() {
-        bail!("the container runtime does not run ({} is missing); start it with `tiphys up`", socket.display());
+        bail!(
+            "the container runtime does not run ({} is missing); start it with `tiphys up`",
+            socket.display()
+        );
     }
     match &args.command {
         ImageCommand::Import { files } => {
@@ -27,8 +32,8 @@ pub async fn run(args: &Image) -> Result<()> {
                 import(&socket, file).await?;
             }
         }
-        ImageCommand::List => list(&Cri::connect(socket).await?).await?,
-        ImageCommand::Remove { images } => remove(&Cri::connect(socket).await?, images).await?,
+        ImageCommand::List => list(&Cri::new(&socket)?).await?,
+        ImageCommand::Remove { images } => remove(&Cri::new(&socket)?, images).await?,
     }
     Ok(())
 }
@@ -37,8 +42,9 @@ async fn import(socket: &Path, file: &Path) -> Result<()> {
     let names = match file.to_str() {
         Some("-") => images::import(socket, tokio::io::stdin()).await?,
         _ => {
-            let archive =
-                tokio::fs::File::open(file).await.with_context(|| format!("cannot read {}", file.display()))?;
+            let archive = tokio::fs::File::open(file)
+                .await
+                .with_context(|| format!("cannot read {}", file.display()))?;
             images::import(socket, archive).await.with_context(|| file.display().to_string())?
         }
     };
@@ -52,7 +58,7 @@ async fn list(runtime: &Cri) -> Result<()> {
     let mut rows = Vec::new();
     for image in runtime.list_images().await? {
         let id = image.id.trim_start_matches("sha256:").chars().take(13).collect::<String>();
-        let size = format!("{:.1} MB", image.size_bytes as f64 / 1e6);
+        let size = format!("{:.1} MB", image.size as f64 / 1e6);
         let names = if image.tags.is_empty() { &image.digests } else { &image.tags };
         rows.extend(names.iter().map(|name| [name.clone(), id.clone(), size.clone()]));
     }

@@ -29,8 +29,8 @@ pub fn merge(settings: &Settings) -> Result<()> {
 pub fn remove(settings: &Settings) -> Result<()> {
     if let Some(path) = settings.merged_into.as_ref().filter(|path| path.exists()) {
         let mut config = read(path)?;
-        let ours = |v: &Map<String, Value>| server(v) == Some(format!("https://127.0.0.1:{}", settings.https_port));
-        if ours(&config) {
+        // Another cluster of ours may have taken the name since.
+        if server(&config) == Some(settings.server_url()) {
             take(&mut config);
             write(path, &config)?;
         }
@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn others_entries_stay() {
-        let before = config("current-context: work\nclusters: [{name: work, cluster: {server: s}}]\nusers: null\n");
+        let before =
+            config("current-context: work\nclusters: [{name: work, cluster: {server: s}}]\nusers: null\n");
         let mut merged = before.clone();
         put(&mut merged, &config(ADMIN));
         put(&mut merged, &config(ADMIN));

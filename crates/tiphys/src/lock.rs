@@ -19,7 +19,8 @@ pub fn take(data_dir: &Path) -> Result<Lock> {
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
     let mut file = open(data_dir)?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let holder = read_pid(&mut file).map_or_else(|| "another process".into(), |pid| format!("process {pid}"));
+        let holder =
+            read_pid(&mut file).map_or_else(|| "another process".into(), |pid| format!("process {pid}"));
         bail!(
             "{holder} already runs with the data directory {}; end it with `tiphys stop`, or give this one another \
              --data-dir, --https-port, --kubelet-port, --bridge and ranges",

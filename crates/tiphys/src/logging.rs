@@ -7,8 +7,9 @@ use crate::cli::{LogFormat, Logging};
 
 /// Starts logging for the whole process.
 pub fn start(flags: &Logging) -> Result<()> {
-    let filter = EnvFilter::try_new(&flags.log_level)
-        .with_context(|| format!("--log-level {:?} is none of error, warn, info, debug, trace", flags.log_level))?;
+    let filter = EnvFilter::try_new(&flags.log_level).with_context(|| {
+        format!("--log-level {:?} is none of error, warn, info, debug, trace", flags.log_level)
+    })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match flags.log_format {
         LogFormat::Text => builder.try_init(),

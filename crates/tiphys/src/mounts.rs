@@ -14,7 +14,8 @@ pub fn under(dir: &Path) -> Vec<PathBuf> {
 /// Unmounts everything below a directory.
 pub fn unmount_under(dir: &Path) -> Result<()> {
     for point in under(dir) {
-        unmount(&point, UnmountFlags::DETACH).with_context(|| format!("cannot unmount {}", point.display()))?;
+        unmount(&point, UnmountFlags::DETACH)
+            .with_context(|| format!("cannot unmount {}", point.display()))?;
     }
     Ok(())
 }

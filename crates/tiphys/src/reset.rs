@@ -3,7 +3,7 @@
 //! What to remove follows from the settings in the data directory, which are written before the host is touched. Every
 //! step is idempotent: a reset that was cut off is finished by the next. Files go last, as they tell what to remove.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use tiphys_runtime::containerd::Containerd;
@@ -13,6 +13,9 @@ use tiphys_runtime::{Filter, Runtime};
 use crate::cli::Reset;
 use crate::settings::Settings;
 use crate::{host, kubeconfig, mounts, progress::Progress, stop};
+
+/// The kubelet's mark on a sandbox: the node that it belongs to.
+const NODE_ANNOTATION: &str = "tiphys.io/node";
 
 /// Removes a cluster, or says what would be removed.
 pub async fn run(args: &Reset) -> Result<()> {
@@ -71,7 +74,7 @@ async fn remove_pods(settings: &Settings, progress: &mut Progress) -> Result<()>
         Ok(config) if own => Some(Containerd::start(&config).await?),
         _ => None,
     };
-    let runtime = Cri::connect(settings.runtime_socket()?).await?;
+    let runtime = Cri::new(&settings.runtime_socket()?)?;
     let removed = remove_sandboxes(&runtime, &settings.node_name, own).await?;
     progress.done(&format!("{removed} pods removed"));
     if let Some(containerd) = containerd {
@@ -86,7 +89,7 @@ async fn remove_sandboxes(runtime: &dyn Runtime, node: &str, own: bool) -> Resul
     let sandboxes = runtime.list_sandboxes(&Filter::default()).await?;
     let ours: Vec<_> = sandboxes
         .iter()
-        .filter(|s| own || s.annotations.get(tiphys_kubelet::NODE_ANNOTATION).is_some_and(|n| n == node))
+        .filter(|s| own || s.annotations.get(NODE_ANNOTATION).is_some_and(|n| n == node))
         .collect();
     for sandbox in &ours {
         runtime.stop_sandbox(&sandbox.id).await?;
@@ -97,11 +100,6 @@ async fn remove_sandboxes(runtime: &dyn Runtime, node: &str, own: bool) -> Resul
 
 /// Ends the pods when `--stop-pods` asks for it.
 pub async fn stop_pods(settings: &Settings) -> Result<usize> {
-    let runtime = Cri::connect(settings.runtime_socket()?).await?;
+    let runtime = Cri::new(&settings.runtime_socket()?)?;
     remove_sandboxes(&runtime, &settings.node_name, settings.runtime_endpoint.is_none()).await
-}
-
-/// Directories that only hold what is left after a crash; used by tests to count leaks.
-pub fn leftovers(data_dir: &Path) -> Vec<PathBuf> {
-    mounts::under(data_dir)
 }

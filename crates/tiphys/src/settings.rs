@@ -55,7 +55,11 @@ impl Settings {
     /// Works out the settings of `up`.
     pub fn new(cluster: &Cluster, node: &NodeFlags) -> Result<Self> {
         let service_range = Range::parse(&cluster.service_cidr)?;
-        let tenth = || service_range.at(10).with_context(|| format!("--service-cidr {} is too small", cluster.service_cidr));
+        let tenth = || {
+            service_range
+                .at(10)
+                .with_context(|| format!("--service-cidr {} is too small", cluster.service_cidr))
+        };
         let pod_cidr = Range::parse(&cluster.cluster_cidr)?.part(0, NODE_RANGE_BITS);
         Ok(Self {
             data_dir: std::path::absolute(&cluster.data_dir)?,
@@ -82,7 +86,8 @@ impl Settings {
         let path = data_dir.join(NAME);
         match std::fs::read(&path) {
             Ok(json) => {
-                let settings = serde_json::from_slice(&json).with_context(|| format!("{} is damaged", path.display()))?;
+                let settings = serde_json::from_slice(&json)
+                    .with_context(|| format!("{} is damaged", path.display()))?;
                 Ok(Some(settings))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -120,7 +125,15 @@ impl Settings {
             cluster_cidr: self.cluster_cidr.clone(),
             conf_dir: self.data_dir.join("cni/conf"),
             state_dir: self.data_dir.join("cni/state"),
+            own_addresses: vec![self.cluster_dns],
         }
+    }
+
+    /// Where clients on this machine reach the API server.
+    pub fn server_url(&self) -> String {
+        let address =
+            if self.bind_address.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { self.bind_address };
+        format!("https://{}", std::net::SocketAddr::new(address, self.https_port))
     }
 
     /// Socket of the container runtime.
@@ -137,7 +150,10 @@ const NAME: &str = "settings.json";
 /// The path in `unix:///run/…`.
 pub fn socket_path(endpoint: &str) -> Result<PathBuf> {
     let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
-    anyhow::ensure!(path.starts_with('/'), "--runtime-endpoint {endpoint:?} must look like unix:///run/containerd.sock");
+    anyhow::ensure!(
+        path.starts_with('/'),
+        "--runtime-endpoint {endpoint:?} must look like unix:///run/containerd.sock"
+    );
     Ok(path.into())
 }
 

@@ -30,7 +30,8 @@ pub fn end(data_dir: &Path, stop_pods: bool) -> Result<bool> {
     let Some(pid) = lock::holder(data_dir)?.and_then(Pid::from_raw) else { return Ok(false) };
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(false) };
     let signal = if stop_pods { Signal::USR2 } else { Signal::TERM };
-    pidfd_send_signal(&process, signal).with_context(|| format!("cannot signal process {}", pid.as_raw_nonzero()))?;
+    pidfd_send_signal(&process, signal)
+        .with_context(|| format!("cannot signal process {}", pid.as_raw_nonzero()))?;
     let mut events = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
     let timeout = WITHIN.try_into().context("the time limit")?;
     if rustix::event::poll(&mut events, Some(&timeout))? == 0 {

@@ -24,14 +24,17 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM.
 pub(super) fn run(args: &[OsString]) -> Result<ExitCode> {
-    let given = args.first().and_then(|a| a.to_str()).map(str::to_owned).or_else(|| std::env::var("PORT").ok());
-    let port = given.map(|text| text.parse()).transpose().context("the port must be a number")?.unwrap_or(PORT);
+    let given =
+        args.first().and_then(|a| a.to_str()).map(str::to_owned).or_else(|| std::env::var("PORT").ok());
+    let port =
+        given.map(|text| text.parse()).transpose().context("the port must be a number")?.unwrap_or(PORT);
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(port))
 }
 
 async fn serve(port: u16) -> Result<ExitCode> {
-    let listener =
-        TcpListener::bind(("0.0.0.0", port)).await.with_context(|| format!("cannot listen on port {port}"))?;
+    let listener = TcpListener::bind(("0.0.0.0", port))
+        .await
+        .with_context(|| format!("cannot listen on port {port}"))?;
     println!("{} listens on port {port}", host());
     let connections = TaskTracker::new();
     let mut terminate = signal(SignalKind::terminate())?;

@@ -36,9 +36,11 @@ pub fn write_archive(program: &Path, out: impl Write) -> io::Result<()> {
     let mut manifests = Vec::new();
     for (name, entrypoint, version) in IMAGES {
         let config = config(entrypoint, version, &layer_digest);
-        let manifest = manifest(&append_blob(&mut archive, MEDIA_CONFIG, &config)?, &layer_digest, layer_size);
+        let manifest =
+            manifest(&append_blob(&mut archive, MEDIA_CONFIG, &config)?, &layer_digest, layer_size);
         let mut descriptor = append_blob(&mut archive, MEDIA_MANIFEST, &manifest)?;
-        descriptor["annotations"] = json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": name });
+        descriptor["annotations"] =
+            json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": name });
         manifests.push(descriptor);
     }
     let index = json!({ "schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": manifests });
@@ -48,7 +50,7 @@ pub fn write_archive(program: &Path, out: impl Write) -> io::Result<()> {
     header.set_cksum();
     let writer = archive.get_mut();
     writer.write_all(header.as_bytes())?;
-    write_layer(program, writer)?;
+    write_layer(program, &mut *writer)?;
     pad(writer, layer_size)?;
     archive.into_inner()?.flush()
 }
@@ -92,7 +94,11 @@ fn write_layer(program: &Path, out: impl Write) -> io::Result<()> {
         layer.append_data(&mut header(tar::EntryType::Directory, mode, 0), dir, io::empty())?;
     }
     let users = b"root:x:0:0:root:/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n";
-    layer.append_data(&mut header(tar::EntryType::Regular, 0o644, users.len() as u64), "etc/passwd", &users[..])?;
+    layer.append_data(
+        &mut header(tar::EntryType::Regular, 0o644, users.len() as u64),
+        "etc/passwd",
+        &users[..],
+    )?;
     let binary = File::open(program)?;
     let size = binary.metadata()?.len();
     layer.append_data(&mut header(tar::EntryType::Regular, 0o755, size), "tiphys", binary)?;

@@ -39,7 +39,9 @@ pub(super) fn get(args: &[OsString]) -> Result<ExitCode> {
 /// `lookup NAME [TYPE]`: prints what the pod's resolver answers, one record a line.
 pub(super) fn lookup(args: &[OsString]) -> Result<ExitCode> {
     let name = text(args, 0).context("usage: lookup NAME [TYPE]")?;
-    let kind = text(args, 1).map_or(Ok(RecordType::A), |t| t.to_uppercase().parse()).context("unknown record type")?;
+    let kind = text(args, 1)
+        .map_or(Ok(RecordType::A), |t| t.to_uppercase().parse())
+        .context("unknown record type")?;
     let records = search(&name, kind)?;
     for record in &records {
         println!("{record}");

@@ -50,7 +50,8 @@ fn underlay(mut root: clap::Command, text: &str, path: &Path) -> Result<clap::Co
         bail!("{shown} must hold flags as keys, such as `https-port: 7443`");
     };
     for (key, value) in &values {
-        let texts = texts(value).with_context(|| format!("{shown}: the value of {key} is no text, number or list"))?;
+        let texts = texts(value)
+            .with_context(|| format!("{shown}: the value of {key} is no text, number or list"))?;
         let holders: Vec<String> =
             root.get_subcommands().filter(|c| has_flag(c, key)).map(|c| c.get_name().to_owned()).collect();
         if holders.is_empty() {
@@ -68,7 +69,8 @@ fn has_flag(command: &clap::Command, long: &str) -> bool {
 }
 
 fn set_default(command: clap::Command, long: &str, texts: &[String]) -> clap::Command {
-    let Some(id) = command.get_arguments().find(|a| a.get_long() == Some(long)).map(|a| a.get_id().clone()) else {
+    let Some(id) = command.get_arguments().find(|a| a.get_long() == Some(long)).map(|a| a.get_id().clone())
+    else {
         return command;
     };
     let texts = texts.to_vec();

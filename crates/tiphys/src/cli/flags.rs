@@ -37,10 +37,22 @@ pub struct Cluster {
     )]
     pub bind_address: IpAddr,
     /// Port of the API server
-    #[arg(long, env = "TIPHYS_HTTPS_PORT", default_value_t = 6443, value_name = "PORT", help_heading = "API server")]
+    #[arg(
+        long,
+        env = "TIPHYS_HTTPS_PORT",
+        default_value_t = 6443,
+        value_name = "PORT",
+        help_heading = "API server"
+    )]
     pub https_port: u16,
     /// More names and addresses for the API server's certificate
-    #[arg(long, env = "TIPHYS_TLS_SAN", value_delimiter = ',', value_name = "NAME", help_heading = "API server")]
+    #[arg(
+        long,
+        env = "TIPHYS_TLS_SAN",
+        value_delimiter = ',',
+        value_name = "NAME",
+        help_heading = "API server"
+    )]
     pub tls_san: Vec<String>,
 
     /// Range of the pods' addresses
@@ -100,10 +112,22 @@ pub struct NodeFlags {
     #[arg(long, env = "TIPHYS_RUNTIME_ENDPOINT", value_name = "unix://PATH", help_heading = "Node")]
     pub runtime_endpoint: Option<String>,
     /// Port of the kubelet
-    #[arg(long, env = "TIPHYS_KUBELET_PORT", default_value_t = 10250, value_name = "PORT", help_heading = "Node")]
+    #[arg(
+        long,
+        env = "TIPHYS_KUBELET_PORT",
+        default_value_t = 10250,
+        value_name = "PORT",
+        help_heading = "Node"
+    )]
     pub kubelet_port: u16,
     /// Name of the pods' bridge
-    #[arg(long, env = "TIPHYS_BRIDGE", default_value = "tiphys0", value_name = "NAME", help_heading = "Node")]
+    #[arg(
+        long,
+        env = "TIPHYS_BRIDGE",
+        default_value = "tiphys0",
+        value_name = "NAME",
+        help_heading = "Node"
+    )]
     pub bridge: String,
     /// End the pods when this process ends
     #[arg(long, env = "TIPHYS_STOP_PODS", help_heading = "Node")]
@@ -128,7 +152,13 @@ pub struct Component {
 #[derive(Clone, Debug, Args)]
 pub struct Logging {
     /// error, warn, info, debug or trace; or per part, as `warn,tiphys_kubelet=debug`
-    #[arg(long, env = "TIPHYS_LOG_LEVEL", default_value = "warn", value_name = "LEVEL", help_heading = "Messages")]
+    #[arg(
+        long,
+        env = "TIPHYS_LOG_LEVEL",
+        default_value = "warn",
+        value_name = "LEVEL",
+        help_heading = "Messages"
+    )]
     pub log_level: String,
     /// Form of log lines
     #[arg(

@@ -1,0 +1,246 @@
+//! The composition of an API server: store, caches, who may what, admission, registry, front. One function wires them.
+//!
+//! The port is taken first, so that a taken one is told before anything is written. The front opens last, when the
+//! caches are filled and what every cluster holds is there: who can connect finds a cluster that is ready.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, pem};
+use tiphys_client::Client;
+use tiphys_store::Store;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::allocate::Cidr;
+use crate::auth::token::{KeyError, Keys, default_issuer};
+use crate::auth::x509::ClientCa;
+use crate::auth::{
+    Authentication, Authorizer, Authorizers, Lister, NodeAuthorizer, Rbac, ServiceAccountTokens, User, review,
+};
+use crate::cache::Caches;
+use crate::http::{self, Identity, Parts, Server, StaticDocument};
+use crate::local::LocalClient;
+use crate::metrics::Metrics;
+use crate::node_proxy::{self, KubeletTls, NodeProxy};
+use crate::pki::{Leaf, PemError, Pki};
+use crate::registry::{self, Registry};
+use crate::{admission, bootstrap};
+
+/// What an API server is told.
+pub struct Config {
+    /// Where the cluster is kept.
+    pub store: Arc<dyn Store>,
+    /// Its keys and certificates.
+    pub pki: Pki,
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// At which address pods and other machines reach it.
+    pub advertise: IpAddr,
+    /// Ranges of Service addresses, the primary family first.
+    pub service_cidrs: Vec<Cidr>,
+    /// Domain of the cluster.
+    pub cluster_domain: String,
+    /// Suffix of the version after `+`, as `tiphys0.1.0`.
+    pub build: String,
+}
+
+/// Why there is no API server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot listen.
+    #[error(transparent)]
+    Listen(#[from] http::Error),
+    /// The store does not answer.
+    #[error("the state store cannot be read: {0}")]
+    Store(#[from] tiphys_store::Error),
+    /// A certificate or key cannot be read.
+    #[error("a certificate or key of the cluster cannot be read: {0}")]
+    Pem(#[from] pem::Error),
+    /// One of the pairs holds no certificate or no key.
+    #[error(transparent)]
+    Pair(#[from] PemError),
+    /// A CA is unfit to check clients.
+    #[error("the cluster's CA cannot be used: {0}")]
+    ClientCa(#[from] crate::auth::x509::Error),
+    /// The service accounts' key cannot be used.
+    #[error("the service accounts' key cannot be used: {0}")]
+    TokenKey(#[from] KeyError),
+    /// The identity toward kubelets cannot be used.
+    #[error(transparent)]
+    Kubelets(#[from] node_proxy::Error),
+    /// What every cluster holds could not be written.
+    #[error("the cluster cannot be brought up: {0}")]
+    Bootstrap(#[from] bootstrap::Error),
+}
+
+/// A running API server.
+pub struct ApiServer {
+    server: Arc<Server>,
+    registry: Arc<Registry>,
+    authorizer: Arc<dyn Authorizer>,
+    serving: JoinHandle<Result<(), http::Error>>,
+    address: SocketAddr,
+}
+
+impl ApiServer {
+    /// Starts a server; it serves when this returns, until `stop` is cancelled.
+    pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, Error> {
+        let listener = http::bind(config.bind).await?;
+        let address = listener.local_addr().unwrap_or(config.bind);
+        let caches = Caches::builtin(config.store.clone(), stop.clone()).await?;
+        let lister: Arc<dyn Lister> = caches.clone();
+        let access = Access::new(&config, &lister)?;
+        let registry = Registry::new(registry::Config {
+            caches,
+            admission: admission::default_plugins(&lister, &access.rbac, &access.authorizer),
+            computed: review::all(&access.authorizer, &access.rbac, &access.tokens),
+        });
+        let first = LocalClient::new(
+            registry.clone(),
+            access.authorizer.clone(),
+            User::apiserver(),
+            "kube-apiserver",
+        );
+        bootstrap::run(&first, &bootstrap_config(&config, address.port())).await?;
+        let server =
+            Server::new(parts(&config, &access, registry.clone(), lister, address.port(), stop.clone())?);
+        let front = http::Config { listener, identity: identity(&config.pki)? };
+        let serving = tokio::spawn(http::serve(front, server.clone(), stop));
+        Ok(Self { server, registry, authorizer: access.authorizer, serving, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What gives clients to components of this process.
+    pub fn identities(&self) -> Identities {
+        let (server, registry, authorizer) = (self.server.clone(), self.registry.clone(), self.authorizer.clone());
+        Identities { server, registry, authorizer }
+    }
+
+    /// See [`Identities::client`].
+    pub fn client(&self, user: User, agent: &str) -> Arc<dyn Client> {
+        self.identities().client(user, agent)
+    }
+
+    /// Returns once it has drained after `stop`, or failed.
+    pub async fn ended(self) -> Result<(), Error> {
+        match self.serving.await {
+            Ok(result) => Ok(result?),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}
+
+/// Gives clients to components of this process.
+#[derive(Clone)]
+pub struct Identities {
+    server: Arc<Server>,
+    registry: Arc<Registry>,
+    authorizer: Arc<dyn Authorizer>,
+}
+
+impl Identities {
+    /// The cluster as one identity may use it, without leaving the process. `agent` names the component.
+    pub fn client(&self, user: User, agent: &str) -> Arc<dyn Client> {
+        let client = LocalClient::new(self.registry.clone(), self.authorizer.clone(), user, agent);
+        Arc::new(client.with_documents(self.server.clone()))
+    }
+}
+
+/// Who asks, and whether they may.
+struct Access {
+    rbac: Arc<Rbac>,
+    authorizer: Arc<dyn Authorizer>,
+    tokens: Arc<ServiceAccountTokens>,
+}
+
+impl Access {
+    fn new(config: &Config, lister: &Arc<dyn Lister>) -> Result<Self, Error> {
+        let rbac = Arc::new(Rbac::new(lister.clone()));
+        let nodes = NodeAuthorizer::new(lister.clone()).map_err(bootstrap::Error::from)?;
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Authorizers::new(vec![Arc::new(nodes), rbac.clone()]));
+        let keys = Keys::new(&config.pki.service_account)?;
+        let issuer = default_issuer(&config.cluster_domain);
+        let tokens = Arc::new(ServiceAccountTokens::new(keys, issuer, lister.clone()));
+        Ok(Self { rbac, authorizer, tokens })
+    }
+}
+
+fn parts(
+    config: &Config,
+    access: &Access,
+    registry: Arc<Registry>,
+    lister: Arc<dyn Lister>,
+    port: u16,
+    stop: CancellationToken,
+) -> Result<Parts, Error> {
+    let authentication = Authentication {
+        client_ca: ClientCa::new(&cas(&config.pki)?)?,
+        tokens: access.tokens.clone(),
+        anonymous: true,
+    };
+    Ok(Parts {
+        registry,
+        lister,
+        authenticator: Arc::new(authentication),
+        authorizer: access.authorizer.clone(),
+        nodes: NodeProxy::new(kubelet_tls(&config.pki)?)?,
+        documents: openid(&access.tokens),
+        metrics: Arc::new(Metrics::new(&http::git_version(&config.build))),
+        address: SocketAddr::new(config.advertise, port).to_string(),
+        build: config.build.clone(),
+        stop,
+    })
+}
+
+fn bootstrap_config(config: &Config, port: u16) -> bootstrap::Config {
+    bootstrap::Config {
+        service_cidrs: config.service_cidrs.clone(),
+        advertise: config.advertise,
+        port,
+        server: format!("https://{}", SocketAddr::new(config.advertise, port)),
+        ca_pem: config.pki.ca_pem().to_owned(),
+        front_proxy_ca_pem: config.pki.authority(crate::pki::Authority::FrontProxy).cert_pem.clone(),
+    }
+}
+
+fn cas(pki: &Pki) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    CertificateDer::pem_slice_iter(pki.ca_pem().as_bytes()).collect()
+}
+
+fn identity(pki: &Pki) -> Result<Identity, Error> {
+    let leaf = pki.leaf(Leaf::ApiServer);
+    Ok(Identity {
+        chain: vec![leaf.certificate()?],
+        key: leaf.key()?,
+        client_cas: http::subjects(&cas(pki)?),
+    })
+}
+
+fn kubelet_tls(pki: &Pki) -> Result<KubeletTls, Error> {
+    let leaf = pki.leaf(Leaf::ApiServerKubeletClient);
+    Ok(KubeletTls { chain: vec![leaf.certificate()?], key: leaf.key()?, cas: cas(pki)? })
+}
+
+fn openid(tokens: &ServiceAccountTokens) -> Vec<StaticDocument> {
+    let document = |path, content_type, value: serde_json::Value| StaticDocument {
+        path,
+        content_type,
+        body: Bytes::from(value.to_string()),
+    };
+    let jwks_uri = format!("{}/openid/v1/jwks", tokens.issuer());
+    vec![
+        document(
+            "/.well-known/openid-configuration",
+            "application/json",
+            tokens.openid_configuration(&jwks_uri),
+        ),
+        document("/openid/v1/jwks", "application/jwk-set+json", tokens.jwks()),
+    ]
+}

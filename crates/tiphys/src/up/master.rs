@@ -1,0 +1,137 @@
+//! The master: keys, store, API server, and the components that only speak to it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use tiphys_apiserver::auth::User;
+use tiphys_apiserver::pki::{self, Pki};
+use tiphys_apiserver::{ApiServer, Config};
+use tiphys_client::Client;
+use tiphys_network::address::Range;
+use tiphys_store::embedded::{Embedded, Options};
+use tokio::task::JoinSet;
+
+use super::{END_WITHIN, Stop};
+use crate::cli::Cluster;
+use crate::progress::Progress;
+use crate::settings::Settings;
+
+/// A running master.
+pub struct Running {
+    /// The API server.
+    pub api: ApiServer,
+    /// Keys and certificates.
+    pub pki: Pki,
+    /// Components, each with its name and how it ended.
+    pub components: JoinSet<(&'static str, Result<()>)>,
+}
+
+/// Starts keys, store and API server; serves when this returns.
+pub async fn start(
+    settings: &Settings,
+    cluster: &Cluster,
+    stop: &Stop,
+    progress: &mut Progress,
+) -> Result<Running> {
+    let pki = ensure_pki(settings, cluster)?;
+    progress.done("keys and certificates ready");
+    let store_dir = settings.data_dir.join("store");
+    let store =
+        tokio::task::spawn_blocking(move || Embedded::open(&store_dir, &Options::default())).await??;
+    progress.done("state store open");
+    let config = Config {
+        store: Arc::new(store),
+        pki: pki.clone(),
+        bind: (settings.bind_address, settings.https_port).into(),
+        advertise: settings.node_ip,
+        service_cidrs: vec![settings.service_cidr.parse().context("--service-cidr")?],
+        cluster_domain: settings.cluster_domain.clone(),
+        build: format!("tiphys{}", env!("CARGO_PKG_VERSION")),
+    };
+    let api = ApiServer::start(config, stop.api.clone()).await?;
+    let server = settings.server_url();
+    pki::kubeconfig::write_all(&settings.data_dir.join("kubeconfig"), &pki, "tiphys", &server)?;
+    pki::kubeconfig::write_admin(&settings.kubeconfig, &pki, "tiphys", &server)?;
+    progress.done(&format!("API server on {server}, kubeconfig in {}", settings.kubeconfig.display()));
+    Ok(Running { api, pki, components: JoinSet::new() })
+}
+
+fn ensure_pki(settings: &Settings, cluster: &Cluster) -> Result<Pki> {
+    let first = Range::parse(&settings.service_cidr)?.at(1).context("--service-cidr is too small")?;
+    let mut extra_sans = cluster.tls_san.clone();
+    if !settings.bind_address.is_unspecified() {
+        extra_sans.push(settings.bind_address.to_string());
+    }
+    let config = pki::Config {
+        node_name: settings.node_name.clone(),
+        node_ips: vec![settings.node_ip],
+        service_ips: vec![first.into()],
+        cluster_domain: settings.cluster_domain.clone(),
+        extra_sans,
+    };
+    Ok(pki::ensure(&settings.data_dir.join("pki"), &config, jiff::Timestamp::now())?)
+}
+
+impl Running {
+    /// Starts the scheduler and the controllers, as far as they are wanted.
+    pub fn start_components(&mut self, runs: &dyn Fn(&str) -> bool, stop: &Stop) {
+        let stop = &stop.components;
+        if runs("scheduler") {
+            let client = self.api.client(User::system("system:kube-scheduler", &[]), "kube-scheduler");
+            let running = tiphys_scheduler::run(tiphys_scheduler::Config::default(), client, stop.clone());
+            self.components.spawn(async move {
+                running.await;
+                ("scheduler", Ok(()))
+            });
+        }
+        if runs("controller-manager") {
+            let client = self
+                .api
+                .client(User::system("system:kube-controller-manager", &[]), "kube-controller-manager");
+            let config = tiphys_controllers::Config {
+                root_ca: self.pki.ca_pem().to_owned(),
+                identities: Some(self.identities()),
+                ..tiphys_controllers::Config::default()
+            };
+            let running = tiphys_controllers::run(config, client, stop.clone());
+            self.components.spawn(async move { ("controller manager", running.await.map_err(Into::into)) });
+        }
+    }
+
+    /// A client for each controller's own service account.
+    fn identities(&self) -> tiphys_controllers::Identities {
+        let identity = self.api.identities();
+        Arc::new(move |name| identity.client(User::service_account("kube-system", name, ""), name))
+    }
+
+    /// The administrator, for what the binary itself does.
+    pub fn admin(&self) -> Arc<dyn Client> {
+        self.api.client(User::system("kubernetes-admin", &["system:masters"]), "tiphys")
+    }
+
+    /// Returns when a component has failed; one that merely ended is no failure.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        loop {
+            match self.components.join_next().await {
+                Some(Ok((name, Err(error)))) => return error.context(format!("the {name} failed")),
+                Some(Ok((_, Ok(())))) => {}
+                Some(Err(panic)) => return anyhow!("a component panicked: {panic}"),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Waits until the components have ended, but not for ever: one that hangs ends with the process.
+    pub async fn components_ended(&mut self) {
+        let all = async { while self.components.join_next().await.is_some() {} };
+        if tokio::time::timeout(END_WITHIN, all).await.is_err() {
+            tracing::warn!("a component has not ended in time");
+        }
+    }
+
+    /// Ends the API server.
+    pub async fn end(self, stop: &Stop) -> Result<()> {
+        stop.api.cancel();
+        Ok(self.api.ended().await?)
+    }
+}

@@ -1,0 +1,237 @@
+//! The composition: which parts run in this process, in which order they start, and how they end.
+//!
+//! - The master (store, API server, scheduler, controllers) and the node's groundwork (network, containerd) start side by
+//!   side; the kubelet follows when both are there.
+//! - Everything ends through one token per layer: first the components, then pods if asked, then the API server, then
+//!   containerd. A part that fails ends the process with its error.
+
+mod example;
+mod master;
+mod node;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Agent, Component, Server, Up};
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::{host, kubeconfig, lock, logging, reset};
+
+pub use node::NodePart;
+
+/// How much of the master runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Master {
+    /// All of it.
+    WithControllers,
+    /// The API server and its store.
+    ApiServerOnly,
+}
+
+/// A part of the master that runs alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The scheduler.
+    Scheduler,
+    /// The controller manager.
+    ControllerManager,
+}
+
+/// The tag of this cluster's proxy rules.
+pub fn proxy_instance(settings: &Settings) -> String {
+    settings.bridge.clone()
+}
+
+/// `tiphys up`: a whole cluster, until a signal.
+pub async fn up(flags: &Up) -> Result<()> {
+    let mut ending = Ending::listen()?;
+    let mut progress = Progress::new();
+    logging::start(&flags.logging)?;
+    host::require_root("tiphys up")?;
+    let settings = Settings::new(&flags.cluster, &flags.node)?;
+    host::require_programs(settings.runtime_endpoint.is_none())?;
+    progress.say(&format!(
+        "Tiphys {} on {}, data in {}",
+        crate::VERSION,
+        settings.node_name,
+        settings.data_dir.display()
+    ));
+    let lock = lock::take(&settings.data_dir)?;
+    host::check_format(&settings.data_dir)?;
+    host::require_free_port((settings.bind_address, settings.https_port).into(), "--https-port")?;
+    host::require_free_port((settings.node_ip, settings.kubelet_port).into(), "--kubelet-port")?;
+    settings.save()?;
+    progress.done("host checked");
+
+    let stop = Stop::default();
+    let runs = |part: &str| !flags.cluster.disable.iter().any(|disabled| disabled == part);
+    let ground = node::Ground::prepare(&settings, runs("kubelet"));
+    let (master, ground) =
+        tokio::join!(master::start(&settings, &flags.cluster, &stop, &mut progress), ground);
+    let (mut master, ground) = (master?, ground?);
+    progress.done("pod network and container runtime ready");
+    master.start_components(&runs, &stop);
+    kubeconfig::merge(&settings)?;
+    let parts: Vec<NodePart> = NodePart::ALL.into_iter().filter(|part| runs(part.name())).collect();
+    node::start(&settings, &mut master, &ground, &parts, &stop).await?;
+    let admin = master.admin();
+    if runs("kubelet") {
+        tokio::select! {
+            ready = node::ready(&settings, admin.clone()) => ready?,
+            () = ending.any() => return finish(settings, master, ground, stop, &ending, flags.node.stop_pods).await,
+            failed = master.failed() => return Err(failed),
+        }
+        progress.done(&format!("node {} Ready", settings.node_name));
+    }
+    if let Some(manifest) = &flags.manifest.apply {
+        example::apply(admin, manifest, &mut progress).await?;
+    }
+    progress.ready();
+    say_next(&progress, &settings);
+    tokio::select! {
+        () = ending.any() => {}
+        failed = master.failed() => return Err(failed),
+    }
+    progress.stopping();
+    let ended = finish(settings, master, ground, stop, &ending, flags.node.stop_pods).await;
+    drop(lock);
+    ended
+}
+
+fn say_next(progress: &Progress, settings: &Settings) {
+    let kubeconfig = settings.kubeconfig.display();
+    progress.say("");
+    progress.say("Type next, in another terminal:");
+    match &settings.merged_into {
+        Some(_) => progress.say("  kubectl get pods -A"),
+        None => progress.say(&format!("  export KUBECONFIG={kubeconfig}; kubectl get pods -A")),
+    }
+    progress.say("  kubectl create deployment hello --image=tiphys.local/hello:1 --replicas=3 --port=8080");
+    progress
+        .say("Ctrl-C stops the cluster; its pods keep running, and the next `tiphys up` takes them over.");
+}
+
+/// Ends everything in order.
+async fn finish(
+    settings: Settings,
+    mut master: master::Running,
+    ground: node::Ground,
+    stop: Stop,
+    ending: &Ending,
+    stop_pods: bool,
+) -> Result<()> {
+    stop.components.cancel();
+    master.components_ended().await;
+    if stop_pods || ending.with_pods {
+        let ended = reset::stop_pods(&settings).await?;
+        tracing::info!(ended, "pods ended");
+    }
+    master.end(&stop).await?;
+    ground.end().await
+}
+
+/// `tiphys server` and `tiphys apiserver`.
+pub async fn server(flags: &Server, how: Master) -> Result<()> {
+    let mut ending = Ending::listen()?;
+    let mut progress = Progress::new();
+    logging::start(&flags.logging)?;
+    let settings = Settings::new(&flags.cluster, &node::no_node())?;
+    let _lock = lock::take(&settings.data_dir)?;
+    host::check_format(&settings.data_dir)?;
+    settings.save()?;
+    let stop = Stop::default();
+    let mut master = master::start(&settings, &flags.cluster, &stop, &mut progress).await?;
+    let runs =
+        |part: &str| how == Master::WithControllers && !flags.cluster.disable.iter().any(|d| d == part);
+    master.start_components(&runs, &stop);
+    progress.ready();
+    tokio::select! {
+        () = ending.any() => {}
+        failed = master.failed() => return Err(failed),
+    }
+    progress.stopping();
+    stop.components.cancel();
+    master.components_ended().await;
+    master.end(&stop).await
+}
+
+/// `tiphys scheduler` and `tiphys controller-manager`.
+pub async fn component(flags: &Component, part: Part) -> Result<()> {
+    let mut ending = Ending::listen()?;
+    logging::start(&flags.logging)?;
+    let client = node::remote(&flags.kubeconfig)?;
+    let stop = CancellationToken::new();
+    let running = async {
+        match part {
+            Part::Scheduler => {
+                tiphys_scheduler::run(tiphys_scheduler::Config::default(), client, stop.clone()).await;
+                Ok(())
+            }
+            Part::ControllerManager => {
+                let config = tiphys_controllers::Config::default();
+                tiphys_controllers::run(config, client, stop.clone())
+                    .await
+                    .context("the controller manager failed")
+            }
+        }
+    };
+    tokio::select! {
+        ended = running => ended,
+        () = ending.any() => Ok(()),
+    }
+}
+
+/// `tiphys agent`, `kubelet`, `proxy` and `dns`: the node's parts against an API server elsewhere.
+pub async fn agent(flags: &Agent, parts: &[NodePart]) -> Result<()> {
+    let mut ending = Ending::listen()?;
+    logging::start(&flags.component.logging)?;
+    host::require_root("a node")?;
+    let client = node::remote(&flags.component.kubeconfig)?;
+    tokio::select! {
+        ended = node::alone(flags, parts, client) => ended,
+        () = ending.any() => Ok(()),
+    }
+}
+
+/// What ends each layer.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// Scheduler, controllers, kubelet, proxy, DNS.
+    pub components: CancellationToken,
+    /// The API server.
+    pub api: CancellationToken,
+}
+
+/// The signals that end the process.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+    with_pods_signal: Signal,
+    with_pods: bool,
+}
+
+impl Ending {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            with_pods_signal: signal(SignalKind::user_defined2())?,
+            with_pods: false,
+        })
+    }
+
+    /// Returns at the first of them.
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.with_pods_signal.recv() => self.with_pods = true,
+        }
+    }
+}
+
+/// How long a component may take to end.
+const END_WITHIN: Duration = Duration::from_secs(10);

@@ -1,0 +1,196 @@
+//! The node: its groundwork (network, container runtime, own images), and kubelet, proxy and DNS upon it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::Value;
+use tiphys_api::{Gvr, Object};
+use tiphys_apiserver::auth::User;
+use tiphys_apiserver::pki::{Leaf, Pki};
+use tiphys_client::kubeconfig::{Kubeconfig, Overrides};
+use tiphys_client::remote::RemoteClient;
+use tiphys_client::{Client, Informers};
+use tiphys_runtime::Runtime;
+use tiphys_runtime::containerd::{Containerd, images};
+use tiphys_runtime::cri::Cri;
+use tokio::sync::Notify;
+
+use super::{Stop, master};
+use crate::applets::image;
+use crate::cli::{Agent, NodeFlags};
+use crate::settings::{Settings, socket_path};
+
+const NODES: Gvr = Gvr::new("", "v1", "nodes");
+/// The host's resolvers, for pods' names outside the cluster.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// A part of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodePart {
+    /// Pods.
+    Kubelet,
+    /// Services.
+    Proxy,
+    /// Names.
+    Dns,
+}
+
+impl NodePart {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kubelet, Self::Proxy, Self::Dns];
+
+    /// As `--disable` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubelet => "kubelet",
+            Self::Proxy => "proxy",
+            Self::Dns => "dns",
+        }
+    }
+}
+
+/// What the kubelet stands on.
+pub struct Ground {
+    containerd: Option<Containerd>,
+    runtime: Option<Arc<dyn Runtime>>,
+}
+
+impl Ground {
+    /// Makes the network ready and the runtime run, with our images in it.
+    pub async fn prepare(settings: &Settings, wanted: bool) -> Result<Self> {
+        settings.network().prepare().await?;
+        if !wanted {
+            return Ok(Self { containerd: None, runtime: None });
+        }
+        let containerd = match &settings.runtime_endpoint {
+            Some(_) => None,
+            None => Some(Containerd::start(&settings.containerd()?).await?),
+        };
+        let socket = settings.runtime_socket()?;
+        let runtime = Cri::new(&socket)?;
+        import_images(settings, &socket, &runtime).await?;
+        Ok(Self { containerd, runtime: Some(Arc::new(runtime)) })
+    }
+
+    /// Ends containerd; containers keep running under their shims.
+    pub async fn end(self) -> Result<()> {
+        match self.containerd {
+            Some(containerd) => Ok(containerd.stop().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Gives the runtime the images made from this binary, unless it has those of this very binary.
+async fn import_images(settings: &Settings, socket: &Path, runtime: &dyn Runtime) -> Result<()> {
+    let program = std::env::current_exe()?;
+    let stamp_path = settings.data_dir.join("images.stamp");
+    let stamp = stamp(&program)?;
+    let same_binary = std::fs::read_to_string(&stamp_path).is_ok_and(|old| old == stamp);
+    if same_binary && runtime.image_status(image::PAUSE).await?.is_some() {
+        return Ok(());
+    }
+    let (reader, writer) = std::io::pipe()?;
+    let archive =
+        tokio::task::spawn_blocking(move || image::write_archive(&program, std::io::BufWriter::new(writer)));
+    let reader = tokio::fs::File::from_std(std::fs::File::from(std::os::fd::OwnedFd::from(reader)));
+    let imported = images::import(socket, reader).await;
+    archive.await?.context("cannot make the images from this binary")?;
+    imported?;
+    std::fs::write(&stamp_path, stamp).with_context(|| format!("cannot write {}", stamp_path.display()))
+}
+
+/// Changes whenever the binary does.
+fn stamp(program: &Path) -> Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(program)?;
+    Ok(format!("{} {} {} {}.{}\n", meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
+}
+
+/// Starts the node's parts among the master's components.
+pub async fn start(
+    settings: &Settings,
+    master: &mut master::Running,
+    ground: &Ground,
+    parts: &[NodePart],
+    stop: &Stop,
+) -> Result<()> {
+    let stop = &stop.components;
+    for part in parts {
+        match part {
+            NodePart::Kubelet => {
+                let _ = (ground, &ground.runtime);
+            }
+            NodePart::Proxy => {
+                let client = master
+                    .api
+                    .client(User::system("system:kube-proxy", &["system:node-proxier"]), "kube-proxy");
+                let running = tiphys_proxy::run(proxy_config(settings), client, stop.clone());
+                master.components.spawn(async move { ("proxy", running.await.map_err(Into::into)) });
+            }
+            NodePart::Dns => {
+                tiphys_dns::ensure_service(&*master.admin(), settings.cluster_dns).await?;
+                let user = User::service_account("kube-system", "kube-dns", "");
+                let running =
+                    tiphys_dns::run(dns_config(settings), master.api.client(user, "dns"), stop.clone());
+                master.components.spawn(async move { ("dns", running.await.map_err(Into::into)) });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn proxy_config(settings: &Settings) -> tiphys_proxy::Config {
+    tiphys_proxy::Config {
+        instance: super::proxy_instance(settings),
+        node_name: settings.node_name.clone(),
+        cluster_cidr: settings.cluster_cidr.clone(),
+        answered_here: BTreeSet::from([settings.cluster_dns]),
+    }
+}
+
+fn dns_config(settings: &Settings) -> tiphys_dns::Config {
+    tiphys_dns::Config {
+        listen: (settings.cluster_dns, 53).into(),
+        domain: settings.cluster_domain.clone(),
+        resolv_conf: RESOLV_CONF.into(),
+    }
+}
+
+/// Waits until the node is Ready.
+pub async fn ready(settings: &Settings, admin: Arc<dyn Client>) -> Result<()> {
+    let nodes = Informers::new(admin).of(&NODES);
+    let changed = Arc::new(Notify::new());
+    let tell = changed.clone();
+    nodes.on_change(Box::new(move |_, _| tell.notify_one()));
+    while !nodes.get("", &settings.node_name).is_some_and(|node| is_ready(&node)) {
+        changed.notified().await;
+    }
+    Ok(())
+}
+
+fn is_ready(node: &Object) -> bool {
+    let conditions = node.value().ok().and_then(|n| n.pointer("/status/conditions").cloned());
+    let all = conditions.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// A client from a kubeconfig.
+pub fn remote(kubeconfig: &Path) -> Result<Arc<dyn Client>> {
+    let unusable = || format!("{} cannot be used; give another with --kubeconfig", kubeconfig.display());
+    let config = Kubeconfig::load(Some(kubeconfig)).with_context(unusable)?;
+    let config = config.config(&Overrides::default()).with_context(unusable)?;
+    Ok(Arc::new(RemoteClient::new(&config).with_context(unusable)?))
+}
+
+/// The node's flags of a process without a node.
+pub fn no_node() -> NodeFlags {
+    NodeFlags { runtime_endpoint: None, kubelet_port: 0, bridge: String::new(), stop_pods: false }
+}
+
+/// The parts that need no kubelet's certificates, against an API server elsewhere.
+pub async fn alone(_flags: &Agent, _parts: &[NodePart], _client: Arc<dyn Client>) -> Result<()> {
+    Err(anyhow!("not yet"))
+}
