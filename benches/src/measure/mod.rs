@@ -1,0 +1,68 @@
+//! The measurements, one file each. Every one starts from nothing and leaves nothing.
+
+mod creates;
+mod fanout;
+mod idle;
+mod list;
+mod pods;
+mod size;
+mod start;
+
+use anyhow::Result;
+use futures::future::LocalBoxFuture;
+
+use crate::cluster::Ground;
+use crate::report::Row;
+
+/// A measurement.
+pub struct Measure {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it measures.
+    pub about: &'static str,
+    /// Whether it starts a cluster.
+    pub needs_root: bool,
+    /// Does it.
+    pub run: for<'a> fn(&'a Ground) -> LocalBoxFuture<'a, Result<Vec<Row>>>,
+}
+
+/// All of them, in the order of the record.
+pub const ALL: &[Measure] = &[
+    Measure { name: "size", about: "the binary", needs_root: false, run: |g| Box::pin(size::run(g)) },
+    Measure {
+        name: "start",
+        about: "from exec to a ready API, node and pod",
+        needs_root: true,
+        run: |g| Box::pin(start::run(g)),
+    },
+    Measure {
+        name: "idle",
+        about: "memory and CPU when nothing happens",
+        needs_root: true,
+        run: |g| Box::pin(idle::run(g)),
+    },
+    Measure {
+        name: "pods",
+        about: "pod start beside the bare CRI calls",
+        needs_root: true,
+        run: |g| Box::pin(pods::run(g)),
+    },
+    Measure {
+        name: "creates",
+        about: "API creates by concurrency",
+        needs_root: true,
+        run: |g| Box::pin(creates::run(g)),
+    },
+    Measure {
+        name: "list",
+        about: "lists of 10,000 pods",
+        needs_root: true,
+        run: |g| Box::pin(list::run(g)),
+    },
+    Measure {
+        name: "fanout",
+        about: "events to many watchers",
+        needs_root: true,
+        run: |g| Box::pin(fanout::run(g)),
+    },
+];

@@ -1,0 +1,127 @@
+//! As cheap a client as possible: requests and answers are bytes, watches are lines; nothing is parsed that need not be.
+//!
+//! It shares the machine with the server, so whatever it does is taken from what it measures. One [`Wire`] is one
+//! HTTP/2 connection.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::Value;
+use tiphys_client::kubeconfig::{Kubeconfig, Overrides};
+use tiphys_client::remote::{Config, Identity, RemoteClient};
+use tokio::time::timeout;
+
+use crate::cluster::{HTTPS_PORT, PATIENCE};
+
+const JSON: &str = "application/json";
+
+/// A connection to an API server.
+#[derive(Clone)]
+pub struct Wire(Arc<RemoteClient>);
+
+impl Wire {
+    /// As the kubeconfig says.
+    pub fn new(kubeconfig: &Path) -> Result<Self> {
+        let config = Kubeconfig::load(Some(kubeconfig))?.config(&Overrides::default())?;
+        Ok(Self(Arc::new(RemoteClient::new(&config)?)))
+    }
+
+    /// As nobody, and trusting anyone: for health alone, before there is a kubeconfig.
+    pub fn anonymous() -> Result<Self> {
+        let server = format!("https://127.0.0.1:{HTTPS_PORT}");
+        let mut config = Config::new(&server, Vec::new(), Identity::Anonymous)?;
+        config.insecure = true;
+        Ok(Self(Arc::new(RemoteClient::new(&config)?)))
+    }
+
+    /// Sends a request and reads the whole answer. An answer other than 2xx is an error.
+    pub async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
+        let all = async {
+            let answer = self.open(method.clone(), path, body).await?;
+            let code = answer.status();
+            let body = answer.into_body().collect().await?.to_bytes();
+            if !code.is_success() {
+                bail!("{method} {path}: {code}: {}", String::from_utf8_lossy(&body));
+            }
+            Ok(body)
+        };
+        timeout(PATIENCE, all).await.with_context(|| format!("{method} {path}: no answer"))?
+    }
+
+    /// Creates an object in a collection.
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Bytes> {
+        self.send(Method::POST, path, body.into()).await
+    }
+
+    /// Opens a watch; returns once the server has answered.
+    pub async fn watch(&self, path: &str) -> Result<Lines> {
+        let answer = timeout(PATIENCE, self.open(Method::GET, path, Bytes::new())).await??;
+        if !answer.status().is_success() {
+            bail!("GET {path}: {}", answer.status());
+        }
+        Ok(Lines { body: answer.into_body(), buffer: BytesMut::new(), searched: 0 })
+    }
+
+    async fn open(&self, method: Method, path: &str, body: Bytes) -> Result<http::Response<Incoming>> {
+        let headers = [(ACCEPT, JSON), (CONTENT_TYPE, JSON)];
+        let headers = if body.is_empty() { &headers[..1] } else { &headers[..] };
+        self.0
+            .send(method, path, headers, body)
+            .await
+            .map_err(|status| anyhow::anyhow!("{path}: {}", status.message))
+    }
+}
+
+/// The events of a watch, a line each.
+#[derive(Debug)]
+pub struct Lines {
+    body: Incoming,
+    buffer: BytesMut,
+    searched: usize,
+}
+
+impl Lines {
+    /// The next line, without its end.
+    pub async fn next(&mut self) -> Result<Bytes> {
+        loop {
+            let fresh = self.buffer.get(self.searched..).unwrap_or_default();
+            if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(self.searched + end + 1);
+                self.searched = 0;
+                return Ok(line.freeze());
+            }
+            self.searched = self.buffer.len();
+            let frame = timeout(PATIENCE, self.body.frame()).await.context("no event comes")?;
+            let frame = frame.context("the server ended the watch")??;
+            if let Some(data) = frame.data_ref() {
+                self.buffer.extend_from_slice(data);
+            }
+        }
+    }
+
+    /// The next event, parsed: its type and its object.
+    pub async fn event(&mut self) -> Result<(String, Value)> {
+        let mut event: Value = serde_json::from_slice(&self.next().await?)?;
+        let kind = event["type"].as_str().unwrap_or_default().to_owned();
+        if kind == "ERROR" {
+            bail!("the watch failed: {event}");
+        }
+        Ok((kind, event["object"].take()))
+    }
+
+    /// Reads on until an event is what is waited for.
+    pub async fn until(&mut self, mut done: impl FnMut(&str, &Value) -> bool) -> Result<Value> {
+        loop {
+            let (kind, object) = self.event().await?;
+            if done(&kind, &object) {
+                return Ok(object);
+            }
+        }
+    }
+}
