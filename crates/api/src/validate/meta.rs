@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::names::{self, NameRule};
 use crate::field::{Error, Errors, Path};
-use crate::schema::Resource;
+use crate::schema::{RULES, Resource};
 
 /// All annotations of one object together, keys and values.
 const ANNOTATIONS_MAX_BYTES: usize = 256 * 1024;
@@ -43,6 +43,29 @@ pub fn object_meta_update(old: &Value, new: &Value) -> Errors {
         }
     }
     errors
+}
+
+/// Checks the fields that an update of this resource may not change, in its storage version.
+pub fn immutable(resource: &Resource, old: &Value, new: &Value) -> Errors {
+    let own = resource.gvr.group_resource();
+    let lines = RULES.lines().filter_map(|line| line.strip_prefix("immutable ")?.split_once(' '));
+    let paths = lines.filter(|(name, _)| *name == own).flat_map(|(_, paths)| paths.split(','));
+    let mut errors = Errors::new();
+    for path in paths {
+        let at = |object: &Value| path.split('.').try_fold(object.clone(), |at, key| at.get(key).cloned());
+        let (before, after) = (at(old), at(new));
+        if before != after {
+            let place = path.split('.').fold(Path::default(), |path, name| path.child(name));
+            errors.push(Error::invalid(&place, after.unwrap_or_default(), IMMUTABLE));
+        }
+    }
+    errors
+}
+
+/// Checks the labels and annotations of a template's metadata.
+pub(super) fn labels_and_annotations(meta: &Map<String, Value>, path: &Path, errors: &mut Errors) {
+    labels(meta, &path.child("labels"), errors);
+    annotations(meta, &path.child("annotations"), errors);
 }
 
 fn text<'a>(meta: &'a Map<String, Value>, name: &str) -> &'a str {

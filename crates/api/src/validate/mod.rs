@@ -4,62 +4,54 @@
 //! - All errors are collected, in order of the fields.
 //! - Rules that are a kind's own live with that kind's strategy and use the formats here.
 
+mod forms;
+mod kinds;
 mod meta;
 mod names;
+mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use meta::{object_meta, object_meta_update};
+pub use forms::{config_key, port_name};
+pub use meta::{immutable, object_meta, object_meta_update};
 pub use names::{
     NameRule, dns1035_label, dns1123_label, dns1123_subdomain, label_key, label_value, name_rule,
     path_segment, qualified_name,
 };
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::field::{Error, Errors, Path};
-use crate::schema::{Field, RULES, Resource, Schema, Struct, Type};
+use crate::schema::{Field, Resource, Schema, StructId, Type, builtin};
+use rules::Checks;
 
-/// `(type, field)` to whether its absence is an error, where that is not as the OpenAPI document suggests.
-static ABSENCE: LazyLock<HashMap<(&str, &str), bool>> = LazyLock::new(|| {
-    let mut rules = HashMap::new();
-    for line in RULES.lines() {
-        let mut words = line.split(' ');
-        let demanded = match words.next() {
-            Some("optional") => false,
-            Some("needed") => true,
-            _ => continue,
-        };
-        let Some(name) = words.next() else { continue };
-        rules.extend(words.map(|field| ((name, field), demanded)));
-    }
-    rules
-});
+/// Fields of an object.
+type Fields = Map<String, Value>;
 
-/// Checks required fields and closed sets of the whole object but its metadata and status.
+/// Checks the whole object but its metadata and status: required fields, closed sets, forms, and how fields relate.
 ///
 /// A missing struct counts as an empty one, as in Go: what it lacks is reported by its own fields' paths.
 pub fn required(resource: &Resource, value: &Value) -> Errors {
-    let mut walk = Walk { schema: &resource.schema, errors: Errors::new() };
+    let is_builtin = Arc::ptr_eq(&resource.schema, builtin().schema());
+    let checks = if is_builtin { rules::builtin_checks() } else { &[] };
+    let mut walk = Walk { schema: &resource.schema, checks, errors: Errors::new() };
     if let Value::Object(fields) = value {
-        let root = resource.root();
-        for field in root.fields.iter().filter(|f| !matches!(f.name.as_ref(), "metadata" | "status")) {
-            walk.field(&At::Root, root, field, fields);
-        }
+        walk.record(&At::Root, resource.object, fields);
     }
     walk.errors
 }
 
 struct Walk<'a> {
     schema: &'a Schema,
+    /// By struct; none for a custom resource.
+    checks: &'a [Checks],
     errors: Errors,
 }
 
 /// A place as a chain of stack frames; its text is made only for an error.
-enum At<'a> {
+pub(crate) enum At<'a> {
     Root,
     Child(&'a At<'a>, &'a str),
     Index(&'a At<'a>, usize),
@@ -67,7 +59,7 @@ enum At<'a> {
 }
 
 impl At<'_> {
-    fn path(&self) -> Path {
+    pub(crate) fn path(&self) -> Path {
         match self {
             Self::Root => Path::default(),
             Self::Child(parent, name) => parent.path().child(name),
@@ -78,32 +70,35 @@ impl At<'_> {
 }
 
 impl Walk<'_> {
-    fn record(&mut self, at: &At<'_>, record: &Struct, fields: &Map<String, Value>) {
+    fn record(&mut self, at: &At<'_>, id: StructId, fields: &Fields) {
+        let record = self.schema.get(id);
         if record.name.ends_with(".meta.v1.ObjectMeta") {
             return;
         }
+        let is_root = matches!(at, At::Root);
         for (name, value) in fields {
-            if let Some(field) = record.field(name) {
+            if let Some(field) = record.field(name)
+                && !(is_root && name == "status")
+            {
                 self.value(&At::Child(at, name), field, &field.ty, value);
             }
         }
-        for field in record.fields.iter().filter(|field| field.required) {
-            self.absence(at, record, field, fields);
+        let checks = self.checks.get(id.0 as usize);
+        for field in record.fields.iter() {
+            let rule = checks.and_then(|checks| checks.demanded(&field.name));
+            let skipped = is_root && matches!(field.name.as_ref(), "metadata" | "status");
+            if !skipped && rule.unwrap_or(field.required) {
+                self.absence(at, field, rule, fields);
+            }
         }
-    }
-
-    fn field(&mut self, at: &At<'_>, record: &Struct, field: &Field, fields: &Map<String, Value>) {
-        if let Some(value) = fields.get(field.name.as_ref()) {
-            self.value(&At::Child(at, &field.name), field, &field.ty, value);
-        }
-        if field.required {
-            self.absence(at, record, field, fields);
+        if let Some(checks) = checks {
+            checks.apply(at, fields, &mut self.errors);
         }
     }
 
     fn value(&mut self, at: &At<'_>, field: &Field, ty: &Type, value: &Value) {
         match (ty, value) {
-            (Type::Struct(id), Value::Object(fields)) => self.record(at, self.schema.get(*id), fields),
+            (Type::Struct(id), Value::Object(fields)) => self.record(at, *id, fields),
             (Type::List(list), Value::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
                     self.value(&At::Index(at, index), field, &list.item, item);
@@ -128,20 +123,19 @@ impl Walk<'_> {
         self.errors.push(Error::not_supported(&at.path(), text, &allowed));
     }
 
-    fn absence(&mut self, at: &At<'_>, record: &Struct, field: &Field, fields: &Map<String, Value>) {
+    fn absence(&mut self, at: &At<'_>, field: &Field, rule: Option<bool>, fields: &Fields) {
         let present = match fields.get(field.name.as_ref()) {
             None => false,
             Some(Value::String(text)) => !text.is_empty(),
             Some(Value::Array(items)) => !items.is_empty(),
             Some(_) => true,
         };
-        let rule = || ABSENCE.get(&(record.short_name(), field.name.as_ref())).copied();
-        if present || rule() == Some(false) {
+        if present {
             return;
         }
         match &field.ty {
-            Type::Struct(id) if rule().is_none() => {
-                self.record(&At::Child(at, &field.name), self.schema.get(*id), &Map::new());
+            Type::Struct(id) if rule.is_none() => {
+                self.record(&At::Child(at, &field.name), *id, &Map::new());
             }
             Type::String | Type::Bytes | Type::List(_) | Type::Struct(_) => {
                 self.errors.push(Error::required(&at.path().child(&field.name), ""));

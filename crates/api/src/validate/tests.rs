@@ -88,15 +88,109 @@ fn identity_never_changes() {
 }
 
 #[test]
-fn every_rule_names_a_field_that_exists() {
-    let schema = builtin().schema();
-    for ((name, field), _) in ABSENCE.iter() {
-        let record = schema.structs.iter().find(|s| s.short_name() == *name);
-        assert!(record.is_some_and(|r| r.field(field).is_some()), "{name} {field}");
-    }
+fn every_rule_names_what_exists() {
+    assert!(rules::parse(builtin().schema(), crate::schema::RULES).is_some());
+    assert!(rules::parse(builtin().schema(), "form core.v1.Pod nope label").is_none());
     let all: Vec<String> = builtin().iter().map(|r| r.gvr.group_resource()).collect();
-    for line in RULES.lines().filter_map(|l| l.strip_prefix("name ")) {
-        let name = line.split(' ').next().unwrap();
-        assert!(all.iter().any(|a| a == name), "{name}");
+    for line in crate::schema::RULES.lines() {
+        let mut words = line.split(' ');
+        if matches!(words.next(), Some("name" | "immutable")) {
+            let name = words.next().unwrap();
+            assert!(all.iter().any(|a| a == name), "{name}");
+        }
     }
+}
+
+/// One object of a resource and the errors it has.
+fn found(group: &'static str, name: &'static str, mut object: Value) -> Vec<String> {
+    let version = if group == "autoscaling" { "v2" } else { "v1" };
+    let resource = resource(group, version, name);
+    crate::defaults::apply(resource, &mut object);
+    texts(&required(resource, &object))
+}
+
+#[test]
+fn pods_are_checked_as_by_kubernetes() {
+    let container = |name: &str| json!({"name": name, "image": "i"});
+    let mut first = container("a");
+    first["volumeMounts"] = json!([{"name": "v", "mountPath": "/x"}, {"name": "w", "mountPath": "/x"}]);
+    first["resources"] = json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}});
+    first["ports"] = json!([{"containerPort": 70000}, {"name": "Web", "containerPort": 80}]);
+    first["livenessProbe"] = json!({"successThreshold": 2});
+    let spec = json!({
+        "containers": [first, container("a"), {"name": "b_", "image": ""}],
+        "volumes": [{"name": "v", "emptyDir": {}, "secret": {"secretName": "x"}}],
+        "terminationGracePeriodSeconds": -1, "tolerations": [{"operator": "Equal"}],
+    });
+    let wanted = [
+        r#"spec.containers[0].livenessProbe: Required value: must specify a handler type"#,
+        r#"spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"#,
+        r#"spec.containers[0].ports[1].name: Invalid value: "Web": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"#,
+        r#"spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1"#,
+        r#"spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1"#,
+        r#"spec.containers[2].name: Invalid value: "b_": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"#,
+        r#"spec.containers[2].image: Required value"#,
+        r#"spec.tolerations[0].operator: Invalid value: "Equal": operator must be Exists when `key` is empty, which means "match all values and all keys""#,
+        r#"spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type"#,
+        r#"spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0"#,
+        r#"spec.containers[0].volumeMounts[1].name: Not found: "w""#,
+        r#"spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/x": must be unique"#,
+        r#"spec.containers[1].name: Duplicate value: "a""#,
+    ];
+    assert_eq!(found("", "pods", json!({"spec": spec})), wanted);
+}
+
+#[test]
+fn workloads_select_their_own_pods() {
+    let pod =
+        json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"selector": {"matchLabels": {"app": "b"}}, "template": pod, "replicas": -1,
+        "strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}});
+    let wanted = [
+        r#"spec.replicas: Invalid value: -1: must be greater than or equal to 0"#,
+        r#"spec.template.metadata.labels: Invalid value: {"app":"a"}: `selector` does not match template `labels`"#,
+        r#"spec.strategy.rollingUpdate.maxUnavailable: Invalid value: "0%": may not be 0 when `maxSurge` is 0"#,
+    ];
+    assert_eq!(found("apps", "deployments", json!({"spec": spec})), wanted);
+    let job = json!({"spec": {"template": pod}});
+    let wanted = [r#"spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#];
+    assert_eq!(found("batch", "jobs", job), wanted);
+    let cron = json!({"spec": {"schedule": "* *", "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never",
+        "containers": [{"name": "c", "image": "i"}]}}}}}});
+    let wanted = [r#"spec.schedule: Invalid value: "* *": expected exactly 5 fields, found 2: [* *]"#];
+    assert_eq!(found("batch", "cronjobs", cron), wanted);
+}
+
+#[test]
+fn services_and_configuration_are_checked() {
+    let ports = json!([{"port": 80, "nodePort": 30000}, {"port": 80, "name": "b", "targetPort": "x y"}]);
+    let wanted = [
+        "spec.ports[1].targetPort: Invalid value: \"x y\": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
+        "spec.ports[0].name: Required value",
+        "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+        r#"spec.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}"#,
+    ];
+    assert_eq!(found("", "services", json!({"spec": {"ports": ports}})), wanted);
+    assert_eq!(found("", "services", json!({"spec": {}})), ["spec.ports: Required value"]);
+    let tls = json!({"type": "kubernetes.io/tls", "data": {"tls.crt": "", "a b": ""}});
+    let errors = found("", "secrets", tls);
+    assert!(
+        errors[0].starts_with(r#"data[a b]: Invalid value: "a b": a valid config key must consist of"#),
+        "{errors:?}"
+    );
+    assert_eq!(errors[1], "data[tls.key]: Required value");
+    let role = json!({"rules": [{"verbs": ["get"]}]});
+    assert_eq!(found("rbac.authorization.k8s.io", "roles", role).len(), 2);
+    let scaler =
+        json!({"spec": {"maxReplicas": 1, "minReplicas": 2, "scaleTargetRef": {"kind": "D", "name": "d"}}});
+    assert_eq!(found("autoscaling", "horizontalpodautoscalers", scaler).len(), 1);
+}
+
+#[test]
+fn some_fields_never_change() {
+    let deployments = resource("apps", "v1", "deployments");
+    let (old, new) = (json!({"spec": {"selector": {"a": 1}}}), json!({"spec": {"selector": {"a": 2}}}));
+    let wanted = [r#"spec.selector: Invalid value: {"a":2}: field is immutable"#];
+    assert_eq!(texts(&immutable(deployments, &old, &new)), wanted);
+    assert!(immutable(deployments, &old, &old).is_empty());
 }

@@ -1,0 +1,202 @@
+//! Forms that `schema/rules.txt` names: what is wrong with a value, in apimachinery's words.
+
+use serde_json::{Map, Value};
+
+use super::names;
+use crate::field::{Error, Errors, Path};
+use crate::quantity::Quantity;
+
+/// A form of values.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// A text; the function tells what is wrong with it.
+    Text(fn(&str) -> Vec<String>),
+    /// A port number or a port's name.
+    PortOrName,
+    /// A count, or a share such as `25%`.
+    CountOrPercent,
+    /// Labels: keys and values.
+    Labels,
+    /// Keys of config maps and secrets.
+    ConfigKeys,
+    /// Quantities that are not negative.
+    Amounts,
+    /// A whole number between two others.
+    Range(i64, i64),
+}
+
+impl Form {
+    /// The form of a name in the rules.
+    pub fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "label" => Self::Text(names::dns1123_label),
+            "subdomain" => Self::Text(names::dns1123_subdomain),
+            "qualified" => Self::Text(names::qualified_name),
+            "label-value" => Self::Text(names::label_value),
+            "path-segment" => Self::Text(names::path_segment),
+            "port-name" => Self::Text(port_name),
+            "env-name" => Self::Text(env_name),
+            "host" => Self::Text(host),
+            "ip" => Self::Text(ip),
+            "ip-or-none" => Self::Text(ip_or_none),
+            "cidr" => Self::Text(cidr),
+            "relative" => Self::Text(relative),
+            "port-or-name" => Self::PortOrName,
+            "count-or-percent" => Self::CountOrPercent,
+            "labels" => Self::Labels,
+            "config-keys" => Self::ConfigKeys,
+            "amounts" => Self::Amounts,
+            _ => return None,
+        })
+    }
+
+    /// Checks a value; lists item by item.
+    pub fn check(self, path: &dyn Fn() -> Path, value: &Value, errors: &mut Errors) {
+        match (self, value) {
+            (_, Value::Array(items)) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.check(&|| path().index(index), item, errors);
+                }
+            }
+            // An empty text is an absent one; whether it may be absent is another rule.
+            (Self::Text(_), Value::String(text)) if text.is_empty() => {}
+            (Self::Text(wrong), Value::String(text)) => texts(wrong(text), path, value, errors),
+            (Self::PortOrName, Value::String(text)) => texts(port_name(text), path, value, errors),
+            (Self::PortOrName, Value::Number(_)) => Self::Range(1, 65535).check(path, value, errors),
+            (Self::CountOrPercent, Value::String(text)) => texts(percent(text), path, value, errors),
+            (Self::CountOrPercent, Value::Number(_)) => Self::Range(0, i64::MAX).check(path, value, errors),
+            (Self::Range(min, max), Value::Number(number)) => {
+                let found = number.as_i64().and_then(|n| range(n, min, max));
+                texts(found.into_iter().collect(), path, value, errors);
+            }
+            (Self::Labels, Value::Object(entries)) => labels(entries, path, errors),
+            (Self::ConfigKeys, Value::Object(entries)) => {
+                for key in entries.keys() {
+                    texts(config_key(key), &|| path().key(key), &key.as_str().into(), errors);
+                }
+            }
+            (Self::Amounts, Value::Object(entries)) => amounts(entries, path, errors),
+            _ => {}
+        }
+    }
+}
+
+fn texts(found: Vec<String>, path: &dyn Fn() -> Path, value: &Value, errors: &mut Errors) {
+    errors.extend(found.iter().map(|text| Error::invalid(&path(), value.clone(), text)));
+}
+
+fn range(number: i64, min: i64, max: i64) -> Option<String> {
+    if (min..=max).contains(&number) {
+        return None;
+    }
+    Some(match (min, max) {
+        (1, i64::MAX) => "must be greater than 0".to_owned(),
+        (min, i64::MAX) => format!("must be greater than or equal to {min}"),
+        (min, max) => format!("must be between {min} and {max}, inclusive"),
+    })
+}
+
+fn labels(entries: &Map<String, Value>, path: &dyn Fn() -> Path, errors: &mut Errors) {
+    for (key, value) in entries {
+        texts(names::label_key(key), path, &key.as_str().into(), errors);
+        texts(names::label_value(value.as_str().unwrap_or_default()), &|| path().key(key), value, errors);
+    }
+}
+
+fn amounts(entries: &Map<String, Value>, path: &dyn Fn() -> Path, errors: &mut Errors) {
+    for (name, amount) in entries {
+        let parsed = amount.as_str().and_then(|text| text.parse::<Quantity>().ok());
+        if parsed.is_some_and(|q| q.sign() < 0) {
+            errors.push(Error::invalid(
+                &path().key(name),
+                amount.clone(),
+                "must be greater than or equal to 0",
+            ));
+        }
+        texts(names::qualified_name(name), &|| path().key(name), &name.as_str().into(), errors);
+    }
+}
+
+fn one(right: bool, message: &str) -> Vec<String> {
+    (!right).then(|| message.to_owned()).into_iter().collect()
+}
+
+/// A port's name: at most 15 letters, digits and single hyphens.
+pub fn port_name(text: &str) -> Vec<String> {
+    let mut found = one(text.len() <= 15, "must be no more than 15 characters");
+    let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    found.extend(one(plain, "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"));
+    let lettered = text.bytes().any(|b| b.is_ascii_lowercase());
+    found.extend(one(lettered, "must contain at least one letter (a-z)"));
+    found.extend(one(!text.contains("--"), "must not contain consecutive hyphens"));
+    found.extend(one(!text.starts_with('-') && !text.ends_with('-'), "must not begin or end with a hyphen"));
+    found
+}
+
+fn env_name(text: &str) -> Vec<String> {
+    let right = text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=');
+    one(
+        right,
+        "a valid environment variable name must consist only of printable ASCII characters other than '='",
+    )
+}
+
+/// A key of a config map or secret.
+pub fn config_key(text: &str) -> Vec<String> {
+    let mut found = one(text.len() <= 253, "must be no more than 253 bytes");
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    found.extend(one(
+        plain,
+        "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or \
+         'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+    ));
+    match text {
+        "." => found.push("must not be '.'".into()),
+        ".." => found.push("must not be '..'".into()),
+        _ => found.extend(one(!text.starts_with(".."), "must not start with '..'")),
+    }
+    found
+}
+
+fn percent(text: &str) -> Vec<String> {
+    let digits = text.strip_suffix('%').unwrap_or_default();
+    let right = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let mut found = one(
+        right,
+        "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used \
+         for validation is '[0-9]+%')",
+    );
+    let over = digits.parse::<u32>().is_ok_and(|share| share > 100);
+    found.extend(one(!over, "must not be greater than 100%"));
+    found
+}
+
+fn host(text: &str) -> Vec<String> {
+    match text.strip_prefix("*.") {
+        Some(rest) => names::dns1123_subdomain(rest),
+        None => names::dns1123_subdomain(text),
+    }
+}
+
+fn ip(text: &str) -> Vec<String> {
+    let right = text.parse::<std::net::IpAddr>().is_ok();
+    one(right, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+}
+
+fn ip_or_none(text: &str) -> Vec<String> {
+    if text == "None" { Vec::new() } else { ip(text) }
+}
+
+fn cidr(text: &str) -> Vec<String> {
+    let right = text.split_once('/').is_some_and(|(address, bits)| {
+        let most = address.parse::<std::net::IpAddr>().map(|ip| if ip.is_ipv4() { 32 } else { 128 });
+        matches!((most, bits.parse::<u8>()), (Ok(most), Ok(bits)) if bits <= most)
+    });
+    one(right, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
+}
+
+fn relative(text: &str) -> Vec<String> {
+    let mut found = one(!text.starts_with('/'), "must be a relative path");
+    found.extend(one(!text.split('/').any(|part| part == ".."), "must not contain '..'"));
+    found
+}

@@ -1,0 +1,129 @@
+//! Config maps, secrets, selectors and roles.
+
+use serde_json::Value;
+
+use super::{At, Fields, items, object, text};
+use crate::field::{Error, Errors};
+
+/// All values of one config map or secret together.
+const DATA_MAX_BYTES: usize = 1024 * 1024;
+
+fn sizes(fields: &Fields, name: &str) -> usize {
+    object(fields, name).into_iter().flatten().map(|(_, value)| value.as_str().map_or(0, str::len)).sum()
+}
+
+/// A key is of one kind, and all fits.
+pub fn config_map(at: &At<'_>, map: &Fields, errors: &mut Errors) {
+    for key in object(map, "binaryData").into_iter().flat_map(|data| data.keys()) {
+        if object(map, "data").is_some_and(|data| data.contains_key(key)) {
+            let path = at.path().child("data").key(key);
+            errors.push(Error::invalid(&path, key.as_str(), "duplicate of key present in binaryData"));
+        }
+    }
+    // Base64 is a third longer than what it stands for.
+    if sizes(map, "data") + sizes(map, "binaryData") / 4 * 3 > DATA_MAX_BYTES {
+        errors.push(Error::too_long(&at.path(), DATA_MAX_BYTES));
+    }
+}
+
+/// Secrets of known types hold what their users look for.
+pub fn secret(at: &At<'_>, secret: &Fields, errors: &mut Errors) {
+    if sizes(secret, "data") / 4 * 3 > DATA_MAX_BYTES {
+        errors.push(Error::too_long(&at.path().child("data"), DATA_MAX_BYTES));
+    }
+    let demanded: &[&str] = match text(secret, "type") {
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        _ => &[],
+    };
+    for key in demanded {
+        if object(secret, "data").is_none_or(|data| !data.contains_key(*key)) {
+            errors.push(Error::required(&at.path().child("data").key(key), ""));
+        }
+    }
+}
+
+/// Operators with and without values.
+pub fn requirement(at: &At<'_>, requirement: &Fields, errors: &mut Errors) {
+    let empty = requirement.get("values").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    match text(requirement, "operator") {
+        "In" | "NotIn" if empty => {
+            let why = "must be specified when `operator` is 'In' or 'NotIn'";
+            errors.push(Error::required(&at.path().child("values"), why));
+        }
+        "Exists" | "DoesNotExist" if !empty => {
+            let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            errors.push(Error::forbidden(&at.path().child("values"), why));
+        }
+        _ => {}
+    }
+}
+
+/// Rules of a Role.
+pub fn role(at: &At<'_>, role: &Fields, errors: &mut Errors) {
+    rules(at, role, true, errors);
+}
+
+/// Rules of a ClusterRole.
+pub fn cluster_role(at: &At<'_>, role: &Fields, errors: &mut Errors) {
+    rules(at, role, false, errors);
+}
+
+fn rules(at: &At<'_>, role: &Fields, namespaced: bool, errors: &mut Errors) {
+    for (index, rule) in items(role, "rules") {
+        let path = || at.path().child("rules").index(index);
+        let filled =
+            |name: &str| rule.get(name).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        if !filled("verbs") {
+            errors.push(Error::required(&path().child("verbs"), "verbs must contain at least one value"));
+        }
+        if filled("nonResourceURLs") {
+            if namespaced {
+                let why = "namespaced rules cannot apply to non-resource URLs";
+                errors.push(Error::invalid(
+                    &path().child("nonResourceURLs"),
+                    rule["nonResourceURLs"].clone(),
+                    why,
+                ));
+            }
+            if filled("apiGroups") || filled("resources") || filled("resourceNames") {
+                let why = "rules cannot apply to both regular resources and non-resource URLs";
+                errors.push(Error::invalid(
+                    &path().child("nonResourceURLs"),
+                    rule["nonResourceURLs"].clone(),
+                    why,
+                ));
+            }
+            continue;
+        }
+        if !filled("apiGroups") {
+            let why = "resource rules must supply at least one api group";
+            errors.push(Error::required(&path().child("apiGroups"), why));
+        }
+        if !filled("resources") {
+            let why = "resource rules must supply at least one resource";
+            errors.push(Error::required(&path().child("resources"), why));
+        }
+    }
+}
+
+/// What a binding may refer to.
+pub fn role_ref(at: &At<'_>, role: &Fields, errors: &mut Errors) {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    if text(role, "apiGroup") != GROUP {
+        errors.push(Error::not_supported(&at.path().child("apiGroup"), text(role, "apiGroup"), &[GROUP]));
+    }
+    let kind = text(role, "kind");
+    if !kind.is_empty() && !matches!(kind, "Role" | "ClusterRole") {
+        errors.push(Error::not_supported(&at.path().child("kind"), kind, &["ClusterRole", "Role"]));
+    }
+}
+
+/// A service account lives in a namespace.
+pub fn subject(at: &At<'_>, subject: &Fields, errors: &mut Errors) {
+    if text(subject, "kind") == "ServiceAccount" && text(subject, "namespace").is_empty() {
+        errors.push(Error::required(&at.path().child("namespace"), ""));
+    }
+}

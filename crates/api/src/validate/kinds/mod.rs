@@ -1,0 +1,73 @@
+//! Rules that relate several fields, one function per type, named as `schema/rules.txt` names types.
+//!
+//! A function gets the fields of an object of its type and adds errors; what lies inside is checked by the walk.
+
+mod config;
+mod networking;
+mod pods;
+mod storage;
+mod workloads;
+
+use serde_json::Value;
+
+use super::{At, Fields};
+use crate::field::{Errors, Path};
+
+/// Checks one struct.
+pub type Check = fn(&At<'_>, &Fields, &mut Errors);
+
+/// All of them.
+pub const ALL: &[(&str, Check)] = &[
+    ("apps.v1.DaemonSetSpec", workloads::daemon_set),
+    ("apps.v1.DeploymentSpec", workloads::deployment),
+    ("apps.v1.ReplicaSetSpec", workloads::replica_set),
+    ("apps.v1.StatefulSetSpec", workloads::stateful_set),
+    ("autoscaling.v1.HorizontalPodAutoscalerSpec", workloads::autoscaler),
+    ("autoscaling.v2.HorizontalPodAutoscalerSpec", workloads::autoscaler),
+    ("batch.v1.CronJobSpec", workloads::cron_job),
+    ("batch.v1.JobSpec", workloads::job),
+    ("core.v1.ConfigMap", config::config_map),
+    ("core.v1.Container", pods::container),
+    ("core.v1.PersistentVolumeClaimSpec", storage::claim),
+    ("core.v1.PersistentVolumeSpec", storage::volume),
+    ("core.v1.PodSpec", pods::pod),
+    ("core.v1.PodTemplateSpec", pods::template),
+    ("core.v1.Probe", pods::probe),
+    ("core.v1.ResourceRequirements", pods::resources),
+    ("core.v1.Secret", config::secret),
+    ("core.v1.ServiceSpec", networking::service),
+    ("core.v1.Toleration", pods::toleration),
+    ("core.v1.Volume", pods::volume),
+    ("meta.v1.LabelSelectorRequirement", config::requirement),
+    ("networking.v1.HTTPIngressPath", networking::ingress_path),
+    ("networking.v1.IngressSpec", networking::ingress),
+    ("policy.v1.PodDisruptionBudgetSpec", workloads::disruption_budget),
+    ("rbac.v1.ClusterRole", config::cluster_role),
+    ("rbac.v1.Role", config::role),
+    ("rbac.v1.RoleRef", config::role_ref),
+    ("rbac.v1.Subject", config::subject),
+];
+
+/// A text field; empty when absent.
+fn text<'a>(fields: &'a Fields, name: &str) -> &'a str {
+    fields.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(fields: &Fields, name: &str) -> Option<i64> {
+    fields.get(name).and_then(Value::as_i64)
+}
+
+fn object<'a>(fields: &'a Fields, name: &str) -> Option<&'a Fields> {
+    fields.get(name)?.as_object()
+}
+
+/// The objects of a list field with their places.
+fn items<'a>(fields: &'a Fields, name: &str) -> impl Iterator<Item = (usize, &'a Fields)> {
+    let list = fields.get(name).and_then(Value::as_array);
+    list.into_iter().flatten().enumerate().filter_map(|(at, item)| Some((at, item.as_object()?)))
+}
+
+/// `a.b.c` under a place.
+fn under(at: &At<'_>, path: &str) -> Path {
+    path.split('.').fold(at.path(), |path, name| path.child(name))
+}

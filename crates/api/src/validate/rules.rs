@@ -1,0 +1,108 @@
+//! The rules of `schema/rules.txt` by struct, ready for the walk.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::forms::Form;
+use super::kinds;
+use super::{At, Fields};
+use crate::field::{Error, Errors};
+use crate::schema::{RULES, Schema, builtin};
+
+/// What objects of one struct are held to, beyond what the schema says.
+#[derive(Debug, Default)]
+pub struct Checks {
+    absence: Vec<(&'static str, bool)>,
+    forms: Vec<(&'static str, Form)>,
+    unique: Vec<(&'static str, &'static str)>,
+    own: Option<kinds::Check>,
+}
+
+static CHECKS: LazyLock<Vec<Checks>> =
+    LazyLock::new(|| parse(builtin().schema(), RULES).expect("the committed rules are parsed by a test"));
+
+/// The checks of all built-in structs, by index.
+pub fn builtin_checks() -> &'static [Checks] {
+    &CHECKS
+}
+
+impl Checks {
+    /// Whether absence of a field is an error, where that is not as the OpenAPI document suggests.
+    pub fn demanded(&self, field: &str) -> Option<bool> {
+        self.absence.iter().find(|(name, _)| *name == field).map(|(_, demanded)| *demanded)
+    }
+
+    /// Applies forms, uniqueness and the type's own function.
+    pub fn apply(&self, at: &At<'_>, fields: &Fields, errors: &mut Errors) {
+        for (name, form) in &self.forms {
+            if let Some(value) = fields.get(*name) {
+                form.check(&|| at.path().child(name), value, errors);
+            }
+        }
+        for (list, key) in &self.unique {
+            unique(&At::Child(at, list), fields.get(*list), key, errors);
+        }
+        if let Some(check) = self.own {
+            check(at, fields, errors);
+        }
+    }
+}
+
+fn unique(at: &At<'_>, list: Option<&Value>, key: &str, errors: &mut Errors) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, item) in list.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let text = item.get(key).and_then(Value::as_str).unwrap_or_default();
+        if !text.is_empty() && seen.contains(&text) {
+            errors.push(Error::duplicate(&at.path().index(index).child(key), text));
+        }
+        seen.push(text);
+    }
+}
+
+/// Reads the rules; `None` when one names what does not exist.
+pub fn parse(schema: &Schema, text: &'static str) -> Option<Vec<Checks>> {
+    let by_name: HashMap<&str, usize> =
+        schema.structs.iter().enumerate().map(|(at, record)| (record.short_name(), at)).collect();
+    let mut checks: Vec<Checks> = schema.structs.iter().map(|_| Checks::default()).collect();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [rule @ ("optional" | "needed" | "form" | "range" | "unique"), name, rest @ ..] =
+            words.as_slice()
+        else {
+            continue;
+        };
+        let at = *by_name.get(name)?;
+        let fields = if matches!(*rule, "form" | "range") {
+            rest.first()?.split(',').collect()
+        } else {
+            rest.to_vec()
+        };
+        let named = if *rule == "unique" { fields.get(..1)? } else { &fields };
+        named.iter().all(|field| schema.structs[at].field(field).is_some()).then_some(())?;
+        add(checks.get_mut(at)?, rule, &fields, rest)?;
+    }
+    for (name, check) in kinds::ALL {
+        checks.get_mut(*by_name.get(name)?)?.own = Some(*check);
+    }
+    Some(checks)
+}
+
+fn add(checks: &mut Checks, rule: &str, fields: &[&'static str], rest: &[&'static str]) -> Option<()> {
+    match rule {
+        "optional" => checks.absence.extend(fields.iter().map(|field| (*field, false))),
+        "needed" => checks.absence.extend(fields.iter().map(|field| (*field, true))),
+        "unique" => checks.unique.push((fields.first()?, fields.get(1)?)),
+        "range" => {
+            let max = rest.get(2).map_or(Ok(i64::MAX), |max| max.parse()).ok()?;
+            let form = Form::Range(rest.get(1)?.parse().ok()?, max);
+            checks.forms.extend(fields.iter().map(|field| (*field, form)));
+        }
+        _ => {
+            let form = Form::of(rest.get(1)?)?;
+            checks.forms.extend(fields.iter().map(|field| (*field, form)));
+        }
+    }
+    Some(())
+}
