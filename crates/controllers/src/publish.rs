@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use serde_json::{Value, json};
 use tiphys_api::{Object, Status};
 use tiphys_client::typed::Kind;
-use tiphys_client::{Client, Informer, PatchKind, Target, WorkQueue, WriteOptions};
+use tiphys_client::{Client, Informer, Target, WorkQueue, WriteOptions};
 
 use crate::context::{Context, Key, Outcome, ignore_not_found};
 
@@ -97,25 +97,23 @@ impl Publisher {
                 settled(made.map(drop))?;
             }
             Some(found) => {
-                if let Some(patch) = self.difference(&found) {
-                    let patched = self
-                        .client
-                        .patch(&target, PatchKind::Merge, patch.to_string().into(), &options)
-                        .await;
-                    settled(patched.map(drop))?;
+                if let Some(mended) = self.mended(&found) {
+                    let updated = self.client.update(&target, mended.to_string().into(), &options).await;
+                    settled(updated.map(drop))?;
                 }
             }
         }
         Ok(None)
     }
 
-    /// The patch that puts the kept fields right, if one is needed.
-    fn difference(&self, found: &Object) -> Option<Value> {
-        let found = found.value().ok().filter(|_| !self.kept.is_empty())?;
-        let wrong = |field: &&&str| found[**field] != self.wanted[**field];
-        let wrong: Vec<_> = self.kept.iter().filter(wrong).collect();
-        let fields = wrong.iter().map(|field| ((**field).to_string(), self.wanted[**field].clone()));
-        (!wrong.is_empty()).then(|| Value::Object(fields.collect()))
+    /// The object with the kept fields put right, if one is wrong.
+    fn mended(&self, found: &Object) -> Option<Value> {
+        let mut value = found.value().ok()?;
+        let wrong: Vec<_> = self.kept.iter().filter(|field| value[**field] != self.wanted[**field]).collect();
+        for field in &wrong {
+            value[**field] = self.wanted[**field].clone();
+        }
+        (!wrong.is_empty()).then_some(value)
     }
 }
 

@@ -10,7 +10,8 @@ pub fn start(flags: &Logging) -> Result<()> {
     let filter = EnvFilter::try_new(&flags.log_level).with_context(|| {
         format!("--log-level {:?} is none of error, warn, info, debug, trace", flags.log_level)
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     match flags.log_format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

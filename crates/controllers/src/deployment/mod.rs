@@ -19,12 +19,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
-use serde_json::json;
 use tiphys_api::selector::LabelSelector;
 use tiphys_api::{Object, Status};
 use tiphys_client::typed::{Kind, decode, encode};
 use tiphys_client::{
-    Api, Client, DeleteOptions, Informer, PatchKind, Recorder, Target, WorkQueue, WriteOptions,
+    Api, Client, DeleteOptions, Informer, Recorder, Target, WorkQueue, WriteOptions,
 };
 
 use crate::claim::{Claim, adopt, claim, release};
@@ -227,11 +226,8 @@ impl Controller {
         let api = Api::<Deployment>::new(self.client.clone(), deployment.namespace());
         let mut current = deployment.clone();
         if let Some(revision) = revision {
-            let patch = json!({"metadata": {
-                "uid": deployment.uid(),
-                "annotations": {view::REVISION: revision},
-            }});
-            current = api.patch(deployment.name(), PatchKind::Merge, &patch).await?;
+            current.metadata.annotations.get_or_insert_default().insert(view::REVISION.to_owned(), revision);
+            current = api.update(&current).await?;
         }
         if deployment.status.as_ref() == Some(&status) {
             return Ok(());
