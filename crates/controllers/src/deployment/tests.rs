@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tiphys_client::PatchKind;
 use tiphys_client::fake::FakeClient;
 
 use super::*;
