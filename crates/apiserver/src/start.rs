@@ -14,7 +14,8 @@ use tiphys_store::Store;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::allocate::Cidr;
+use crate::admission::Plugin;
+use crate::allocate::{Cidr, ServiceAddresses};
 use crate::auth::token::{KeyError, Keys, default_issuer};
 use crate::auth::x509::ClientCa;
 use crate::auth::{
@@ -95,7 +96,7 @@ impl ApiServer {
         let access = Access::new(&config, &lister)?;
         let registry = Registry::new(registry::Config {
             caches,
-            admission: admission::default_plugins(&lister, &access.rbac, &access.authorizer),
+            admission: plugins(&config, &access, &lister),
             computed: review::all(&access.authorizer, &access.rbac, &access.tokens),
         });
         let first = LocalClient::new(
@@ -170,6 +171,13 @@ impl Access {
         let tokens = Arc::new(ServiceAccountTokens::new(keys, issuer, lister.clone()));
         Ok(Self { rbac, authorizer, tokens })
     }
+}
+
+fn plugins(config: &Config, access: &Access, lister: &Arc<dyn Lister>) -> Vec<Arc<dyn Plugin>> {
+    let mut plugins = admission::default_plugins(lister, &access.rbac, &access.authorizer);
+    // Last: what plugins made of a Service is what it gets addresses for.
+    plugins.push(Arc::new(ServiceAddresses::new(lister.clone(), config.service_cidrs.clone())));
+    plugins
 }
 
 fn parts(

@@ -191,6 +191,7 @@ fn may_set(label: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "a literal reads best as a value")]
 mod tests {
     use serde_json::json;
 

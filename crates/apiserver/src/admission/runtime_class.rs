@@ -133,6 +133,7 @@ fn tolerate(review: &mut Review<'_>, wanted: Vec<Value>) {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "a literal reads best as a value")]
 mod tests {
     use serde_json::json;
 

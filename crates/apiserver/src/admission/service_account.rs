@@ -76,10 +76,9 @@ impl Plugin for ServiceAccount {
         if asked.unwrap_or(true) {
             mount(spec);
         }
-        if items(spec, "/imagePullSecrets").is_empty() {
-            if let Some(secrets) = account.image_pull_secrets.filter(|secrets| !secrets.is_empty()) {
-                spec["imagePullSecrets"] = secrets.into();
-            }
+        let secrets = account.image_pull_secrets.filter(|secrets| !secrets.is_empty());
+        if let (true, Some(secrets)) = (items(spec, "/imagePullSecrets").is_empty(), secrets) {
+            spec["imagePullSecrets"] = secrets.into();
         }
         Ok(())
     }
@@ -114,10 +113,11 @@ fn mount(spec: &mut Value) {
             mounted |= mount_into(container, &name);
         }
     }
-    if mounted && present.is_none() {
-        if let Some(volumes) = list(spec, "volumes") {
-            volumes.push(volume(&name));
-        }
+    if mounted
+        && present.is_none()
+        && let Some(volumes) = list(spec, "volumes")
+    {
+        volumes.push(volume(&name));
     }
 }
 
@@ -156,6 +156,7 @@ fn suffix() -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "a literal reads best as a value")]
 mod tests {
     use super::*;
     use crate::admission::testing::Case;

@@ -23,10 +23,10 @@ impl Plugin for StorageObjectInUseProtection {
         } else {
             return Ok(());
         };
-        if let Some(finalizers) = list(&mut review.object["metadata"], "finalizers") {
-            if !finalizers.iter().any(|one| one == finalizer) {
-                finalizers.push(finalizer.into());
-            }
+        if let Some(finalizers) = list(&mut review.object["metadata"], "finalizers")
+            && !finalizers.iter().any(|one| one == finalizer)
+        {
+            finalizers.push(finalizer.into());
         }
         Ok(())
     }

@@ -23,12 +23,12 @@ pub(super) fn all() -> Vec<Item> {
 }
 
 fn levels() -> [Value; 8] {
-    let level = |name: &str, spec: Value| object("PriorityLevelConfiguration", name, spec);
+    let level = |name: &str, spec: Value| object("PriorityLevelConfiguration", name, &spec);
     // Shares, per cent that may be lent, and: queues, hand size, queue length.
     let queued = |name: &str, shares: u32, lent: u32, [queues, hand, length]: [u32; 3]| {
         let queuing = json!({ "queues": queues, "handSize": hand, "queueLengthLimit": length });
         let response = json!({ "type": "Queue", "queuing": queuing });
-        level(name, limited(shares, lent, response))
+        level(name, limited(shares, lent, &response))
     };
     [
         level(
@@ -38,7 +38,7 @@ fn levels() -> [Value; 8] {
                 "exempt": { "nominalConcurrencyShares": 0, "lendablePercent": 0 },
             }),
         ),
-        level("catch-all", limited(5, 0, json!({ "type": "Reject" }))),
+        level("catch-all", limited(5, 0, &json!({ "type": "Reject" }))),
         queued("system", 30, 33, [64, 6, 50]),
         queued("node-high", 40, 25, [64, 6, 50]),
         queued("leader-election", 10, 0, [16, 4, 50]),
@@ -48,7 +48,7 @@ fn levels() -> [Value; 8] {
     ]
 }
 
-fn limited(shares: u32, lent: u32, response: Value) -> Value {
+fn limited(shares: u32, lent: u32, response: &Value) -> Value {
     json!({
         "type": "Limited",
         "limited": { "nominalConcurrencyShares": shares, "lendablePercent": lent, "limitResponse": response },
@@ -135,7 +135,7 @@ fn schema(
     if !by.is_empty() {
         spec["distinguisherMethod"] = json!({ "type": by });
     }
-    object("FlowSchema", name, spec)
+    object("FlowSchema", name, &spec)
 }
 
 /// `user:`, `group:`, or `sa:` in kube-system.
@@ -150,7 +150,7 @@ fn subject(text: &str) -> Value {
     }
 }
 
-fn object(kind: &str, name: &str, spec: Value) -> Value {
+fn object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/v1"),
         "kind": kind,
