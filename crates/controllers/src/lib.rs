@@ -14,6 +14,8 @@ mod endpoints;
 mod garbage;
 mod hash;
 mod namespace;
+mod node;
+mod pod_gc;
 mod pods;
 mod publish;
 mod recent;
@@ -101,6 +103,9 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("root-ca-certificate-publisher", Box::pin(publish::run_root_ca(context.clone())));
     start("namespace", Box::pin(namespace::run(context.clone())));
     start("garbage-collector", Box::pin(garbage::run(context.clone())));
+    start("node-lifecycle", Box::pin(node::run(context.clone())));
+    start("taint-eviction", Box::pin(node::evict::run(context.clone())));
+    start("pod-garbage-collector", Box::pin(pod_gc::run(context.clone())));
     while let Some(ended) = running.join_next().await {
         match ended {
             Ok(name) => tracing::debug!(controller = name, "stopped"),

@@ -22,9 +22,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use tiphys_api::selector::LabelSelector;
 use tiphys_api::{Object, Status};
 use tiphys_client::typed::{Kind, decode, encode};
-use tiphys_client::{
-    Api, Client, DeleteOptions, Informer, Recorder, Target, WorkQueue, WriteOptions,
-};
+use tiphys_client::{Api, Client, DeleteOptions, Informer, Recorder, Target, WorkQueue, WriteOptions};
 
 use crate::claim::{Claim, adopt, claim, release};
 use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found};

@@ -98,9 +98,9 @@ impl Pods {
         values(&self.index.read().nodes, node)
     }
 
-    /// Names of the nodes that pods are bound to.
-    pub(crate) fn nodes(&self) -> Vec<Box<str>> {
-        self.index.read().nodes.keys().filter(|name| !name.is_empty()).cloned().collect()
+    /// All pods.
+    pub(crate) fn all(&self) -> Vec<Arc<Facts>> {
+        self.index.read().namespaces.values().flat_map(HashMap::values).cloned().collect()
     }
 }
 
