@@ -1,0 +1,335 @@
+//! One pod: a task that reads news, updates what it knows, plans, starts the plan's actions, and pushes the status.
+//!
+//! - It is the only writer of its [`State`]; actions run beside it and tell it their outcomes.
+//! - News come from the API (the newest version of the object, older ones are skipped), the runtime's events, its own
+//!   actions, and changed sources of volumes. Between them it sleeps until the next due time of the plan.
+//! - It ends when the pod is gone and nothing of it is left. Dropping it drops its actions; containers run on.
+
+mod outcome;
+mod report;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use tiphys_api::Object;
+use tiphys_client::typed;
+use tiphys_runtime::{Container, ContainerState, Event, Filter, Sandbox};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::context::Context;
+use crate::ops::{Job, News};
+use crate::plan::{self, Task};
+use crate::state::{Image, State, Stopping, Verdict};
+use crate::{pod, sandbox};
+use report::Report;
+
+const NEWS: usize = 64;
+
+/// How the outside reaches an actor.
+pub(crate) struct Handle {
+    /// The newest version of the object; `None` once it is gone.
+    pub(crate) pod: watch::Sender<Option<Object>>,
+    pub(crate) events: mpsc::Sender<Event>,
+    /// Events may have been missed: read everything from the runtime again.
+    pub(crate) resync: Arc<Notify>,
+}
+
+/// What the runtime has of a pod when its actor begins.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) sandboxes: Vec<Sandbox>,
+    pub(crate) containers: Vec<Container>,
+}
+
+pub(crate) struct Actor {
+    ctx: Arc<Context>,
+    pod: Arc<Pod>,
+    state: State,
+    report: Report,
+    inbox: watch::Receiver<Option<Object>>,
+    events: mpsc::Receiver<Event>,
+    resync: Arc<Notify>,
+    sources: Arc<Notify>,
+    news: mpsc::Receiver<News>,
+    tell: mpsc::Sender<News>,
+    jobs: JoinSet<()>,
+}
+
+/// Starts the actor of a pod. The future ends when nothing is left of the pod.
+pub(crate) fn start(
+    ctx: Arc<Context>,
+    pod: Pod,
+    object: Option<Object>,
+    found: Found,
+) -> (Handle, impl Future<Output = ()> + Send + 'static) {
+    let (pod_tx, inbox) = watch::channel(object.clone());
+    let (events_tx, events) = mpsc::channel(NEWS);
+    let (tell, news) = mpsc::channel(NEWS);
+    let resync = Arc::new(Notify::new());
+    let handle = Handle { pod: pod_tx, events: events_tx, resync: resync.clone() };
+    let mut actor = Actor {
+        state: State { gone: object.is_none() && !pod::is_static(&pod), ..State::default() },
+        report: Report::new(object.as_ref()),
+        ctx,
+        pod: Arc::new(pod),
+        inbox,
+        events,
+        resync,
+        sources: Arc::default(),
+        news,
+        tell,
+        jobs: JoinSet::new(),
+    };
+    actor.adopt(found);
+    (handle, Box::pin(actor.run()))
+}
+
+impl Actor {
+    async fn run(mut self) {
+        loop {
+            let now = Timestamp::now();
+            self.settle(now);
+            let plan = plan::plan(&self.pod, &self.state, now);
+            for task in plan.actions {
+                self.begin(task, now);
+            }
+            self.push(now);
+            if self.state.purged {
+                return;
+            }
+            let wake = plan.wake.into_iter().chain(self.report.retry).min();
+            self.wait(wake).await;
+        }
+    }
+
+    async fn wait(&mut self, wake: Option<Timestamp>) {
+        tokio::select! {
+            changed = self.inbox.changed() => {
+                match changed {
+                    Ok(()) => self.take_object(),
+                    // The manager is gone: the process is ending.
+                    Err(_) => std::future::pending().await,
+                }
+            }
+            Some(event) = self.events.recv() => self.take_event(&event),
+            Some(news) = self.news.recv() => self.take_news(news),
+            () = self.sources.notified() => self.state.refresh = Some(Timestamp::now()),
+            () = self.resync.notified() => self.read_runtime().await,
+            Some(_) = self.jobs.join_next() => {}
+            () = sleep_until(wake) => {}
+        }
+    }
+
+    /// Takes over what runs already: after a restart of this process nothing is started twice.
+    fn adopt(&mut self, found: Found) {
+        for id in found.sandboxes.iter().map(|s| &s.id).chain(found.containers.iter().map(|c| &c.id)) {
+            self.ctx.own(id, pod::uid(&self.pod));
+        }
+        let status = self.pod.status.as_ref();
+        let lists = status.map(|s| [&s.init_container_statuses, &s.container_statuses]);
+        let known: Vec<_> = lists.into_iter().flatten().flatten().flatten().collect();
+        for container in found.containers.iter().filter(|c| c.state == ContainerState::Running) {
+            self.state.hooked.insert(container.id.clone());
+            let same = |id: &str| id.rsplit('/').next() == Some(container.id.as_str());
+            let before = known.iter().find(|s| s.container_id.as_deref().is_some_and(same));
+            if let Some(before) = before {
+                self.state.probes.seed(&container.id, before.started == Some(true), before.ready);
+            }
+        }
+        self.state.started = status.and_then(|s| s.start_time.as_ref()).map(|time| time.0);
+        self.state.resync(found.sandboxes, found.containers);
+        let ended: Vec<Container> =
+            self.state.containers.iter().filter(|c| c.state == ContainerState::Exited).cloned().collect();
+        ended.iter().for_each(|container| self.ask_last_words(container));
+    }
+
+    /// Brings decisions up to date that follow from the time and the object alone.
+    fn settle(&mut self, now: Timestamp) {
+        let removing = self.pod.metadata.deletion_timestamp.is_some() || self.state.gone;
+        self.state.started.get_or_insert(now);
+        if self.state.stopping.is_none() && (removing || plan::end(&self.pod, &self.state).is_some()) {
+            self.state.stopping = Some(Stopping { since: now });
+        }
+        self.judge_deadline(now);
+        self.back_off_pulls(now);
+    }
+
+    fn judge_deadline(&mut self, now: Timestamp) {
+        let (Some(seconds), Some(started)) =
+            (pod::spec(&self.pod).active_deadline_seconds, self.state.started)
+        else {
+            return;
+        };
+        let late = now.duration_since(started) >= SignedDuration::from_secs(seconds);
+        if late && self.state.verdict.is_none() && plan::end(&self.pod, &self.state).is_none() {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            self.ctx.event(&self.pod, None, "Normal", "DeadlineExceeded", message.clone());
+            self.state.verdict = Some(Verdict { reason: "DeadlineExceeded".into(), message });
+            self.state.stopping = Some(Stopping { since: now });
+        }
+    }
+
+    /// A failed pull is first told as such, then as a pause until the next try.
+    fn back_off_pulls(&mut self, now: Timestamp) {
+        let mut told = Vec::new();
+        for (name, image) in &mut self.state.images {
+            let Image::Failed(failure) = image else { continue };
+            if failure.retry > now || failure.reason != "ErrImagePull" {
+                continue;
+            }
+            let backoff = self.state.image_backoff.get(name);
+            let Some(until) = backoff.and_then(|backoff| backoff.until(failure.retry)) else { continue };
+            let spec = pod::container(&self.pod, name).and_then(|c| c.image.clone()).unwrap_or_default();
+            failure.message = format!("Back-off pulling image {spec:?}: {}: {}", failure.reason, failure.message);
+            failure.reason = "ImagePullBackOff".into();
+            failure.retry = until;
+            told.push((name.clone(), spec));
+        }
+        for (name, spec) in told {
+            let message = format!("Back-off pulling image {spec:?}");
+            self.ctx.event(&self.pod, Some(&name), "Normal", "BackOff", message);
+            self.ctx.event(&self.pod, Some(&name), "Warning", "Failed", "Error: ImagePullBackOff".into());
+        }
+    }
+
+    /// Starts an action.
+    fn begin(&mut self, task: Task, now: Timestamp) {
+        let mut stale = None;
+        match &task {
+            Task::Volumes => self.state.refresh = None,
+            Task::Start { container, .. } => {
+                self.state.images.remove(container);
+                let newest = self.state.newest(container);
+                stale = newest.filter(|c| c.state == ContainerState::Created).map(|c| c.id.clone());
+                let ended = newest.filter(|c| c.state == ContainerState::Exited);
+                if let Some(ended) = ended.map(|c| crate::state::time(c.finished_at)) {
+                    self.state.crash_backoff.entry(container.clone()).or_default().next(ended, now);
+                }
+            }
+            _ => {}
+        }
+        let job = Job {
+            ctx: self.ctx.clone(),
+            pod: self.pod.clone(),
+            news: self.tell.clone(),
+            sandbox: self.state.sandbox().cloned(),
+            mounts: self.state.mounts.clone(),
+            stale,
+        };
+        self.state.busy.insert(task.clone());
+        self.jobs.spawn(job.run(task));
+    }
+
+    fn take_object(&mut self) {
+        let object = self.inbox.borrow_and_update().clone();
+        let Some(object) = object else {
+            self.state.gone = true;
+            return;
+        };
+        if pod::is_static(&self.pod) {
+            // The file says what the pod is; the API's picture of it only takes the status.
+            self.report.seen(&object);
+            return;
+        }
+        match typed::decode::<Pod>(&object) {
+            Ok(pod) => {
+                let pod = self.report.merged(pod);
+                self.pod = Arc::new(pod);
+                self.report.seen(&object);
+            }
+            Err(error) => tracing::warn!(pod = object.meta().key(), %error, "cannot read a pod"),
+        }
+    }
+
+    fn take_event(&mut self, event: &Event) {
+        let Some(id) = self.state.apply(event) else { return };
+        let ended = self.state.containers.iter().find(|c| c.id == id).cloned();
+        if let Some(ended) = ended {
+            self.ask_last_words(&ended);
+            self.tell_back_off(&ended);
+        }
+        self.state.tidy();
+    }
+
+    /// Reads the message an ended container left. It comes as news, a moment after the end itself.
+    fn ask_last_words(&mut self, ended: &Container) {
+        let (ctx, pod, tell, ended) = (self.ctx.clone(), self.pod.clone(), self.tell.clone(), ended.clone());
+        self.jobs.spawn(async move {
+            if let Some(words) = crate::ops::last_words(&ctx, &pod, &ended).await {
+                let _ = tell.send(News::Words(ended.id, words)).await;
+            }
+        });
+    }
+
+    fn tell_back_off(&self, ended: &Container) {
+        let backoff = self.state.crash_backoff.get(&ended.name);
+        let waits = backoff.and_then(|b| b.until(crate::state::time(ended.finished_at))).is_some();
+        let stays = self.pod.metadata.deletion_timestamp.is_none() && !self.state.gone;
+        if waits && stays && plan::end(&self.pod, &self.state).is_none() {
+            let full = pod::full_name(&self.pod);
+            let message = format!("Back-off restarting failed container {} in pod {full}", ended.name);
+            self.ctx.event(&self.pod, Some(&ended.name), "Warning", "BackOff", message);
+        }
+    }
+
+    /// Lists the pod's sandboxes and containers anew.
+    async fn read_runtime(&mut self) {
+        match read(&self.ctx, &self.pod).await {
+            Ok(found) => self.adopt(found),
+            Err(error) => {
+                tracing::warn!(pod = pod::full_name(&self.pod), %error, "cannot read the runtime's state");
+                let (resync, pause) = (self.resync.clone(), Duration::from_secs(1));
+                self.jobs.spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    resync.notify_one();
+                });
+            }
+        }
+    }
+}
+
+/// Everything the runtime has of a pod.
+pub(crate) async fn read(ctx: &Context, pod: &Pod) -> tiphys_runtime::Result<Found> {
+    let labels = [(sandbox::POD_UID.to_owned(), pod::uid(pod).to_owned())].into();
+    let filter = Filter { labels, ..Filter::default() };
+    let sandboxes = ctx.runtime.list_sandboxes(&filter).await?;
+    let containers = ctx.runtime.list_containers(&filter).await?;
+    details(ctx, sandboxes, containers).await
+}
+
+/// Completes what lists leave out.
+pub(crate) async fn details(
+    ctx: &Context,
+    sandboxes: Vec<Sandbox>,
+    containers: Vec<Container>,
+) -> tiphys_runtime::Result<Found> {
+    let mut found = Found::default();
+    for sandbox in sandboxes {
+        match ctx.runtime.sandbox_status(&sandbox.id).await {
+            Ok(sandbox) => found.sandboxes.push(sandbox),
+            Err(tiphys_runtime::Error::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for listed in containers {
+        match ctx.runtime.container_status(&listed.id).await {
+            Ok(mut container) => {
+                container.sandbox = listed.sandbox;
+                found.containers.push(container);
+            }
+            Err(tiphys_runtime::Error::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+async fn sleep_until(at: Option<Timestamp>) {
+    let Some(at) = at else { return std::future::pending().await };
+    let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+    tokio::time::sleep(left).await;
+}
+

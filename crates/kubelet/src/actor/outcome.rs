@@ -1,0 +1,211 @@
+//! What outcomes of actions mean for the state.
+
+use jiff::{SignedDuration, Timestamp};
+use tiphys_api::Status;
+use tiphys_runtime::{ContainerState, Sandbox};
+
+use super::Actor;
+use crate::images::Refused;
+use crate::ops::{News, NotStarted, Outcome};
+use crate::plan::Task;
+use crate::pod;
+use crate::probe::{Probing, Verdict};
+use crate::state::{Failure, Image, Volumes};
+use crate::volumes::{Failed, Prepared};
+
+/// Pause before an action is tried again that has no back-off of its own.
+const RETRY: SignedDuration = SignedDuration::from_secs(1);
+/// Pauses between attempts to mount grow from half a second to about two minutes.
+const VOLUME_RETRY_MILLIS: i64 = 500;
+const VOLUME_RETRY_DOUBLINGS: u32 = 8;
+/// How long a failed pull is told as such before it is told as a pause.
+const PULL_ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(1);
+
+fn after(now: Timestamp, pause: SignedDuration) -> Timestamp {
+    now.saturating_add(pause).unwrap_or(Timestamp::MAX)
+}
+
+impl Actor {
+    pub(super) fn take_news(&mut self, news: News) {
+        let now = Timestamp::now();
+        match news {
+            News::Done(task, outcome) => {
+                self.state.busy.remove(&task);
+                self.done(task, outcome, now);
+            }
+            News::Seen(container) => self.state.observe(*container),
+            News::Hooked(id) => {
+                self.state.hooked.insert(id);
+            }
+            News::Words(id, words) => {
+                self.state.last_words.insert(id, words);
+            }
+            News::Reported(answer) => self.reported(answer, now),
+        }
+    }
+
+    fn done(&mut self, task: Task, outcome: Outcome, now: Timestamp) {
+        match (task, outcome) {
+            (_, Outcome::Volumes(result)) => self.volumes_done(result, now),
+            (_, Outcome::Sandbox(result)) => self.sandbox_done(result, now),
+            (Task::Image { container }, Outcome::Image(result)) => self.image_done(container, result, now),
+            (Task::Start { container, .. }, Outcome::Start(result)) => self.start_done(&container, result, now),
+            (Task::Probe { id, container, kind }, Outcome::Probe(result)) => {
+                self.probe_done(&id, &container, kind, result, now);
+            }
+            (_, Outcome::Deleted(result)) => self.delete_done(result, now),
+            (task, Outcome::Plain(result)) => self.plain_done(task, result, now),
+            _ => {}
+        }
+    }
+
+    fn volumes_done(&mut self, result: Result<Prepared, Failed>, now: Timestamp) {
+        let uid = pod::uid(&self.pod);
+        match result {
+            Ok(prepared) => {
+                self.state.volumes = Volumes::Ready;
+                self.state.volume_failures = 0;
+                self.state.mounts = prepared.mounts;
+                self.state.refresh = self.state.refresh.into_iter().chain(prepared.refresh).min();
+                self.ctx.sources.subscribe(uid, prepared.shown, &self.sources);
+            }
+            Err(failed) => {
+                self.ctx.event(&self.pod, None, "Warning", "FailedMount", failed.message.clone());
+                let doublings = self.state.volume_failures.min(VOLUME_RETRY_DOUBLINGS);
+                let pause = SignedDuration::from_millis(VOLUME_RETRY_MILLIS << doublings);
+                self.state.volume_failures += 1;
+                self.ctx.sources.subscribe(uid, failed.shown, &self.sources);
+                if self.state.volumes == Volumes::Ready {
+                    self.state.refresh = Some(after(now, pause));
+                    return;
+                }
+                let reason = "ContainerCreating".to_owned();
+                let failure = Failure { reason, message: failed.message, retry: after(now, pause) };
+                self.state.volumes = Volumes::Failed(failure);
+            }
+        }
+    }
+
+    fn sandbox_done(&mut self, result: Result<Sandbox, String>, now: Timestamp) {
+        match result {
+            Ok(sandbox) => {
+                self.state.sandbox_failure = None;
+                self.state.observe_sandbox(sandbox);
+            }
+            Err(message) => {
+                let reason = "ContainerCreating".to_owned();
+                self.state.sandbox_failure = Some(Failure { reason, message, retry: after(now, RETRY) });
+                // It may exist half-made: the runtime knows.
+                self.resync.notify_one();
+            }
+        }
+    }
+
+    fn image_done(&mut self, container: String, result: Result<String, Refused>, now: Timestamp) {
+        match result {
+            Ok(id) => {
+                self.state.image_backoff.remove(&container);
+                self.state.images.insert(container, Image::Ready(id));
+            }
+            Err(refused) => {
+                self.state.image_backoff.entry(container.clone()).or_default().next(now, now);
+                let retry = match refused.reason {
+                    "ErrImagePull" => after(now, PULL_ERROR_SHOWN),
+                    _ => after(now, SignedDuration::from_secs(10)),
+                };
+                let failure = Failure { reason: refused.reason.into(), message: refused.message, retry };
+                self.state.images.insert(container, Image::Failed(failure));
+            }
+        }
+    }
+
+    fn start_done(&mut self, name: &str, result: Result<(), NotStarted>, now: Timestamp) {
+        let Err(failure) = result else {
+            self.state.failures.remove(name);
+            return;
+        };
+        let newest = self.state.newest(name).cloned();
+        match newest.map(|c| (c.state, c.id)) {
+            // It runs, but its hook failed: it is killed and started again like one that crashed.
+            Some((ContainerState::Running, id)) => {
+                self.state.condemned.insert(id, failure.message);
+            }
+            // It ended already: the back-off of crashes applies.
+            Some((ContainerState::Exited, _)) if failure.reason == "RunContainerError" => {
+                self.state.failures.remove(name);
+            }
+            Some((ContainerState::Exited, _)) if failure.reason == "PostStartHookError" => {}
+            _ => {
+                let retry = after(now, RETRY * 10);
+                let failure = Failure { reason: failure.reason.into(), message: failure.message, retry };
+                self.state.failures.insert(name.to_owned(), failure);
+            }
+        }
+    }
+
+    fn probe_done(&mut self, id: &str, name: &str, kind: Probing, result: Result<(), String>, now: Timestamp) {
+        let Some(container) = pod::container(&self.pod, name).cloned() else { return };
+        if !self.state.running().any(|c| c.id == id) {
+            return;
+        }
+        let verdict = self.state.probes.record(&container, id, kind, result.is_ok(), now);
+        let Err(why) = result else { return };
+        if verdict == Verdict::Ignored {
+            return;
+        }
+        let message = format!("{} probe failed: {why}", kind.name());
+        self.ctx.event(&self.pod, Some(name), "Warning", "Unhealthy", message);
+        if verdict == Verdict::Kill {
+            let kind = kind.name().to_lowercase();
+            let message = format!("Container {name} failed {kind} probe, will be restarted");
+            self.state.condemned.insert(id.to_owned(), message);
+        }
+    }
+
+    fn delete_done(&mut self, result: Result<(), Status>, now: Timestamp) {
+        match result {
+            Ok(()) => self.state.gone = true,
+            Err(status) => {
+                tracing::warn!(pod = pod::full_name(&self.pod), %status, "cannot delete a pod that has ended");
+                self.state.delete_retry = Some(after(now, RETRY));
+            }
+        }
+    }
+
+    fn plain_done(&mut self, task: Task, result: Result<(), String>, now: Timestamp) {
+        let key = match &task {
+            Task::Kill { id, .. } | Task::StopSandbox { id } => id.clone(),
+            Task::RemoveSandbox { id } | Task::RemoveContainer { id } => id.clone(),
+            _ => "clean".into(),
+        };
+        if let Err(error) = result {
+            let pod = pod::full_name(&self.pod);
+            tracing::warn!(pod, ?task, error, "an action failed and is tried again");
+            self.state.retries.insert(key, after(now, RETRY));
+            self.resync.notify_one();
+            return;
+        }
+        self.state.retries.remove(&key);
+        match task {
+            Task::StopSandbox { id } => {
+                if let Some(sandbox) = self.state.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
+                    sandbox.ready = false;
+                }
+                self.state.stopped.insert(id);
+            }
+            Task::RemoveSandbox { id } => {
+                self.state.sandboxes.retain(|sandbox| sandbox.id != id);
+                self.state.containers.retain(|container| container.sandbox != id);
+                self.ctx.owners.lock().remove(&id);
+            }
+            Task::RemoveContainer { id } => {
+                self.state.containers.retain(|container| container.id != id);
+                self.ctx.owners.lock().remove(&id);
+            }
+            Task::CleanUp => self.state.cleaned = true,
+            Task::Purge => self.state.purged = true,
+            _ => {}
+        }
+        self.state.tidy();
+    }
+}

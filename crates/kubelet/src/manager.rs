@@ -1,0 +1,240 @@
+//! All pods of the node: an actor for each, and the routes by which news reach them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use parking_lot::Mutex;
+use tiphys_api::Object;
+use tiphys_client::{Informer, typed};
+use tiphys_runtime::{Event, EventStream, Filter};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::actor::{self, Found, Handle};
+use crate::context::Context;
+use crate::{container, pod, sandbox};
+
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// The actors, by the uid of their pods.
+pub(crate) struct Manager {
+    ctx: Arc<Context>,
+    actors: Mutex<HashMap<String, Handle>>,
+    /// What the runtime had when this process began, until its actor takes it over.
+    found: Mutex<HashMap<String, Found>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Manager {
+    pub(crate) fn new(ctx: Arc<Context>, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            ctx,
+            actors: Mutex::default(),
+            found: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop,
+        })
+    }
+
+    /// What all pods share.
+    pub(crate) fn context(&self) -> Arc<Context> {
+        self.ctx.clone()
+    }
+
+    /// Subscribes to the runtime's events, then reads what it has: nothing falls between the two.
+    pub(crate) async fn read_runtime(&self) -> EventStream {
+        let mut pause = RETRY_FIRST;
+        loop {
+            match self.try_read().await {
+                Ok(events) => return events,
+                Err(error) => tracing::warn!(%error, "the container runtime does not answer"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn try_read(&self) -> tiphys_runtime::Result<EventStream> {
+        let runtime = &self.ctx.runtime;
+        let events = runtime.events().await?;
+        let of_pods = |labels: &tiphys_runtime::model::Map| labels.get(sandbox::POD_UID).cloned();
+        let mut found: HashMap<String, (Vec<_>, Vec<_>)> = HashMap::new();
+        for sandbox in runtime.list_sandboxes(&Filter::default()).await? {
+            if let Some(uid) = of_pods(&sandbox.labels) {
+                found.entry(uid).or_default().0.push(sandbox);
+            }
+        }
+        for container in runtime.list_containers(&Filter::default()).await? {
+            if let Some(uid) = of_pods(&container.labels) {
+                found.entry(uid).or_default().1.push(container);
+            }
+        }
+        for (uid, (sandboxes, containers)) in found {
+            let details = actor::details(&self.ctx, sandboxes, containers).await?;
+            self.found.lock().insert(uid, details);
+        }
+        Ok(events)
+    }
+
+    /// Keeps actors for all pods of the informer from now on.
+    pub(crate) fn follow(self: &Arc<Self>, pods: &Informer) {
+        let manager = self.clone();
+        pods.on_change(Box::new(move |old, new| match (old, new) {
+            (_, Some(object)) => manager.changed(object),
+            (Some(object), None) => manager.removed(&object.meta().uid),
+            (None, None) => {}
+        }));
+    }
+
+    fn changed(self: &Arc<Self>, object: &Object) {
+        let mut uid = object.meta().uid.to_string();
+        if let Some(of) = mirrored(object) {
+            // The API's picture of a pod from a file: the file's pod has the actor.
+            uid = of;
+        }
+        if let Some(handle) = self.actors.lock().get(&uid) {
+            handle.pod.send_replace(Some(object.clone()));
+            return;
+        }
+        match typed::decode::<Pod>(object) {
+            Ok(pod) if pod::is_mirror(&pod) => {}
+            Ok(pod) => self.start(pod, Some(object.clone())),
+            Err(error) => tracing::warn!(pod = object.meta().key(), %error, "cannot read a pod"),
+        }
+    }
+
+    pub(crate) fn removed(&self, uid: &str) {
+        if let Some(handle) = self.actors.lock().get(uid) {
+            handle.pod.send_replace(None);
+        }
+    }
+
+    /// Starts the actor of a pod, with what the runtime had of it.
+    pub(crate) fn start(self: &Arc<Self>, pod: Pod, object: Option<Object>) {
+        let uid = pod::uid(&pod).to_owned();
+        let found = self.found.lock().remove(&uid).unwrap_or_default();
+        let mut actors = self.actors.lock();
+        if actors.contains_key(&uid) {
+            return;
+        }
+        let (handle, future) = actor::start(self.ctx.clone(), pod, object, found);
+        actors.insert(uid.clone(), handle);
+        let (manager, stop) = (self.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if stop.run_until_cancelled(future).await.is_some() {
+                manager.actors.lock().remove(&uid);
+            }
+        });
+    }
+
+    /// Whether a pod has an actor.
+    pub(crate) fn has(&self, uid: &str) -> bool {
+        self.actors.lock().contains_key(uid)
+    }
+
+    /// Ends what the runtime has of pods that no longer exist, and removes their directories.
+    pub(crate) async fn end_orphans(self: &Arc<Self>) {
+        let orphans: Vec<(String, Pod)> = {
+            let found = self.found.lock();
+            found.iter().map(|(uid, found)| (uid.clone(), remembered(uid, found))).collect()
+        };
+        for (uid, pod) in orphans {
+            tracing::info!(pod = pod::full_name(&pod), uid, "ending a pod that no longer exists");
+            self.start(pod, None);
+        }
+        let Ok(mut dirs) = tokio::fs::read_dir(self.ctx.config.root_dir.join("pods")).await else { return };
+        while let Ok(Some(dir)) = dirs.next_entry().await {
+            let uid = dir.file_name().to_string_lossy().into_owned();
+            if !self.has(&uid) {
+                let remains = Pod { metadata: meta("", "", &uid), ..Pod::default() };
+                self.start(remains, None);
+            }
+        }
+    }
+
+    /// Routes the runtime's events until the process ends, over broken connections too.
+    pub(crate) async fn route(&self, mut events: EventStream) {
+        loop {
+            while let Some(Ok(event)) = events.next().await {
+                self.dispatch(&event);
+            }
+            tracing::warn!("the runtime's events ended; subscribing again");
+            events = self.subscribe_again().await;
+            for handle in self.actors.lock().values() {
+                handle.resync.notify_one();
+            }
+        }
+    }
+
+    async fn subscribe_again(&self) -> EventStream {
+        let mut pause = RETRY_FIRST;
+        loop {
+            tokio::time::sleep(pause).await;
+            match self.ctx.runtime.events().await {
+                Ok(events) if self.ctx.runtime.version().await.is_ok() => return events,
+                _ => pause = (pause * 2).min(RETRY_MAX),
+            }
+        }
+    }
+
+    fn dispatch(&self, event: &Event) {
+        let owner = match event {
+            Event::Deleted { id } => self.ctx.owners.lock().remove(id),
+            other => self.ctx.owners.lock().get(other.id()).cloned(),
+        };
+        let actors = self.actors.lock();
+        let Some(handle) = owner.and_then(|uid| actors.get(&uid)) else { return };
+        // A full queue loses nothing: the actor reads the runtime anew instead.
+        if handle.events.try_send(event.clone()).is_err() {
+            handle.resync.notify_one();
+        }
+    }
+
+    /// Waits until all actors have ended, after the stop.
+    pub(crate) async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// The uid of the pod from a file that an object pictures, if it is a mirror pod.
+fn mirrored(object: &Object) -> Option<String> {
+    // Most pods are not; their bytes tell without a parse.
+    let text = std::str::from_utf8(object.json()).ok()?;
+    if !text.contains(pod::MIRROR) {
+        return None;
+    }
+    let pod = typed::decode::<Pod>(object).ok()?;
+    pod::annotation(&pod, pod::MIRROR).map(str::to_owned)
+}
+
+fn meta(name: &str, namespace: &str, uid: &str) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some(namespace.into()),
+        uid: Some(uid.into()),
+        ..Default::default()
+    }
+}
+
+/// As much of a pod as its containers remember, enough to end it well.
+fn remembered(uid: &str, found: &Found) -> Pod {
+    let labels = found.sandboxes.first().map(|s| &s.labels).or(found.containers.first().map(|c| &c.labels));
+    let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default();
+    let grace = found.containers.iter().filter_map(|c| c.annotations.get(container::GRACE)?.parse().ok()).max();
+    let containers = found.containers.iter().map(|c| Container { name: c.name.clone(), ..Container::default() });
+    Pod {
+        metadata: meta(&label(sandbox::POD_NAME), &label(sandbox::POD_NAMESPACE), uid),
+        spec: Some(PodSpec {
+            containers: containers.collect(),
+            termination_grace_period_seconds: grace,
+            ..PodSpec::default()
+        }),
+        status: None,
+    }
+}

@@ -1,0 +1,172 @@
+//! The node's own object: registered with what the machine has, kept up to date, its lease renewed.
+//!
+//! - The lease is renewed every ten seconds; the status is written when it changes, else every five minutes.
+//! - Until the runtime and its network are ready they are asked often, so that the node is Ready at once.
+
+pub(crate) mod machine;
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use serde_json::json;
+use tiphys_api::Status;
+use tiphys_client::typed::Kind;
+use tiphys_client::{Api, PatchKind};
+
+use crate::Config;
+use crate::context::Context;
+use machine::Machine;
+
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+const LEASE_SECONDS: i32 = 40;
+const RENEW: Duration = Duration::from_secs(10);
+const NOT_READY: Duration = Duration::from_millis(250);
+const REPORT_SECONDS: i64 = 300;
+
+/// What pods without limits may use, by resource.
+pub(crate) fn allocatable(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
+    status::resources(config, machine)
+}
+
+/// Keeps the node's object until the process ends.
+pub(crate) async fn run(ctx: Arc<Context>, machine: Machine) {
+    let mut keeper = Keeper { ctx, machine, node: None, reported: None, ready: false };
+    loop {
+        let pause = match keeper.beat().await {
+            Ok(()) if keeper.ready => RENEW,
+            Ok(()) => NOT_READY,
+            Err(status) => {
+                tracing::warn!(%status, "cannot keep the node's object up to date");
+                NOT_READY * 4
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+struct Keeper {
+    ctx: Arc<Context>,
+    machine: Machine,
+    node: Option<Node>,
+    reported: Option<(NodeStatus, Timestamp)>,
+    ready: bool,
+}
+
+impl Keeper {
+    async fn beat(&mut self) -> Result<(), Status> {
+        if self.node.is_none() {
+            self.node = Some(self.register().await?);
+        }
+        self.report().await?;
+        self.renew().await
+    }
+
+    fn nodes(&self) -> Api<Node> {
+        Api::new(self.ctx.client.clone(), "")
+    }
+
+    async fn register(&self) -> Result<Node, Status> {
+        let config = &self.ctx.config;
+        let labels = labels(config, &self.machine);
+        let node = Node {
+            metadata: ObjectMeta {
+                name: Some(config.node_name.clone()),
+                labels: Some(labels.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(NodeSpec {
+                taints: (!config.taints.is_empty()).then(|| config.taints.clone()),
+                ..NodeSpec::default()
+            }),
+            status: None,
+        };
+        match self.nodes().create(&node).await {
+            Err(status) if status.is("AlreadyExists") => {
+                let patch = json!({"metadata": {"labels": labels}});
+                self.nodes().patch(&config.node_name, PatchKind::Strategic, &patch).await
+            }
+            other => other,
+        }
+    }
+
+    async fn report(&mut self) -> Result<(), Status> {
+        let now = Timestamp::now();
+        let findings = status::find(&self.ctx).await;
+        self.ready = findings.complaint.is_none();
+        let known = self.reported.as_ref().map(|(status, _)| status.clone());
+        let known = known.or_else(|| self.node.as_ref().and_then(|node| node.status.clone())).unwrap_or_default();
+        let new = status::status(&self.ctx, &self.machine, &findings, &known, now);
+        let fresh = self.reported.as_ref().is_some_and(|(_, at)| now.as_second() - at.as_second() < REPORT_SECONDS);
+        if fresh && status::same(&known, &new) {
+            return Ok(());
+        }
+        let patch = json!({"status": new});
+        let name = &self.ctx.config.node_name;
+        match self.nodes().patch_status(name, PatchKind::Strategic, &patch).await {
+            Ok(node) => self.node = Some(node),
+            Err(status) => {
+                // Somebody removed it: it is registered again.
+                self.node = None;
+                return Err(status);
+            }
+        }
+        if self.reported.is_none() {
+            tracing::info!(node = name, "the node is registered");
+        }
+        self.reported = Some((new, now));
+        Ok(())
+    }
+
+    async fn renew(&self) -> Result<(), Status> {
+        let name = &self.ctx.config.node_name;
+        let leases = Api::<Lease>::new(self.ctx.client.clone(), LEASE_NAMESPACE);
+        let renewed = json!({"spec": {"renewTime": MicroTime(Timestamp::now())}});
+        match leases.patch(name, PatchKind::Merge, &renewed).await {
+            Err(status) if status.is("NotFound") => leases.create(&self.lease()).await.map(drop),
+            other => other.map(drop),
+        }
+    }
+
+    fn lease(&self) -> Lease {
+        let name = &self.ctx.config.node_name;
+        let owner = self.node.as_ref().map(|node| OwnerReference {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            name: name.clone(),
+            uid: node.uid().to_owned(),
+            ..OwnerReference::default()
+        });
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(LEASE_NAMESPACE.into()),
+                owner_references: owner.map(|owner| vec![owner]),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(name.clone()),
+                lease_duration_seconds: Some(LEASE_SECONDS),
+                renew_time: Some(MicroTime(Timestamp::now())),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+fn labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
+    let usual = [
+        ("kubernetes.io/hostname", config.node_name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", machine.architecture.as_str()),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", machine.architecture.as_str()),
+    ];
+    let usual = usual.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    usual.chain(config.labels.clone()).collect()
+}

@@ -1,0 +1,279 @@
+//! Carries out one action of a plan: all the I/O of a pod, none of its decisions.
+
+mod start;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use tiphys_api::Status;
+use tiphys_client::typed::Kind;
+use tiphys_client::{DeleteOptions, Target};
+use tiphys_runtime::{Container, ContainerState, Sandbox};
+use tokio::sync::mpsc;
+
+use crate::context::Context;
+use crate::images::{self, Refused};
+use crate::plan::Task;
+use crate::volumes::{self, Failed, Prepared};
+use crate::{cgroups, container, hooks, pod, probe, sandbox};
+
+/// What an action tells its actor.
+pub(crate) enum News {
+    /// It is done.
+    Done(Task, Outcome),
+    /// A container as it is now, in the middle of its start.
+    Seen(Box<Container>),
+    /// The postStart hook of this container ended well.
+    Hooked(String),
+    /// What a container left as its last message.
+    Words(String, String),
+    /// The API's answer to a new status.
+    Reported(Result<tiphys_api::Object, Status>),
+}
+
+/// Why a container did not start: reason and message of its waiting state.
+#[derive(Debug)]
+pub(crate) struct NotStarted {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+pub(crate) enum Outcome {
+    Volumes(Result<Prepared, Failed>),
+    Sandbox(Result<Sandbox, String>),
+    Image(Result<String, Refused>),
+    Start(Result<(), NotStarted>),
+    Probe(Result<(), String>),
+    Deleted(Result<(), Status>),
+    Plain(Result<(), String>),
+}
+
+/// What an action is done with.
+pub(crate) struct Job {
+    pub(crate) ctx: Arc<Context>,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) news: mpsc::Sender<News>,
+    /// Identifier and addresses of the sandbox, where there is one.
+    pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) mounts: std::collections::BTreeMap<String, std::path::PathBuf>,
+    /// A container of the same number that was made but never started, to be replaced.
+    pub(crate) stale: Option<String>,
+}
+
+impl Job {
+    /// Does it and tells.
+    pub(crate) async fn run(self, task: Task) {
+        let outcome = self.outcome(&task).await;
+        // The actor may have ended meanwhile: then nobody wants to know.
+        let _ = self.news.send(News::Done(task, outcome)).await;
+    }
+
+    async fn outcome(&self, task: &Task) -> Outcome {
+        match task {
+            Task::Volumes => {
+                Outcome::Volumes(volumes::prepare(&self.ctx, &self.pod, &self.ips()).await)
+            }
+            Task::Sandbox { attempt } => Outcome::Sandbox(self.run_sandbox(*attempt).await),
+            Task::Image { container } => Outcome::Image(self.image(container).await),
+            Task::Start { container, attempt, image } => {
+                Outcome::Start(Box::pin(self.start(container, *attempt, image)).await)
+            }
+            Task::Kill { id, container, deadline, why } => {
+                Outcome::Plain(Box::pin(self.kill(id, container, *deadline, why)).await)
+            }
+            Task::Probe { id, container, kind } => {
+                Outcome::Probe(Box::pin(self.probe(id, container, *kind)).await)
+            }
+            Task::Delete => Outcome::Deleted(self.delete().await),
+            Task::StopSandbox { id } => Outcome::Plain(text(self.ctx.runtime.stop_sandbox(id).await)),
+            Task::RemoveSandbox { id } => Outcome::Plain(text(self.ctx.runtime.remove_sandbox(id).await)),
+            Task::RemoveContainer { id } => Outcome::Plain(self.remove_container(id).await),
+            Task::CleanUp => Outcome::Plain(self.clean_up().await),
+            Task::Purge => Outcome::Plain(self.purge().await),
+        }
+    }
+
+    /// The pod's addresses.
+    fn ips(&self) -> Vec<String> {
+        if pod::host_network(&self.pod) {
+            return vec![self.ctx.node.ip.to_string()];
+        }
+        self.sandbox.as_ref().map(|sandbox| sandbox.ips.clone()).unwrap_or_default()
+    }
+
+    /// Where probes and hooks reach the pod.
+    fn ip(&self) -> IpAddr {
+        let first = self.ips().first().and_then(|ip| ip.parse().ok());
+        first.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    fn sandbox_config(&self, attempt: u32) -> tiphys_runtime::SandboxConfig {
+        let config = &self.ctx.config;
+        let seccomp = config.root_dir.join("seccomp");
+        let node = sandbox::Node {
+            names: &self.ctx.names,
+            log_dir: &config.log_dir,
+            cgroup_root: &config.cgroup_root,
+            seccomp: &seccomp,
+        };
+        sandbox::config(&self.pod, attempt, &node)
+    }
+
+    async fn run_sandbox(&self, attempt: u32) -> Result<Sandbox, String> {
+        let config = self.sandbox_config(attempt);
+        let made = async {
+            tokio::fs::create_dir_all(&config.log_directory).await.map_err(|e| e.to_string())?;
+            let id = text(self.ctx.runtime.run_sandbox(&config).await)?;
+            self.ctx.own(&id, pod::uid(&self.pod));
+            text(self.ctx.runtime.sandbox_status(&id).await)
+        };
+        made.await.inspect_err(|error| {
+            let message = format!("Failed to create pod sandbox: {error}");
+            self.ctx.event(&self.pod, None, "Warning", "FailedCreatePodSandBox", message);
+        })
+    }
+
+    async fn image(&self, name: &str) -> Result<String, Refused> {
+        match pod::container(&self.pod, name) {
+            Some(container) => images::ensure(&self.ctx, &self.pod, container).await,
+            None => Err(Refused { reason: "InvalidImageName", message: "the container is gone".into() }),
+        }
+    }
+
+    async fn kill(&self, id: &str, name: &str, deadline: Timestamp, why: &str) -> Result<(), String> {
+        self.ctx.event(&self.pod, Some(name), "Normal", "Killing", why.to_owned());
+        let container = pod::container(&self.pod, name);
+        let hook = container.and_then(|c| c.lifecycle.as_ref()?.pre_stop.as_ref().map(|hook| (c, hook)));
+        if let Some((container, hook)) = hook {
+            let run = hooks::run(self.ctx.runtime.as_ref(), id, container, self.ip(), hook);
+            let failed = match tokio::time::timeout(left(deadline), run).await {
+                Ok(result) => result.err(),
+                Err(_) => Some("the grace period ended before the hook".into()),
+            };
+            if let Some(error) = failed {
+                let message = format!("PreStopHook failed: {error}");
+                self.ctx.event(&self.pod, Some(name), "Warning", "FailedPreStopHook", message);
+            }
+        }
+        text(self.ctx.runtime.stop_container(id, left(deadline)).await)?;
+        // The event of its end may be late or lost; the runtime's answer is not.
+        self.look(id).await
+    }
+
+    /// Reads a container's state from the runtime and tells it.
+    async fn look(&self, id: &str) -> Result<(), String> {
+        let seen = text(self.ctx.runtime.container_status(id).await)?;
+        if seen.state == ContainerState::Exited
+            && let Some(words) = last_words(&self.ctx, &self.pod, &seen).await
+        {
+            let _ = self.news.send(News::Words(id.to_owned(), words)).await;
+        }
+        let _ = self.news.send(News::Seen(Box::new(seen))).await;
+        Ok(())
+    }
+
+    async fn probe(&self, id: &str, name: &str, kind: probe::Probing) -> Result<(), String> {
+        let container = pod::container(&self.pod, name).ok_or("the container is gone")?;
+        let probe = kind.of(container).ok_or("the probe is gone")?;
+        let target = probe::run::Target { runtime: self.ctx.runtime.as_ref(), id, container, ip: self.ip() };
+        probe::run::run(&target, probe).await
+    }
+
+    async fn delete(&self) -> Result<(), Status> {
+        let target = Target::new(&Pod::GVR, pod::namespace(&self.pod), pod::name(&self.pod));
+        let options = DeleteOptions {
+            grace_period_seconds: Some(0),
+            uid: Some(pod::uid(&self.pod).to_owned()),
+            ..DeleteOptions::default()
+        };
+        match self.ctx.client.delete(&target, &options).await {
+            // Gone, or another pod has the name: either way ours exists no more.
+            Err(status) if matches!(status.code, 404 | 409) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), String> {
+        let log = self.ctx.runtime.container_status(id).await.map(|seen| seen.log_path).unwrap_or_default();
+        text(self.ctx.runtime.remove_container(id).await)?;
+        if Path::new(&log).starts_with(&self.ctx.config.log_dir) {
+            let _ = tokio::fs::remove_file(log).await;
+        }
+        Ok(())
+    }
+
+    async fn clean_up(&self) -> Result<(), String> {
+        let dir = self.ctx.pod_dir(pod::uid(&self.pod));
+        let parent = crate::resources::cgroup_parent(&self.ctx.config.cgroup_root, &self.pod);
+        self.ctx.sources.subscribe(pod::uid(&self.pod), Default::default(), &Arc::default());
+        let work = move || {
+            cgroups::remove(&parent);
+            volumes::take_down(&dir)
+        };
+        blocking(work).await
+    }
+
+    async fn purge(&self) -> Result<(), String> {
+        let uid = pod::uid(&self.pod);
+        let dir = self.ctx.pod_dir(uid);
+        let logs = sandbox::log_directory(&self.ctx.config.log_dir, &self.pod);
+        self.ctx.tokens.forget(uid);
+        blocking(move || {
+            volumes::take_down(&dir)?;
+            remove_dir(&dir)?;
+            remove_dir(&logs)
+        })
+        .await
+    }
+}
+
+fn left(deadline: Timestamp) -> Duration {
+    Duration::try_from(deadline.duration_since(Timestamp::now())).unwrap_or_default()
+}
+
+fn text<T>(result: tiphys_runtime::Result<T>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
+}
+
+async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), String> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn remove_dir(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The longest last message kept, in bytes.
+const WORDS_MAX: u64 = 4096;
+/// How much of a log stands in for a missing message, in bytes and lines.
+const LOG_TAIL_MAX: u64 = 2048;
+const LOG_LINES_MAX: usize = 80;
+
+/// What a container left in its message file; where the policy says so and it failed, the end of its log.
+pub(crate) async fn last_words(ctx: &Context, pod: &Pod, seen: &Container) -> Option<String> {
+    let file = container::message_file(&ctx.pod_dir(pod::uid(pod)), &seen.name, seen.attempt);
+    let left = crate::logs::tail(&file, WORDS_MAX).await.unwrap_or_default();
+    if !left.is_empty() {
+        return Some(String::from_utf8_lossy(&left).into_owned());
+    }
+    let policy = seen.annotations.get(container::MESSAGE_POLICY).map(String::as_str);
+    if policy != Some("FallbackToLogsOnError") || seen.exit_code == 0 {
+        return None;
+    }
+    let log = sandbox::log_directory(&ctx.config.log_dir, pod)
+        .join(container::log_path(&seen.name, seen.attempt));
+    let raw = crate::logs::tail(&log, LOG_TAIL_MAX * 4).await.ok()?;
+    let text = crate::logs::plain(&raw, LOG_LINES_MAX);
+    let from = text.len().saturating_sub(usize::try_from(LOG_TAIL_MAX).unwrap_or(usize::MAX));
+    Some(String::from_utf8_lossy(&text[from..]).into_owned())
+}

@@ -1,0 +1,433 @@
+//! What to do next for a pod: a pure function of the pod, what is known of it, and the time.
+//!
+//! - A plan names every action that can go on now and is not under way; the actor starts them all at once. So volumes,
+//!   image pulls and the sandbox are prepared side by side, and nothing waits for a tick.
+//! - It is level-triggered: a restarted kubelet that reads the same state from the runtime makes the same plan.
+//! - Containers start in the order of the spec, one after another, postStart hooks included, as users rely on it.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use tiphys_runtime::{Container as Seen, ContainerState};
+
+use crate::pod::{self, RestartPolicy, Role};
+use crate::probe::Probing;
+use crate::state::{Image, State, Volumes, time};
+
+/// One action. Equal tasks are the same action, so that none runs twice at once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Task {
+    /// Set up all volumes and directories of the pod.
+    Volumes,
+    /// Make the sandbox of this attempt.
+    Sandbox { attempt: u32 },
+    /// Make sure of the image of a container.
+    Image { container: String },
+    /// Make and start a container, and run its postStart hook.
+    Start { container: String, attempt: u32, image: String },
+    /// Run the preStop hook, then stop the container; killed at the deadline.
+    Kill { id: String, container: String, deadline: Timestamp, why: String },
+    /// Run a probe once.
+    Probe { id: String, container: String, kind: Probing },
+    /// End a sandbox and free its addresses.
+    StopSandbox { id: String },
+    /// Take volumes and control groups down.
+    CleanUp,
+    /// Remove the API object, for good.
+    Delete,
+    /// Remove an old container.
+    RemoveContainer { id: String },
+    /// Remove a sandbox and what is in it.
+    RemoveSandbox { id: String },
+    /// Remove the pod's directories and logs.
+    Purge,
+}
+
+/// What to do now, and when to look again if nothing happens before.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) actions: Vec<Task>,
+    pub(crate) wake: Option<Timestamp>,
+}
+
+/// How a pod ended, if it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Succeeded,
+    Failed,
+}
+
+/// Plans the next actions.
+pub(crate) fn plan(pod: &Pod, state: &State, now: Timestamp) -> Plan {
+    let mut planner = Planner { pod, state, now, plan: Plan::default() };
+    let removing = pod.metadata.deletion_timestamp.is_some() || state.gone;
+    if removing || end(pod, state).is_some() {
+        planner.finish(removing);
+    } else {
+        planner.run();
+        planner.probe();
+    }
+    planner.collect_garbage();
+    planner.plan
+}
+
+/// Whether all is done that the pod was made for, and how it went.
+pub(crate) fn end(pod: &Pod, state: &State) -> Option<End> {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    match phase {
+        Some("Succeeded") => return Some(End::Succeeded),
+        Some("Failed") => return Some(End::Failed),
+        _ => {}
+    }
+    if state.verdict.is_some() || init_failed(pod, state) {
+        return Some(End::Failed);
+    }
+    let mut failed = false;
+    for container in pod::app_containers(pod) {
+        let seen = state.newest(&container.name).filter(|c| c.state == ContainerState::Exited)?;
+        if restarts(pod::restart_policy_of(pod, container), seen.exit_code) {
+            return None;
+        }
+        failed |= seen.exit_code != 0;
+    }
+    Some(if failed { End::Failed } else { End::Succeeded })
+}
+
+fn init_failed(pod: &Pod, state: &State) -> bool {
+    pod::init_containers(pod).iter().filter(|c| !pod::is_sidecar(c)).any(|container| {
+        let never = pod::restart_policy_of(pod, container) == RestartPolicy::Never;
+        let seen = state.current(&container.name);
+        never && seen.is_some_and(|c| c.state == ContainerState::Exited && c.exit_code != 0)
+    })
+}
+
+fn restarts(policy: RestartPolicy, exit_code: i32) -> bool {
+    match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => exit_code != 0,
+        RestartPolicy::Never => false,
+    }
+}
+
+/// Whether a sidecar has come so far that what follows it may start.
+pub(crate) fn has_started(container: &Container, state: &State) -> bool {
+    let seen = state.current(&container.name).filter(|c| c.state == ContainerState::Running);
+    seen.is_some_and(|seen| state.hooked.contains(&seen.id) && state.probes.started(container, &seen.id))
+}
+
+/// Whether every init container is done, and every sidecar among them has started once.
+pub(crate) fn initialized(pod: &Pod, state: &State) -> bool {
+    let any_app = pod::app_containers(pod).iter().any(|c| state.current(&c.name).is_some());
+    any_app || pod::init_containers(pod).iter().all(|c| init_done(c, state))
+}
+
+fn init_done(container: &Container, state: &State) -> bool {
+    if pod::is_sidecar(container) {
+        return has_started(container, state);
+    }
+    state.current(&container.name).is_some_and(|c| c.state == ContainerState::Exited && c.exit_code == 0)
+}
+
+/// Until when a container that ended (or failed to start) has to wait.
+pub(crate) fn held_until(state: &State, name: &str) -> Option<Timestamp> {
+    let failure = state.failures.get(name).map(|failure| failure.retry);
+    let exited = state.newest(name).filter(|c| c.state == ContainerState::Exited);
+    let crashed = exited.and_then(|c| state.crash_backoff.get(name)?.until(time(c.finished_at)));
+    failure.max(crashed)
+}
+
+struct Planner<'a> {
+    pod: &'a Pod,
+    state: &'a State,
+    now: Timestamp,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn act(&mut self, task: Task) {
+        if !self.state.is_busy(&task) && !self.plan.actions.contains(&task) {
+            self.plan.actions.push(task);
+        }
+    }
+
+    fn wake(&mut self, at: Timestamp) {
+        self.plan.wake = Some(self.plan.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Whether something held back until then may go on; else looks again then.
+    fn due(&mut self, at: Option<Timestamp>) -> bool {
+        match at {
+            Some(at) if at > self.now => {
+                self.wake(at);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn run(&mut self) {
+        self.kill_unwanted();
+        self.wake_at_deadline();
+        self.prepare_volumes();
+        let wanted = self.wanted();
+        if wanted.is_empty() {
+            return;
+        }
+        let sandbox = self.prepare_sandbox();
+        let ready = sandbox && self.state.volumes == Volumes::Ready;
+        let mut starting = self.state.busy.iter().any(|task| matches!(task, Task::Start { .. }));
+        for container in wanted {
+            let Some(image) = self.prepare_image(container) else { continue };
+            if ready && !starting {
+                starting = true;
+                let attempt = self.next_attempt(&container.name);
+                self.act(Task::Start { container: container.name.clone(), attempt, image });
+            }
+        }
+    }
+
+    /// A container that was made but never started is replaced under its own number.
+    fn next_attempt(&self, name: &str) -> u32 {
+        match self.state.newest(name) {
+            None => 0,
+            Some(c) if c.state == ContainerState::Created => c.attempt,
+            Some(c) => c.attempt.saturating_add(1),
+        }
+    }
+
+    fn wake_at_deadline(&mut self) {
+        if let (Some(seconds), Some(started)) =
+            (pod::spec(self.pod).active_deadline_seconds, self.state.started)
+        {
+            let at = started.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+            self.due(Some(at));
+        }
+    }
+
+    fn prepare_volumes(&mut self) {
+        match &self.state.volumes {
+            Volumes::Ready => {
+                // A changed source or an ageing token: written anew beside what is in use.
+                if self.state.refresh.is_some() && self.due(self.state.refresh) {
+                    self.act(Task::Volumes);
+                }
+            }
+            Volumes::Unprepared => self.act(Task::Volumes),
+            Volumes::Failed(failure) => {
+                if self.state.is_busy(&Task::Volumes) || self.due(Some(failure.retry)) {
+                    self.act(Task::Volumes);
+                }
+            }
+        }
+    }
+
+    /// Whether the sandbox is there; else works towards it.
+    fn prepare_sandbox(&mut self) -> bool {
+        if self.state.sandbox().is_some() {
+            return true;
+        }
+        let newest = self.state.newest_sandbox();
+        if let Some(dead) = newest.filter(|dead| !self.state.stopped.contains(&dead.id)) {
+            self.act(Task::StopSandbox { id: dead.id.clone() });
+            return false;
+        }
+        let attempt = newest.map_or(0, |dead| dead.attempt.saturating_add(1));
+        if self.due(self.state.sandbox_failure.as_ref().map(|failure| failure.retry)) {
+            self.act(Task::Sandbox { attempt });
+        }
+        false
+    }
+
+    /// The image to start a container with, if it may start now.
+    fn prepare_image(&mut self, container: &Container) -> Option<String> {
+        if !self.due(held_until(self.state, &container.name)) {
+            return None;
+        }
+        let retry = match self.state.images.get(&container.name) {
+            Some(Image::Ready(id)) => return Some(id.clone()),
+            Some(Image::Failed(failure)) => Some(failure.retry),
+            None => None,
+        };
+        let task = Task::Image { container: container.name.clone() };
+        if self.state.is_busy(&task) || self.due(retry) {
+            self.act(task);
+        }
+        None
+    }
+
+    /// The containers that should run and do not, in the order to start them.
+    fn wanted(&self) -> Vec<&'a Container> {
+        let mut wanted = Vec::new();
+        let any_app = pod::app_containers(self.pod).iter().any(|c| self.state.current(&c.name).is_some());
+        for container in pod::init_containers(self.pod) {
+            let sidecar = pod::is_sidecar(container);
+            if any_app && !sidecar {
+                continue;
+            }
+            if self.wants(container) {
+                wanted.push(container);
+            }
+            if !any_app && !init_done(container, self.state) {
+                return wanted;
+            }
+        }
+        wanted.extend(pod::app_containers(self.pod).iter().filter(|c| self.wants(c)));
+        wanted
+    }
+
+    /// Whether a container should be started, now or after a pause.
+    fn wants(&self, container: &Container) -> bool {
+        let starting =
+            |task: &Task| matches!(task, Task::Start { container: name, .. } if *name == container.name);
+        if self.state.busy.iter().any(starting) {
+            return false;
+        }
+        let policy = pod::restart_policy_of(self.pod, container);
+        let init = pod::role(self.pod, &container.name) != Role::App;
+        match (self.state.current(&container.name), self.state.newest(&container.name)) {
+            (Some(seen), _) => match seen.state {
+                ContainerState::Running => false,
+                ContainerState::Created | ContainerState::Unknown => true,
+                ContainerState::Exited => restarts(policy, seen.exit_code),
+            },
+            (None, Some(before)) if !init => restarts(policy, before.exit_code),
+            (None, _) => true,
+        }
+    }
+
+    /// Running containers that failed a probe, or are not the ones of the spec any more.
+    fn kill_unwanted(&mut self) {
+        let grace = pod::spec(self.pod).termination_grace_period_seconds.unwrap_or(30);
+        let deadline = add_seconds(self.now, grace);
+        for seen in self.state.running() {
+            let Some(why) = self.unwanted(seen) else { continue };
+            if self.kill_deadline(&seen.id).is_none() && self.may_kill(&seen.id) {
+                self.kill(seen, deadline, why);
+            }
+        }
+    }
+
+    fn unwanted(&self, seen: &Seen) -> Option<String> {
+        if let Some(why) = self.state.condemned.get(&seen.id) {
+            return Some(why.clone());
+        }
+        let container = pod::container(self.pod, &seen.name)?;
+        let hash = seen.annotations.get(crate::container::HASH)?;
+        let changed = *hash != pod::hash(container);
+        changed.then(|| format!("Container {} definition changed, will be restarted", seen.name))
+    }
+
+    fn kill(&mut self, seen: &Seen, deadline: Timestamp, why: String) {
+        self.act(Task::Kill { id: seen.id.clone(), container: seen.name.clone(), deadline, why });
+    }
+
+    /// The deadline of the kill that is under way for a container.
+    fn kill_deadline(&self, id: &str) -> Option<Timestamp> {
+        let of = |task: &Task| match task {
+            Task::Kill { id: other, deadline, .. } if other == id => Some(*deadline),
+            _ => None,
+        };
+        self.state.busy.iter().filter_map(of).min()
+    }
+
+    fn may_kill(&mut self, id: &str) -> bool {
+        self.due(self.state.retries.get(id).copied())
+    }
+
+    fn probe(&mut self) {
+        for seen in self.state.running() {
+            let Some(container) = pod::container(self.pod, &seen.name) else { continue };
+            for (kind, at) in self.state.probes.next(container, &seen.id, time(seen.started_at)) {
+                let task = Task::Probe { id: seen.id.clone(), container: seen.name.clone(), kind };
+                if !self.state.is_busy(&task) && self.due(Some(at)) {
+                    self.act(task);
+                }
+            }
+        }
+    }
+
+    /// Ends everything; `removing` when the API object goes too.
+    fn finish(&mut self, removing: bool) {
+        let making = |task: &Task| matches!(task, Task::Sandbox { .. } | Task::Volumes);
+        if self.stop_containers() || self.state.busy.iter().any(making) {
+            return;
+        }
+        let mut down = true;
+        for sandbox in self.state.sandboxes.iter().filter(|s| s.ready || !self.state.stopped.contains(&s.id)) {
+            down = false;
+            if self.due(self.state.retries.get(&sandbox.id).copied()) {
+                self.act(Task::StopSandbox { id: sandbox.id.clone() });
+            }
+        }
+        if !self.state.cleaned && self.due(self.state.retries.get("clean").copied()) {
+            self.act(Task::CleanUp);
+        }
+        if removing && down && self.state.cleaned {
+            self.remove();
+        }
+    }
+
+    fn remove(&mut self) {
+        if !self.state.gone {
+            if self.state.reported && self.due(self.state.delete_retry) {
+                self.act(Task::Delete);
+            }
+            return;
+        }
+        for sandbox in &self.state.sandboxes {
+            if self.due(self.state.retries.get(&sandbox.id).copied()) {
+                self.act(Task::RemoveSandbox { id: sandbox.id.clone() });
+            }
+        }
+        if self.state.sandboxes.is_empty() && !self.state.purged {
+            self.act(Task::Purge);
+        }
+    }
+
+    /// Stops what runs: sidecars last and in reverse order. Whether something still runs or may come to run.
+    fn stop_containers(&mut self) -> bool {
+        let since = self.state.stopping.as_ref().map_or(self.now, |stopping| stopping.since);
+        let deadline = add_seconds(since, pod::grace_seconds(self.pod));
+        let sidecar = |c: &&Seen| pod::role(self.pod, &c.name) == Role::Sidecar;
+        let mut next: Vec<&Seen> = self.state.running().filter(|c| !sidecar(c)).collect();
+        if next.is_empty() {
+            let position =
+                |c: &&Seen| pod::init_containers(self.pod).iter().position(|init| init.name == c.name);
+            next = self.state.running().filter(sidecar).max_by_key(position).into_iter().collect();
+        }
+        for seen in &next {
+            let sooner = self.kill_deadline(&seen.id).is_none_or(|under_way| deadline < under_way);
+            if sooner && self.may_kill(&seen.id) {
+                self.kill(seen, deadline, format!("Stopping container {}", seen.name));
+            }
+        }
+        !next.is_empty() || self.state.busy.iter().any(|task| matches!(task, Task::Start { .. }))
+    }
+
+    /// Keeps of each container the newest and the one before it, and no sandbox that only held older ones.
+    fn collect_garbage(&mut self) {
+        let names: BTreeSet<&str> = self.state.containers.iter().map(|c| c.name.as_str()).collect();
+        for name in names {
+            let Some(previous) = self.state.previous(name) else { continue };
+            let oldest_kept = previous.attempt;
+            let old = |c: &&Seen| c.name == name && c.attempt < oldest_kept && c.state == ContainerState::Exited;
+            for c in self.state.containers.iter().filter(old) {
+                if !self.state.retries.contains_key(&c.id) {
+                    self.act(Task::RemoveContainer { id: c.id.clone() });
+                }
+            }
+        }
+        let newest = self.state.newest_sandbox().map(|s| s.id.clone());
+        for old in self.state.sandboxes.iter().filter(|s| !s.ready && Some(&s.id) != newest.as_ref()) {
+            let used = self.state.containers.iter().any(|c| c.sandbox == old.id);
+            if !used && !self.state.retries.contains_key(&old.id) {
+                self.act(Task::RemoveSandbox { id: old.id.clone() });
+            }
+        }
+    }
+}
+
+fn add_seconds(at: Timestamp, seconds: i64) -> Timestamp {
+    at.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,48 @@
+//! The difference of two statuses as a strategic merge patch: only what changed is sent, so that what others wrote
+//! (readiness gates, disruption) is never overwritten.
+
+use serde_json::{Map, Value, json};
+
+/// The patch that makes `old` into `new`; `None` when they are equal.
+pub(crate) fn difference(old: &Value, new: &Value) -> Option<Value> {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return (old != new).then(|| new.clone()) };
+    let mut patch = Map::new();
+    for (key, value) in new {
+        let before = old.get(key).unwrap_or(&Value::Null);
+        if before == value {
+            continue;
+        }
+        let changed = match key.as_str() {
+            // Merged by address: without this the old address would stay.
+            "podIPs" | "hostIPs" if before.is_array() => replaced(value),
+            _ if value.is_object() && before.is_object() => difference(before, value).unwrap_or(Value::Null),
+            _ => value.clone(),
+        };
+        patch.insert(key.clone(), changed);
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+fn replaced(list: &Value) -> Value {
+    let mut items = vec![json!({"$patch": "replace"})];
+    items.extend(list.as_array().cloned().unwrap_or_default());
+    Value::Array(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changed_is_sent() {
+        let old = json!({"phase": "Pending", "hostIP": "1.1.1.1", "podIPs": [{"ip": "a"}], "message": "x"});
+        let new = json!({"phase": "Running", "hostIP": "1.1.1.1", "podIPs": [{"ip": "b"}]});
+        let patch = difference(&old, &new).unwrap();
+        let expected = json!({"phase": "Running", "podIPs": [{"$patch": "replace"}, {"ip": "b"}], "message": null});
+        assert_eq!(patch, expected);
+        assert_eq!(difference(&new, &new), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! Requests and limits as the kernel takes them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use tiphys_runtime::Resources;
+
+use crate::downward::amount;
+use crate::pod::{self, Qos, Role};
+
+const PERIOD_MICROS: i64 = 100_000;
+const MIN_QUOTA_MICROS: i64 = 1_000;
+const MIN_SHARES: i64 = 2;
+const MAX_SHARES: i64 = 262_144;
+/// From here on a priority means that the node needs the pod.
+const CRITICAL: i32 = 2_000_000_000;
+
+/// cgroup v1 shares of a CPU request in milli-units.
+pub(crate) fn shares(milli: i64) -> i64 {
+    match milli {
+        0 => MIN_SHARES,
+        _ => (milli.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES),
+    }
+}
+
+fn quota(milli: i64) -> i64 {
+    match milli {
+        0 => 0,
+        _ => (milli.saturating_mul(PERIOD_MICROS) / 1000).max(MIN_QUOTA_MICROS),
+    }
+}
+
+/// A container's limits. `memory` is the node's memory in bytes; `unified` says whether control groups are v2.
+pub(crate) fn of_container(pod: &Pod, container: &Container, memory: i64, unified: bool) -> Resources {
+    let empty = BTreeMap::new();
+    let of = |list: Option<&BTreeMap<String, Quantity>>, key: &str| amount(Some(list.unwrap_or(&empty)), key);
+    let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+    let limit = of(limits, "cpu");
+    let request = match requests.is_some_and(|list| list.contains_key("cpu")) {
+        true => of(requests, "cpu"),
+        false => limit,
+    };
+    let quota = quota(limit);
+    let mut resources = Resources {
+        cpu_period: PERIOD_MICROS,
+        // Without a limit the group must not inherit one.
+        cpu_quota: if quota == 0 { -1 } else { quota },
+        cpu_shares: shares(request),
+        memory_limit: of(limits, "memory"),
+        oom_score_adj: oom_score(pod, container, memory),
+        ..Resources::default()
+    };
+    if unified {
+        resources.unified.insert("memory.oom.group".into(), "1".into());
+    }
+    resources
+}
+
+/// The smaller a container's memory request, the sooner the kernel picks it when memory runs out.
+fn oom_score(pod: &Pod, container: &Container, memory: i64) -> i64 {
+    if pod::spec(pod).priority.is_some_and(|priority| priority >= CRITICAL) {
+        return -997;
+    }
+    match pod::qos(pod) {
+        Qos::Guaranteed => -997,
+        Qos::BestEffort => 1000,
+        Qos::Burstable => {
+            let score = |container: &Container| {
+                let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+                let request = i128::from(amount(requests, "memory"));
+                let score = 1000 - 1000 * request / i128::from(memory.max(1));
+                i64::try_from(score).unwrap_or(3).clamp(3, 999)
+            };
+            let own = score(container);
+            // A sidecar must not die before the containers it serves.
+            let apps = pod::app_containers(pod).iter().map(score).min();
+            match pod::role(pod, &container.name) {
+                Role::Sidecar => apps.map_or(own, |apps| own.min(apps)),
+                _ => own,
+            }
+        }
+    }
+}
+
+/// Parent control group of a pod's containers, in cgroupfs form.
+pub(crate) fn cgroup_parent(root: &str, pod: &Pod) -> String {
+    let uid = pod::uid(pod);
+    match pod::qos(pod) {
+        Qos::Guaranteed => format!("{root}/pod{uid}"),
+        Qos::Burstable => format!("{root}/burstable/pod{uid}"),
+        Qos::BestEffort => format!("{root}/besteffort/pod{uid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(resources: serde_json::Value) -> Pod {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"uid": "u"}, "spec": {"containers": [{"name": "c", "resources": resources}]}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn requests_become_shares_and_limits_quotas() {
+        let pod = pod(serde_json::json!({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "1500m"}}));
+        let r = of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], 4 << 30, false);
+        assert_eq!((r.cpu_shares, r.cpu_quota, r.cpu_period), (256, 150_000, 100_000));
+        assert_eq!((r.memory_limit, r.oom_score_adj), (0, 750));
+        assert_eq!(cgroup_parent("/kubepods", &pod), "/kubepods/burstable/podu");
+    }
+
+    #[test]
+    fn the_classes_have_their_scores() {
+        let best = pod(serde_json::json!({}));
+        let r = of_container(&best, &best.spec.as_ref().unwrap().containers[0], 1 << 30, false);
+        assert_eq!((r.cpu_shares, r.cpu_quota, r.oom_score_adj), (2, -1, 1000));
+        let limits = serde_json::json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+        let sure = pod(limits);
+        let r = of_container(&sure, &sure.spec.as_ref().unwrap().containers[0], 1 << 30, false);
+        assert_eq!((r.cpu_shares, r.memory_limit, r.oom_score_adj), (1024, 1 << 30, -997));
+        assert_eq!(cgroup_parent("/k", &sure), "/k/podu");
+    }
+}
