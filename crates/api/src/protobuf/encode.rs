@@ -24,7 +24,9 @@ pub fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
 
 /// One message of a type.
 pub fn message(root: &Struct, value: &Value) -> Result<Vec<u8>, Error> {
-    let Value::Object(values) = value else { return Err(Error::Value("a value that is no object".to_owned())) };
+    let Value::Object(values) = value else {
+        return Err(Error::Value("a value that is no object".to_owned()));
+    };
     let mut present: Vec<Present<'_>> = Vec::new();
     for field in &root.fields {
         let (Some(proto), Some(value)) = (&field.proto, values.get(field.name.as_ref())) else { continue };

@@ -71,12 +71,24 @@ pub fn encode(value: &Value) -> Result<Vec<u8>, Error> {
     Ok(encode::envelope(api_version, kind, &raw))
 }
 
+/// Writes one event of a watch: the message without an envelope, its object with one.
+pub fn watch_event(kind: &str, object: &Value) -> Result<Vec<u8>, Error> {
+    let mut raw = Vec::new();
+    wire::put_bytes(&mut raw, 1, &encode(object)?);
+    let mut event = Vec::new();
+    wire::put_bytes(&mut event, 1, kind.as_bytes());
+    wire::put_bytes(&mut event, 2, &raw);
+    Ok(event)
+}
+
 /// The struct behind a kind. Options and Status are the same in every group.
 fn root(api_version: &str, kind: &str) -> Result<&'static Struct, Error> {
     let catalog = schema::builtin();
     let gvk = Gvk::from_api_version(api_version, kind);
     let own = catalog.kinds().iter().find(|(known, _)| *known == gvk).map(|(_, id)| *id);
     let shared = || catalog.struct_id(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
-    let id = own.or_else(shared).ok_or_else(|| Error::NoKind { api_version: api_version.into(), kind: kind.into() })?;
+    let id = own
+        .or_else(shared)
+        .ok_or_else(|| Error::NoKind { api_version: api_version.into(), kind: kind.into() })?;
     Ok(catalog.schema().get(id))
 }

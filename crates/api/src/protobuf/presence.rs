@@ -8,7 +8,10 @@ use crate::schema::{Field, Struct};
 static POINTERS: LazyLock<HashMap<&'static str, Vec<&'static str>>> = LazyLock::new(|| {
     let lines = include_str!("../../schema/presence.txt").lines();
     let facts = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    facts.filter_map(|line| line.split_once(' ')).map(|(ty, fields)| (ty, fields.split(' ').collect())).collect()
+    facts
+        .filter_map(|line| line.split_once(' '))
+        .map(|(ty, fields)| (ty, fields.split(' ').collect()))
+        .collect()
 });
 
 /// Whether a zero on the wire is a value of this field, not its absence.

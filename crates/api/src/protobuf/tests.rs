@@ -53,8 +53,7 @@ fn zeros_of_plain_scalars_are_absence() {
     wire::put_bytes(&mut status, 1, b"");
     wire::put_bytes(&mut raw, 3, &status);
     let value = decode(&encode::envelope("v1", "Namespace", &raw)).unwrap();
-    let expected =
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}, "spec": {}, "status": {}});
+    let expected = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}, "spec": {}, "status": {}});
     assert_eq!(value, expected);
 }
 
@@ -106,7 +105,8 @@ fn sample(schema: &Schema, ty: &Type, depth: usize, seed: &mut u64) -> Value {
 
 fn structure(schema: &Schema, id: StructId, depth: usize, seed: &mut u64) -> Value {
     let fields = schema.get(id).fields.iter().filter(|field| field.proto.is_some());
-    let chosen = fields.filter(|field| depth < 4 || !matches!(field.ty, Type::Struct(_) | Type::List(_) | Type::Map(_)));
+    let chosen = fields
+        .filter(|field| depth < 4 || !matches!(field.ty, Type::Struct(_) | Type::List(_) | Type::Map(_)));
     chosen.map(|field| (field.name.to_string(), sample(schema, &field.ty, depth, seed))).collect()
 }
 

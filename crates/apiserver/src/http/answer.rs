@@ -38,10 +38,12 @@ pub fn status(status: &Status, encoding: Encoding) -> Answer {
     let json = status.to_json();
     let body = match encoding {
         // Indented or YAML needs a tree; a Status is small.
-        Encoding::PrettyJson | Encoding::Yaml => match serde_json::from_slice::<Value>(&json) {
-            Ok(tree) => encode::tree(&tree, encoding).unwrap_or(json.into()),
-            Err(_) => json.into(),
-        },
+        Encoding::PrettyJson | Encoding::Yaml | Encoding::Protobuf => {
+            match serde_json::from_slice::<Value>(&json) {
+                Ok(tree) => encode::tree(&tree, encoding).unwrap_or(json.into()),
+                Err(_) => json.into(),
+            }
+        }
         Encoding::Json => with_newline(json).into(),
     };
     let mut answer = with_body(code, media.content_type(), body);

@@ -1,30 +1,41 @@
 //! Discovery and OpenAPI documents: built from the table of kinds when first asked for, kept, and tagged.
 //!
-//! - Every document has an `ETag` from its bytes; a client that has it (`If-None-Match`) gets 304 and no body.
+//! - Every document has an `ETag`; a client that has it (`If-None-Match`) gets 304 and no body.
 //! - `/openapi/v3/<group-version>?hash=` with the right hash may be kept for ever, with a wrong one leads to the right.
+//! - Large documents are kept compressed: megabytes of text that few clients read a few times.
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+};
 use http::{HeaderMap, StatusCode};
 use parking_lot::RwLock;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tiphys_api::{Status, discovery};
 use tiphys_api::schema::{self, Resource};
+use tiphys_api::{Status, discovery, openapi};
 
-use super::pending::openapi;
 use super::answer::{self, Answer};
 use super::encode;
 use super::handle::Call;
-use super::negotiate::{Encoding, MediaType, Shape, Shapes};
+use super::negotiate::{self, Encoding, MediaType, Shape, Shapes};
+
+/// From this size on a document is kept compressed, in bytes.
+const PACK_MIN: usize = 64 * 1024;
 
 /// A document in one encoding.
 #[derive(Clone)]
 struct Document {
     body: Bytes,
+    /// Whether `body` is gzip.
+    packed: bool,
     /// Quoted, as the header has it.
     tag: Arc<str>,
 }
@@ -36,6 +47,28 @@ pub struct Documents {
     version: String,
     address: String,
     made: RwLock<HashMap<Key, Document>>,
+}
+
+impl Document {
+    fn new(body: Bytes, tag: Arc<str>) -> Self {
+        if body.len() < PACK_MIN {
+            return Self { body, packed: false, tag };
+        }
+        let mut packer = GzEncoder::new(Vec::new(), Compression::default());
+        match packer.write_all(&body).and_then(|()| packer.finish()) {
+            Ok(packed) => Self { body: packed.into(), packed: true, tag },
+            Err(_) => Self { body, packed: false, tag },
+        }
+    }
+
+    fn text(&self) -> Result<Bytes, Status> {
+        if !self.packed {
+            return Ok(self.body.clone());
+        }
+        let mut text = Vec::new();
+        GzDecoder::new(&self.body[..]).read_to_end(&mut text).map_err(Status::internal)?;
+        Ok(text.into())
+    }
 }
 
 impl Documents {
@@ -65,16 +98,19 @@ impl Documents {
     pub fn answer(&self, path: &str, call: &Call) -> Result<Option<Answer>, Status> {
         let aggregated = matches!(path, "/api" | "/apis");
         let shapes = if aggregated { Shapes::Discovery } else { Shapes::Own };
-        let media = MediaType::negotiate(&call.headers, &call.query, shapes)?;
+        let mut media = MediaType::negotiate(&call.headers, &call.query, shapes)?;
+        if path.starts_with("/openapi/") {
+            media = MediaType::default();
+        }
         let Some(document) = self.document(path, media)? else { return Ok(None) };
         let hash = call.query.text("hash");
         let versioned = path.starts_with("/openapi/v3/") && !hash.is_empty();
         if versioned && document.tag.trim_matches('"') != hash {
             return Ok(Some(elsewhere(path, &document)));
         }
-        let mut answer = tagged(&document, media, &call.headers);
+        let mut answer = tagged(&document, media, &call.headers)?;
         if aggregated {
-            answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+            answer.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
         }
         if versioned {
             keep_for_ever(&mut answer);
@@ -84,7 +120,7 @@ impl Documents {
 
     /// The plain JSON of a document, for components of this process; `None` when the path has none.
     pub fn json(&self, path: &str) -> Result<Option<Bytes>, Status> {
-        Ok(self.document(path, MediaType::default())?.map(|document| document.body))
+        self.document(path, MediaType::default())?.map(|document| document.text()).transpose()
     }
 
     fn document(&self, path: &str, media: MediaType) -> Result<Option<Document>, Status> {
@@ -92,32 +128,35 @@ impl Documents {
         if let Some(document) = self.made.read().get(&key) {
             return Ok(Some(document.clone()));
         }
-        let Some(body) = self.make(path, media)? else { return Ok(None) };
-        let document = Document { tag: tag(&body), body };
+        let Some(document) = self.make(path, media)? else { return Ok(None) };
         Ok(Some(self.made.write().entry(key).or_insert(document).clone()))
     }
 
-    fn make(&self, path: &str, media: MediaType) -> Result<Option<Bytes>, Status> {
-        let tree = match (path, media.shape) {
-            ("/openapi/v3", _) => Some(self.openapi_index()?),
-            (path, Shape::Discovery) => aggregated(path),
-            (path, _) => self.plain(path),
-        };
-        tree.map(|tree| encode::tree(&tree, media.encoding)).transpose()
+    fn make(&self, path: &str, media: MediaType) -> Result<Option<Document>, Status> {
+        if let Some((text, tag)) = self.openapi(path) {
+            return Ok(Some(Document::new(text.into(), tag)));
+        }
+        let tree = if media.shape == Shape::Discovery { aggregated(path) } else { self.plain(path) };
+        let body = tree.map(|tree| encode::tree(&tree, media.encoding)).transpose()?;
+        Ok(body.map(|body| Document::new(body.clone(), tag(&body))))
     }
 
-    /// Every group-version's document with the hash of its bytes.
-    fn openapi_index(&self) -> Result<Value, Status> {
-        let mut paths = serde_json::Map::new();
-        for base in self.group_version_paths() {
-            let path = format!("/openapi/v3{base}");
-            if let Some(document) = self.document(&path, MediaType::default())? {
-                let hash = document.tag.trim_matches('"');
-                let url = json!({"serverRelativeURL": format!("{path}?hash={hash}")});
-                paths.insert(base.trim_start_matches('/').to_owned(), url);
-            }
-        }
-        Ok(json!({"paths": paths}))
+    fn openapi(&self, path: &str) -> Option<(String, Arc<str>)> {
+        let parts: Vec<&str> = path.strip_prefix("/openapi/")?.split('/').collect();
+        let (text, hash) = match parts.as_slice() {
+            ["v2"] => (openapi::v2(resources(), &self.version), None),
+            ["v3"] => (openapi::v3_index(resources()), None),
+            ["v3", "api", version] => self.openapi_v3("", version)?,
+            ["v3", "apis", group, version] => self.openapi_v3(group, version)?,
+            _ => return None,
+        };
+        let tag = hash.map_or_else(|| tag(text.as_bytes()), |hash: String| format!("\"{hash}\"").into());
+        Some((text, tag))
+    }
+
+    fn openapi_v3(&self, group: &str, version: &str) -> Option<(String, Option<String>)> {
+        let text = openapi::v3(resources(), group, version, &self.version)?;
+        Some((text, Some(openapi::v3_hash(resources(), group, version))))
     }
 
     fn plain(&self, path: &str) -> Option<Value> {
@@ -128,9 +167,6 @@ impl Documents {
             ["api", version] => discovery::resources(resources(), "", version),
             ["apis", group] => discovery::group(resources(), group),
             ["apis", group, version] => discovery::resources(resources(), group, version),
-            ["openapi", "v2"] => Some(openapi::v2(&self.version)),
-            ["openapi", "v3", "api", version] => openapi::v3("", version),
-            ["openapi", "v3", "apis", group, version] => openapi::v3(group, version),
             _ => None,
         }
     }
@@ -155,15 +191,25 @@ fn tag(body: &[u8]) -> Arc<str> {
     format!("\"{hex}\"").into()
 }
 
-fn tagged(document: &Document, media: MediaType, headers: &HeaderMap) -> Answer {
+fn tagged(document: &Document, media: MediaType, headers: &HeaderMap) -> Result<Answer, Status> {
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut known = known.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
-    let mut answer = match known.any(|tag| tag == document.tag.as_ref() || tag == "*") {
-        true => answer::with_body(StatusCode::NOT_MODIFIED, media.content_type(), ""),
-        false => answer::with_body(StatusCode::OK, media.content_type(), document.body.clone()),
+    let unchanged = known.any(|tag| tag == document.tag.as_ref() || tag == "*");
+    let packed = document.packed && negotiate::accepts_gzip(headers);
+    let (code, body) = match (unchanged, packed) {
+        (true, _) => (StatusCode::NOT_MODIFIED, Bytes::new()),
+        (false, true) => (StatusCode::OK, document.body.clone()),
+        (false, false) => (StatusCode::OK, document.text()?),
     };
+    let mut answer = answer::with_body(code, media.content_type(), body);
     answer::set(&mut answer, ETAG, &document.tag);
-    answer
+    if document.packed {
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    if packed && !unchanged {
+        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(answer)
 }
 
 fn keep_for_ever(answer: &mut Answer) {

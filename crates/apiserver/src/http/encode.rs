@@ -27,9 +27,10 @@ pub fn tree(value: &Value, encoding: Encoding) -> Result<Bytes, Status> {
     match encoding {
         Encoding::Json => lines(serde_json::to_vec(value)),
         Encoding::PrettyJson => lines(serde_json::to_vec_pretty(value)),
-        Encoding::Yaml => serde_saphyr::to_string(value)
-            .map(|text| Bytes::from(text.into_bytes()))
-            .map_err(Status::internal),
+        Encoding::Yaml => serde_saphyr::to_string(value).map(Bytes::from).map_err(Status::internal),
+        Encoding::Protobuf => tiphys_api::protobuf::encode(value).map(Bytes::from).map_err(|error| {
+            Status::failure(406, "NotAcceptable", format!("the answer has no protobuf form: {error}"))
+        }),
     }
 }
 

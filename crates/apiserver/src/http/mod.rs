@@ -19,7 +19,6 @@ mod negotiate;
 mod params;
 pub mod path;
 mod paths;
-mod pending;
 pub mod query;
 mod resource;
 mod server;

@@ -3,16 +3,18 @@
 //! - Clauses are tried by quality, then by their order; the first that is served wins. Nothing served is 406.
 //! - A clause may ask for another shape (`as=Table`, `as=PartialObjectMetadata`, `as=APIGroupDiscoveryList`); a shape
 //!   that the endpoint does not have makes the clause fall through to the next, as `kubectl` counts on.
-//! - [`Encoding`] is the seam for further encodings: protobuf and CBOR become variants here and in `encode`.
+//! - Protobuf is answered only to who takes nothing else: JSON is what objects are kept in, so it costs least, and every
+//!   client that accepts both reads both. [`Encoding`] is the seam for further encodings (CBOR).
 
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use tiphys_api::Status;
+use tiphys_api::protobuf::MEDIA_TYPE;
 
 use super::query::Query;
 
 /// The media types served and accepted, as messages name them.
-pub const SUPPORTED: &str = "application/json, application/yaml";
+pub const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +26,8 @@ pub enum Encoding {
     PrettyJson,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// Which shape an object takes in the answer.
@@ -91,8 +95,14 @@ impl MediaType {
             return Ok(Self::default());
         }
         clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
-        let served = clauses.iter().find_map(|clause| clause.served(shapes));
-        served.ok_or_else(|| Status::not_acceptable(SUPPORTED))
+        let mut served = clauses.iter().filter_map(|clause| clause.served(shapes));
+        let mut protobuf = None;
+        let text = served.find(|media| {
+            let binary = media.encoding == Encoding::Protobuf;
+            protobuf = protobuf.or(binary.then_some(*media));
+            !binary
+        });
+        text.or(protobuf).ok_or_else(|| Status::not_acceptable(SUPPORTED))
     }
 
     /// The value of `Content-Type`.
@@ -102,6 +112,7 @@ impl MediaType {
                 "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
             }
             (_, Encoding::Yaml) => "application/yaml",
+            (_, Encoding::Protobuf) => MEDIA_TYPE,
             _ => "application/json",
         }
     }
@@ -126,12 +137,16 @@ impl<'a> Clause<'a> {
         let encoding = match (self.kind, self.subtype) {
             ("*", "*") | ("application", "*" | "json") => Encoding::Json,
             ("application", "yaml") => Encoding::Yaml,
+            ("application", "vnd.kubernetes.protobuf") => Encoding::Protobuf,
             _ => return None,
         };
         if self.quality <= 0.0 {
             return None;
         }
         let (shape, beta) = self.shape(shapes)?;
+        if encoding == Encoding::Protobuf && shape != Shape::Whole {
+            return None;
+        }
         let pretty = matches!(self.parameter("pretty"), "1" | "true") && encoding == Encoding::Json;
         let encoding = if pretty { Encoding::PrettyJson } else { encoding };
         Some(MediaType { encoding, shape, beta })
@@ -190,6 +205,8 @@ pub enum BodyForm {
     Json,
     /// YAML.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// The form of a body by its `Content-Type`; 415 for others.
@@ -197,6 +214,7 @@ pub fn body_form(headers: &HeaderMap) -> Result<BodyForm, Status> {
     match essence(headers) {
         "" | "application/json" => Ok(BodyForm::Json),
         "application/yaml" => Ok(BodyForm::Yaml),
+        MEDIA_TYPE => Ok(BodyForm::Protobuf),
         _ => Err(Status::unsupported_media_type(SUPPORTED)),
     }
 }
@@ -231,7 +249,10 @@ mod tests {
             (kubectl, Shapes::Objects, Some((Json, Shape::Table))),
             (kubectl, Shapes::Own, Some((Json, Shape::Whole))),
             ("application/vnd.kubernetes.protobuf,application/json", Shapes::Own, Some((Json, Shape::Whole))),
-            ("application/vnd.kubernetes.protobuf", Shapes::Own, None),
+            ("application/vnd.kubernetes.protobuf", Shapes::Own, Some((Encoding::Protobuf, Shape::Whole))),
+            ("application/vnd.kubernetes.protobuf, */*", Shapes::Own, Some((Json, Shape::Whole))),
+            ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", Shapes::Objects, None),
+            ("application/cbor", Shapes::Own, None),
             ("application/json;q=0.5, application/yaml", Shapes::Own, Some((Yaml, Shape::Whole))),
             ("text/html, */*;q=0.1", Shapes::Own, Some((Json, Shape::Whole))),
             ("application/json;q=0", Shapes::Own, None),

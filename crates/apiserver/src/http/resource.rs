@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use serde::de::IgnoredAny;
 use tiphys_api::schema::Resource;
-use tiphys_api::{Gvr, Object, Status};
+use tiphys_api::{Gvr, Object, Status, Value};
 
 use super::answer::{self, Answer};
 use super::handle::Call;
@@ -17,7 +17,7 @@ use super::watch::{self, Frames, Running};
 use super::{encode, params};
 use crate::metrics::Dimensions;
 use crate::node_proxy;
-use crate::registry::{Body, Deleted, PatchType, Request, Written};
+use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written};
 
 /// Answers one request for a resource.
 pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
@@ -143,7 +143,7 @@ impl Asked<'_> {
         let (patch, form) = params::patch_type(&call.headers)?;
         let write = if patch == PatchType::Apply { params::Write::Apply } else { params::Write::Patch };
         let params = params::write(&call.query, &call.headers, write)?;
-        let body = in_form(take(&mut call).await?, form);
+        let body = in_form(take(&mut call).await?, form)?;
         let request = self.request(&call, &call.info.name);
         let written = self.server.registry.patch(&request, patch, body, &params).await?;
         self.written(&written, &call)
@@ -172,7 +172,7 @@ impl Asked<'_> {
 
     async fn body(&self, call: &mut Call) -> Result<Body, Status> {
         let form = negotiate::body_form(&call.headers)?;
-        Ok(in_form(take(call).await?, form))
+        in_form(take(call).await?, form)
     }
 
     fn written(&self, written: &Written, call: &Call) -> Result<Answer, Status> {
@@ -211,22 +211,36 @@ async fn take(call: &mut Call) -> Result<bytes::Bytes, Status> {
     body.collect(&call.headers).await
 }
 
-async fn delete_params(call: &mut Call) -> Result<crate::registry::DeleteParams, Status> {
+async fn delete_params(call: &mut Call) -> Result<DeleteParams, Status> {
     let form = negotiate::body_form(&call.headers)?;
     let body = take(call).await?;
-    if form == BodyForm::Yaml && !body.is_empty() {
-        let parsed =
-            tiphys_api::decode::yaml(&body).map_err(|error| Status::bad_request(error.to_string()))?;
-        return params::delete(&call.query, parsed.value.to_string().as_bytes());
-    }
-    params::delete(&call.query, &body)
+    let tree = match form {
+        _ if body.is_empty() => return params::delete(&call.query, b""),
+        BodyForm::Json => return params::delete(&call.query, &body),
+        BodyForm::Yaml => {
+            tiphys_api::decode::yaml(&body).map_err(|error| Status::bad_request(error.to_string()))?.value
+        }
+        BodyForm::Protobuf => from_protobuf(&body)?,
+    };
+    params::delete(&call.query, tree.to_string().as_bytes())
 }
 
 /// YAML that is JSON (as `kubectl apply --server-side` sends) goes the quick way.
-fn in_form(body: bytes::Bytes, form: BodyForm) -> Body {
-    let json = form == BodyForm::Json
-        || (body.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(&body).is_ok());
-    if json { Body::Json(body) } else { Body::Yaml(body) }
+fn in_form(body: bytes::Bytes, form: BodyForm) -> Result<Body, Status> {
+    Ok(match form {
+        BodyForm::Json => Body::Json(body),
+        BodyForm::Yaml if is_json(&body) => Body::Json(body),
+        BodyForm::Yaml => Body::Yaml(body),
+        BodyForm::Protobuf => Body::Tree(from_protobuf(&body)?),
+    })
+}
+
+fn is_json(body: &[u8]) -> bool {
+    body.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
+fn from_protobuf(body: &[u8]) -> Result<Value, Status> {
+    tiphys_api::protobuf::decode(body).map_err(|error| Status::bad_request(error.to_string()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `meta.k8s.io` Tables: what `kubectl get` prints, computed by the server.
 //!
-//! The cells come from [`tiphys_api::table`]; this wraps them with the object part that the client asked for
+//! The cells come from [[`tiphys_api::table`]]; this wraps them with the object part that the client asked for
 //! (`?includeObject=`) and streams rows as a list streams items.
 
 use std::sync::Arc;
@@ -86,8 +86,12 @@ impl Tables {
     /// `{"cells":[...],"object":{...}}`
     fn row(&self, object: &Object, now: Timestamp) -> Result<Bytes, Status> {
         let tree = object.value().map_err(Status::internal)?;
-        let cells = Value::Array(super::pending::table::rows(&self.gvk, &tree, now));
+        let cells = Value::Array(tiphys_api::table::rows(&self.gvk, &tree, now));
         let mut row = format!("{{\"cells\":{cells}").into_bytes();
+        let conditions = tiphys_api::table::row_conditions(&self.gvk, &tree);
+        if !conditions.is_empty() {
+            row.extend_from_slice(format!(",\"conditions\":{}", Value::Array(conditions)).as_bytes());
+        }
         let beside = match self.form {
             TableForm::None => None,
             TableForm::Metadata => Some(encode::partial(object, self.media.beta)?),
@@ -118,15 +122,7 @@ fn table_head(empty: &Value) -> String {
 }
 
 fn columns(gvk: &Gvk) -> Value {
-    let columns = super::pending::table::columns(gvk);
-    columns.iter().map(column).collect()
-}
-
-fn column(column: &super::pending::table::Column) -> Value {
-    json!({
-        "name": column.name, "type": column.kind, "format": column.format,
-        "description": column.description, "priority": column.priority,
-    })
+    tiphys_api::table::columns(gvk).iter().map(tiphys_api::table::Column::definition).collect()
 }
 
 #[cfg(test)]

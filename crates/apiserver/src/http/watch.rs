@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tiphys_api::schema::Resource;
 use tiphys_api::{Object, Status};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,7 @@ impl Frames {
             return self.make(kind, event.shown(kind));
         }
         let encoding = match (self.media.shape, self.media.beta) {
+            (Shape::Whole, _) if self.binary() => 3,
             (Shape::Whole, _) => 0,
             (_, false) => 1,
             (_, true) => 2,
@@ -67,12 +68,20 @@ impl Frames {
         event.frame(Frame { encoding, kind }, |object| frame_of(self.media, kind, object))
     }
 
+    fn binary(&self) -> bool {
+        self.media.encoding == Encoding::Protobuf
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        error(self.media, status)
+    }
+
     fn make(&mut self, kind: EventKind, object: &Object) -> Bytes {
         match &mut self.tables {
             None => frame_of(self.media, kind, object),
             Some(tables) => match tables.of_one(object) {
                 Ok(table) => wrap(kind.as_str(), table.to_string().as_bytes()),
-                Err(status) => error(&status),
+                Err(status) => error(self.media, &status),
             },
         }
     }
@@ -87,7 +96,10 @@ impl Frames {
             Shape::Table => Tables::bookmark(self.media, &meta),
             _ => json!({"apiVersion": api_version, "kind": kind, "metadata": meta}),
         };
-        wrap("BOOKMARK", object.to_string().as_bytes())
+        match self.binary() {
+            true => binary_frame("BOOKMARK", &object).unwrap_or_else(|status| self.error(&status)),
+            false => wrap("BOOKMARK", object.to_string().as_bytes()),
+        }
     }
 
     fn bookmark_type(&self) -> (String, &str) {
@@ -100,10 +112,24 @@ impl Frames {
 }
 
 fn frame_of(media: MediaType, kind: EventKind, object: &Object) -> Bytes {
-    match encode::shaped(object, MediaType { encoding: Encoding::Json, ..media }) {
-        Ok(json) => wrap(kind.as_str(), &json),
-        Err(status) => error(&status),
-    }
+    let made = match media.encoding {
+        Encoding::Protobuf => {
+            object.value().map_err(Status::internal).and_then(|tree| binary_frame(kind.as_str(), &tree))
+        }
+        _ => encode::shaped(object, MediaType { encoding: Encoding::Json, ..media })
+            .map(|json| wrap(kind.as_str(), &json)),
+    };
+    made.unwrap_or_else(|status| error(media, &status))
+}
+
+/// A length (4 bytes, big-endian) and a `WatchEvent` message.
+fn binary_frame(kind: &str, object: &Value) -> Result<Bytes, Status> {
+    let event = tiphys_api::protobuf::watch_event(kind, object).map_err(Status::internal)?;
+    let length = u32::try_from(event.len()).map_err(Status::internal)?;
+    let mut frame = BytesMut::with_capacity(event.len() + 4);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(&event);
+    Ok(frame.freeze())
 }
 
 /// A frame around an encoded object.
@@ -117,8 +143,13 @@ fn wrap(kind: &str, json: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-fn error(status: &Status) -> Bytes {
-    wrap("ERROR", &status.to_json())
+fn error(media: MediaType, status: &Status) -> Bytes {
+    let json = status.to_json();
+    let tree = || serde_json::from_slice(&json).map_err(Status::internal);
+    match media.encoding {
+        Encoding::Protobuf => tree().and_then(|tree| binary_frame("ERROR", &tree)).unwrap_or_default(),
+        _ => wrap("ERROR", &json),
+    }
 }
 
 /// One running watch: deliveries in, chunks out.
@@ -158,7 +189,7 @@ impl Running {
                 Ok(batch) => self.ready.extend(batch),
                 Err(status) => {
                     self.ended = true;
-                    return Some(error(&status));
+                    return Some(self.frames.error(&status));
                 }
             }
         }
@@ -187,17 +218,19 @@ impl Running {
 
 /// A watch as a streamed response.
 pub fn answer(running: Running) -> Answer {
+    let content_type = match running.frames.binary() {
+        true => "application/vnd.kubernetes.protobuf;stream=watch",
+        false => "application/json",
+    };
     let chunks = futures::stream::unfold(running, |mut running| async move {
         let chunk = running.next().await?;
         Some((Ok(chunk), running))
     });
-    with_body(StatusCode::OK, "application/json", Body::Stream(chunks.boxed()))
+    with_body(StatusCode::OK, content_type, Body::Stream(chunks.boxed()))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn value(frame: &Bytes) -> Value {
@@ -223,7 +256,7 @@ mod tests {
 
     #[test]
     fn errors_are_frames_with_a_status() {
-        let frame = value(&error(&Status::expired("too old resource version: 1 (5)")));
+        let frame = value(&error(MediaType::default(), &Status::expired("too old resource version: 1 (5)")));
         assert_eq!((&frame["type"], &frame["object"]["code"]), (&json!("ERROR"), &json!(410)));
     }
 }

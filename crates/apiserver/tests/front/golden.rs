@@ -26,7 +26,8 @@ struct Exchange {
 
 fn scenarios() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/front/golden");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -88,8 +89,12 @@ fn still(value: &mut Value) {
             for (key, value) in fields.iter_mut() {
                 match (key.as_str(), &value) {
                     ("uid", Value::String(_)) => *value = "<uid>".into(),
-                    ("resourceVersion", Value::String(text)) if !text.is_empty() => *value = "<revision>".into(),
-                    ("creationTimestamp" | "deletionTimestamp" | "time", Value::String(_)) => *value = "<time>".into(),
+                    ("resourceVersion", Value::String(text)) if !text.is_empty() => {
+                        *value = "<revision>".into()
+                    }
+                    ("creationTimestamp" | "deletionTimestamp" | "time", Value::String(_)) => {
+                        *value = "<time>".into()
+                    }
                     _ => still(value),
                 }
             }
@@ -109,7 +114,14 @@ async fn answers_are_those_of_the_golden_files() {
         for exchange in parse(&text) {
             let seen = answer(&running, &exchange).await;
             if !update {
-                assert_eq!(seen, exchange.expected, "{}: {} {}", file.display(), exchange.method, exchange.path);
+                assert_eq!(
+                    seen,
+                    exchange.expected,
+                    "{}: {} {}",
+                    file.display(),
+                    exchange.method,
+                    exchange.path
+                );
             }
             fresh.push(format!("{}\n----\n{seen}\n", exchange.text));
         }

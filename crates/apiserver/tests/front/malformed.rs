@@ -35,7 +35,8 @@ impl Chance {
     /// Printable text that is no JSON value.
     fn junk(&mut self) -> String {
         let length = 1 + self.below(40);
-        let text: String = (0..length).map(|_| char::from(b'!' + u8::try_from(self.below(90)).unwrap())).collect();
+        let text: String =
+            (0..length).map(|_| char::from(b'!' + u8::try_from(self.below(90)).unwrap())).collect();
         format!("~{text}")
     }
 }
@@ -55,9 +56,19 @@ fn malformed(chance: &mut Chance) -> Bad {
         4 => ("PATCH", format!("{PODS}/none"), patch_type(chance), chance.junk().into_bytes()),
         5 => ("GET", nowhere(chance), "", Vec::new()),
         6 => ("GET", format!("/api/v1/pods?{}", bad_query(chance)), "", Vec::new()),
-        7 => ("POST", PODS.into(), chance.pick(&["text/plain", "application/x-nothing", "multipart/form-data"]), cut(chance)),
+        7 => (
+            "POST",
+            PODS.into(),
+            chance.pick(&["text/plain", "application/x-nothing", "multipart/form-data"]),
+            cut(chance),
+        ),
         8 => ("DELETE", format!("{PODS}/none"), "application/json", chance.junk().into_bytes()),
-        _ => ("PUT", format!("{PODS}/y"), "application/json", OBJECT.replace("\"x\"", "\"Bad_Name!\"").into_bytes()),
+        _ => (
+            "PUT",
+            format!("{PODS}/y"),
+            "application/json",
+            OBJECT.replace("\"x\"", "\"Bad_Name!\"").into_bytes(),
+        ),
     }
 }
 
@@ -134,7 +145,9 @@ async fn malformed_requests_get_only_client_errors() {
         let response = whole(sender.send_request(request(&running, &bad)).await.unwrap()).await;
         let code = response.status().as_u16();
         let body = String::from_utf8_lossy(response.body()).into_owned();
-        let about = || format!("{} {} [{}] {:?} → {code} {body}", bad.0, bad.1, bad.2, String::from_utf8_lossy(&bad.3));
+        let about = || {
+            format!("{} {} [{}] {:?} → {code} {body}", bad.0, bad.1, bad.2, String::from_utf8_lossy(&bad.3))
+        };
         assert!((400..500).contains(&code), "{}", about());
         let status: Value = serde_json::from_slice(response.body()).unwrap_or_else(|_| panic!("{}", about()));
         assert_eq!((&status["kind"], &status["code"]), (&"Status".into(), &code.into()), "{}", about());
@@ -174,7 +187,10 @@ async fn what_is_not_http_harms_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_over_the_limit_is_refused() {
     let running = start().await;
-    let body = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a"}},"data":{{"k":"{}"}}}}"#, "x".repeat(3 << 20));
+    let body = format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a"}},"data":{{"k":"{}"}}}}"#,
+        "x".repeat(3 << 20)
+    );
     let response = running.ask("POST", "/api/v1/namespaces/default/configmaps", &[], &body).await;
     assert_eq!(response.status(), 413);
     let status: Value = serde_json::from_slice(response.body()).unwrap();

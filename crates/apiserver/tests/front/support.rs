@@ -20,11 +20,11 @@ use tiphys_apiserver::auth::token::{Keys, ServiceAccountTokens, default_issuer};
 use tiphys_apiserver::auth::x509::ClientCa;
 use tiphys_apiserver::auth::{Attributes, Authorizer, Decision};
 use tiphys_apiserver::cache::Caches;
+use tiphys_apiserver::http as front;
 use tiphys_apiserver::metrics::Metrics;
 use tiphys_apiserver::node_proxy::{KubeletTls, NodeProxy};
 use tiphys_apiserver::pki::{self, Leaf, Pki};
 use tiphys_apiserver::registry::{self, Registry};
-use tiphys_apiserver::http as front;
 use tiphys_store::Embedded;
 use tiphys_store::embedded::Options;
 use tokio::net::TcpStream;
@@ -71,18 +71,28 @@ pub async fn start() -> Running {
     let stop = CancellationToken::new();
     let store = Embedded::in_memory(&Options::default()).unwrap();
     let caches = Caches::builtin(Arc::new(store), stop.clone()).await.unwrap();
-    let registry =
-        Registry::new(registry::Config { caches: caches.clone(), admission: Vec::new(), computed: Vec::new() });
+    let registry = Registry::new(registry::Config {
+        caches: caches.clone(),
+        admission: Vec::new(),
+        computed: Vec::new(),
+    });
     let ca = pki.authority(pki::Authority::Cluster).certificate().unwrap();
     let tokens = ServiceAccountTokens::new(
         Keys::new(&pki.service_account).unwrap(),
         default_issuer("cluster.local"),
         caches.clone(),
     );
-    let authentication =
-        Authentication { client_ca: ClientCa::new(&[ca.clone()]).unwrap(), tokens: Arc::new(tokens), anonymous: true };
+    let authentication = Authentication {
+        client_ca: ClientCa::new(&[ca.clone()]).unwrap(),
+        tokens: Arc::new(tokens),
+        anonymous: true,
+    };
     let kubelet = pki.leaf(Leaf::ApiServerKubeletClient);
-    let tls = KubeletTls { chain: vec![kubelet.certificate().unwrap()], key: kubelet.key().unwrap(), cas: vec![ca.clone()] };
+    let tls = KubeletTls {
+        chain: vec![kubelet.certificate().unwrap()],
+        key: kubelet.key().unwrap(),
+        cas: vec![ca.clone()],
+    };
     let listener = front::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = front::Server::new(front::Parts {
@@ -115,15 +125,19 @@ impl Running {
         let mut roots = RootCertStore::empty();
         roots.add(self.pki.authority(pki::Authority::Cluster).certificate().unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let builder = builder.with_root_certificates(roots);
         let pair = self.pki.leaf(Leaf::Admin);
         let mut config = match admin {
-            true => builder.with_client_auth_cert(vec![pair.certificate().unwrap()], pair.key().unwrap()).unwrap(),
+            true => {
+                builder.with_client_auth_cert(vec![pair.certificate().unwrap()], pair.key().unwrap()).unwrap()
+            }
             false => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let socket = TcpStream::connect(self.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
         let name = ServerName::from(self.address.ip());
         TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
     }
@@ -145,7 +159,13 @@ impl Running {
     }
 
     /// A request for this server.
-    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Full<Bytes>> {
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Request<Full<Bytes>> {
         let mut request = Request::builder().method(method).uri(format!("https://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -154,7 +174,13 @@ impl Running {
     }
 
     /// One exchange on a connection of its own: code, headers and body.
-    pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response<Bytes> {
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<Bytes> {
         let response = self.h2().await.send_request(self.request(method, path, headers, body)).await.unwrap();
         whole(response).await
     }
