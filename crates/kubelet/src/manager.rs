@@ -175,10 +175,12 @@ impl Manager {
         let mut pause = RETRY_FIRST;
         loop {
             tokio::time::sleep(pause).await;
-            match self.ctx.runtime.events().await {
-                Ok(events) if self.ctx.runtime.version().await.is_ok() => return events,
-                _ => pause = (pause * 2).min(RETRY_MAX),
+            // A subscription may be made lazily: that the runtime answers tells that it is back.
+            let alive = self.ctx.runtime.version().await.is_ok();
+            if let (true, Ok(events)) = (alive, self.ctx.runtime.events().await) {
+                return events;
             }
+            pause = (pause * 2).min(RETRY_MAX);
         }
     }
 

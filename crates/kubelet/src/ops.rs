@@ -208,21 +208,19 @@ impl Job {
 
     async fn clean_up(&self) -> Result<(), String> {
         let dir = self.ctx.pod_dir(pod::uid(&self.pod));
-        let parent = crate::resources::cgroup_parent(&self.ctx.config.cgroup_root, &self.pod);
         self.ctx.sources.subscribe(pod::uid(&self.pod), Default::default(), &Arc::default());
-        let work = move || {
-            cgroups::remove(&parent);
-            volumes::take_down(&dir)
-        };
-        blocking(work).await
+        blocking(move || volumes::take_down(&dir)).await
     }
 
     async fn purge(&self) -> Result<(), String> {
         let uid = pod::uid(&self.pod);
         let dir = self.ctx.pod_dir(uid);
         let logs = sandbox::log_directory(&self.ctx.config.log_dir, &self.pod);
+        let parent = crate::resources::cgroup_parent(&self.ctx.config.cgroup_root, &self.pod);
         self.ctx.tokens.forget(uid);
         blocking(move || {
+            // Slow in the kernel, so after everyone has been told that the pod is gone.
+            cgroups::remove(&parent);
             volumes::take_down(&dir)?;
             remove_dir(&dir)?;
             remove_dir(&logs)
