@@ -21,7 +21,7 @@ const CONFIGMAPS: Gvr = Gvr::new("", "v1", "configmaps");
 
 #[tokio::test]
 async fn every_call_is_authorized() {
-    let Fixture { registry, .. } = testing::fixture().await;
+    let Fixture { registry, _stop } = testing::fixture().await;
     let user = User { name: "reader".into(), ..User::default() };
     let client = LocalClient::new(registry, Arc::new(OnlyReads), user, "test");
     assert!(client.list(&CONFIGMAPS, "", &ListOptions::default()).await.unwrap().items.is_empty());
@@ -34,7 +34,7 @@ async fn every_call_is_authorized() {
 
 #[tokio::test]
 async fn a_watch_sees_what_is_written() {
-    let Fixture { registry, .. } = testing::fixture().await;
+    let Fixture { registry, _stop } = testing::fixture().await;
     let client = LocalClient::new(registry, Arc::new(testing::AllowAll), User::default(), "test");
     let mut watch = client.watch(&CONFIGMAPS, "default", &WatchOptions::default()).await.unwrap();
     let target = Target::new(&CONFIGMAPS, "default", "");

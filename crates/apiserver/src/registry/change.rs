@@ -60,7 +60,7 @@ impl Registry {
     }
 
     /// Makes a change until it is committed or refused.
-    pub(super) async fn change(&self, change: Change<'_>, mut warnings: Vec<String>) -> Result<Written, Status> {
+    pub(super) async fn change(&self, change: Change<'_>, warnings: Vec<String>) -> Result<Written, Status> {
         let request = change.request;
         for _ in 0..RETRIES_MAX {
             self.caches().catch_up().await?;
@@ -73,7 +73,6 @@ impl Registry {
             match self.attempt(&change, &current).await? {
                 Attempt::Done(object) => {
                     let object = convert::to(request.resource, &change.cache.resource, object)?;
-                    warnings.extend((change.rules.warnings)(&object));
                     return Ok(Written { object, created: false, warnings });
                 }
                 Attempt::Overtaken(revision) => self.caches().reach(revision).await?,
@@ -183,6 +182,7 @@ impl Registry {
 fn validate_change(change: &Change<'_>, tree: &Value, old: &Value) -> Result<(), Status> {
     let mut errors = validate::object_meta(change.request.resource, tree);
     errors.extend(validate::object_meta_update(old, tree));
+    errors.extend(validate::immutable(&change.cache.resource, old, tree));
     system::check_finalizers(tree, old, &mut errors);
     errors.extend(validate::required(&change.cache.resource, tree));
     (change.rules.validate)(tree, &mut errors);

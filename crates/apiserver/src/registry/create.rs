@@ -36,14 +36,13 @@ impl Registry {
             return self.act(request, body, params).await;
         }
         let cache = self.cache(request.resource)?;
-        let Decoded { mut tree, mut warnings } = decode::object(request.resource, body, params.field_validation)?;
+        let Decoded { mut tree, warnings } = decode::object(request.resource, body, params.field_validation)?;
         if !request.name.is_empty() {
             tree::metadata(&mut tree).entry("name").or_insert_with(|| request.name.into());
         }
         let rules = strategy::of(&request.resource.gvr);
         let new = New { request, params, cache: &cache, rules, managed: false };
         let object = self.create_tree(&new, tree).await?;
-        warnings.extend((rules.warnings)(&object));
         Ok(Written { object, created: true, warnings })
     }
 
@@ -91,7 +90,7 @@ impl Registry {
         }
         convert::tree_between(new.request.resource, &new.cache.resource, &mut tree);
         system::on_create(&mut tree, new.rules, Timestamp::now());
-        (new.rules.on_create)(&mut tree);
+        (new.rules.on_create)(&mut tree, new.request.user);
         validate_new(new, &tree, name)?;
         let review = self::review(new, &mut tree, name);
         for plugin in &self.config.admission {

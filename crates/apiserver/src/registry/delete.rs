@@ -1,5 +1,7 @@
 //! delete and deletecollection: what a deletion does is decided by a pure function of the object, the options and now.
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use tiphys_api::{Object, Status, Value};
 
@@ -13,6 +15,8 @@ use crate::strategy::{self, Rules};
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 const RETRIES_MAX: usize = 100;
+/// Objects of a collection that are deleted at the same time.
+const AT_ONCE: usize = 16;
 
 /// What a deletion does to the object.
 #[derive(Debug, PartialEq)]
@@ -55,15 +59,34 @@ impl Registry {
         params: &DeleteParams,
     ) -> Result<List, Status> {
         let list = self.list(request, select).await?;
+        // Several at once share commits of the store.
+        let mut running = FuturesUnordered::new();
         for object in &list.items {
-            let meta = object.meta();
-            let one = Request { namespace: &meta.namespace, name: &meta.name, ..*request };
-            match self.delete(&one, params).await {
-                Err(status) if !status.is("NotFound") => return Err(status),
-                _ => {}
+            if running.len() >= AT_ONCE {
+                running.next().await.unwrap_or(Ok(()))?;
             }
+            running.push(self.delete_listed(request, object, params));
         }
+        while let Some(outcome) = running.next().await {
+            outcome?;
+        }
+        drop(running);
         Ok(list)
+    }
+
+    /// Deletes one of a collection; one that is gone already is fine.
+    async fn delete_listed(
+        &self,
+        request: &Request<'_>,
+        object: &Object,
+        params: &DeleteParams,
+    ) -> Result<(), Status> {
+        let meta = object.meta();
+        let one = Request { namespace: &meta.namespace, name: &meta.name, ..*request };
+        match self.delete(&one, params).await {
+            Err(status) if !status.is("NotFound") => Err(status),
+            _ => Ok(()),
+        }
     }
 
     async fn admit_delete(&self, request: &Request<'_>, params: &DeleteParams, old: &Object) -> Result<(), Status> {

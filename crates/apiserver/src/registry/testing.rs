@@ -13,7 +13,7 @@ use crate::cache::Caches;
 /// What a test needs. Dropping it ends the feed.
 pub(crate) struct Fixture {
     pub registry: Arc<Registry>,
-    _stop: tokio_util::sync::DropGuard,
+    pub _stop: tokio_util::sync::DropGuard,
 }
 
 /// A registry without admission.

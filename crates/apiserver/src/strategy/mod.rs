@@ -1,13 +1,24 @@
 //! What is truly a kind's own: a row of facts and at most a few functions, found by group and resource.
 //!
-//! Everything else about a kind is in the schema. A kind without a row gets [`Rules::DEFAULT`]. Functions get trees that
-//! fit their schema, with defaults filled in, in the storage version.
+//! Everything else about a kind is in the schema and its rules (`tiphys_api::validate`). A kind without a row gets
+//! [`Rules::DEFAULT`]. Functions get trees that fit their schema, with defaults filled in, in the storage version.
 
+mod certificate;
+mod config;
+mod job;
+mod namespace;
+mod pod;
+mod storage;
 mod table;
+#[cfg(test)]
+mod tests;
+mod workload;
 
-use tiphys_api::{Object, Value, field};
+use tiphys_api::{Value, field};
 
 pub use table::of;
+
+use crate::auth::User;
 
 /// What a kind adds to the generic engine.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +29,6 @@ pub struct Rules {
     pub unconditional_update: bool,
     /// A PUT of an absent name creates it.
     pub create_on_update: bool,
-    /// A finished deletion answers with the object instead of a Status.
-    pub returns_deleted: bool,
     /// Deletion without a propagation policy leaves dependents behind.
     pub orphans: bool,
     /// Status given on create is kept.
@@ -29,18 +38,16 @@ pub struct Rules {
     pub grace: Option<fn(&Value, Option<i64>) -> i64>,
     /// Turns what is only for writing into what is stored (`stringData`), before defaults.
     pub normalize: fn(&mut Value),
-    /// Sets what only the server may set on a new object.
-    pub on_create: fn(&mut Value),
+    /// Sets what only the server may set on a new object of this user. Identity and times are set already.
+    pub on_create: fn(&mut Value, &User),
     /// Puts back what this update may not change: (new, old, subresource).
     pub on_update: fn(&mut Value, &Value, &str),
     /// Changes more than metadata when a deletion marks the object, as a namespace's phase.
     pub on_delete: fn(&mut Value),
-    /// Semantic rules of an object: (object, errors).
+    /// Rules of a new object beyond those of its schema.
     pub validate: fn(&Value, &mut field::Errors),
-    /// Rules of a change: (new, old, subresource, errors). [`Rules::validate`] has run.
+    /// Rules of a change: (new, old, subresource, errors).
     pub validate_update: fn(&Value, &Value, &str, &mut field::Errors),
-    /// Texts for `Warning` headers about what was written.
-    pub warnings: fn(&Object) -> Vec<String>,
 }
 
 impl Rules {
@@ -49,16 +56,14 @@ impl Rules {
         generation: false,
         unconditional_update: true,
         create_on_update: false,
-        returns_deleted: false,
         orphans: false,
         status_on_create: false,
         grace: None,
         normalize: |_| {},
-        on_create: |_| {},
+        on_create: |_, _| {},
         on_update: |_, _, _| {},
         on_delete: |_| {},
         validate: |_, _| {},
         validate_update: |_, _, _, _| {},
-        warnings: |_| Vec::new(),
     };
 }

@@ -1,0 +1,73 @@
+//! The functions of kinds on small objects.
+
+use serde_json::json;
+use tiphys_api::Gvr;
+
+use super::of;
+
+fn errors_of(gvr: &Gvr, new: &serde_json::Value, old: &serde_json::Value) -> Vec<String> {
+    let mut errors = Vec::new();
+    (of(gvr).validate_update)(new, old, "", &mut errors);
+    errors.iter().map(ToString::to_string).collect()
+}
+
+const PODS: Gvr = Gvr::new("", "v1", "pods");
+
+#[test]
+fn quality_of_service_follows_the_resources() {
+    let class = |resources: serde_json::Value| {
+        super::pod::qos_class(&json!({ "spec": { "containers": [{ "resources": resources }] } }))
+    };
+    assert_eq!(class(json!({})), "BestEffort");
+    assert_eq!(class(json!({ "requests": { "cpu": "1" } })), "Burstable");
+    let limits = json!({ "cpu": "1", "memory": "1Gi" });
+    assert_eq!(class(json!({ "limits": limits })), "Guaranteed");
+    assert_eq!(class(json!({ "limits": limits, "requests": { "cpu": "500m", "memory": "1Gi" } })), "Burstable");
+    assert_eq!(class(json!({ "limits": limits, "requests": { "cpu": "1000m", "memory": "1024Mi" } })), "Guaranteed");
+}
+
+#[test]
+fn a_pod_on_a_node_gets_its_grace_period() {
+    let grace = of(&PODS).grace.unwrap();
+    let pod = json!({ "spec": { "nodeName": "n", "terminationGracePeriodSeconds": 30 } });
+    assert_eq!((grace(&pod, None), grace(&pod, Some(5)), grace(&pod, Some(-1))), (30, 5, 1));
+    assert_eq!(grace(&json!({ "spec": { "terminationGracePeriodSeconds": 30 } }), None), 0);
+}
+
+#[test]
+fn little_of_a_pod_may_change() {
+    let pod = |image: &str, node: &str, seconds: i64| {
+        json!({ "spec": { "containers": [{ "name": "c", "image": image }], "nodeName": node,
+            "tolerations": [{ "key": "k", "tolerationSeconds": seconds }] } })
+    };
+    let old = pod("a", "n", 1);
+    assert!(errors_of(&PODS, &pod("b", "n", 2), &old).is_empty());
+    assert!(errors_of(&PODS, &pod("a", "m", 1), &old)[0].starts_with("spec: Forbidden: pod updates may not change"));
+    let mut bare = old.clone();
+    bare["spec"]["tolerations"] = json!([]);
+    assert_eq!(
+        errors_of(&PODS, &bare, &old),
+        ["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]
+    );
+}
+
+#[test]
+fn immutable_means_it() {
+    let config = |data: &str, immutable: bool| json!({ "data": { "k": data }, "immutable": immutable });
+    let gvr = Gvr::new("", "v1", "configmaps");
+    assert!(errors_of(&gvr, &config("b", true), &config("a", false)).is_empty());
+    assert_eq!(
+        errors_of(&gvr, &config("b", false), &config("a", true)),
+        [
+            "immutable: Forbidden: field is immutable when `immutable` is set",
+            "data: Forbidden: field is immutable when `immutable` is set"
+        ]
+    );
+}
+
+#[test]
+fn strings_of_a_secret_become_data() {
+    let mut secret = json!({ "data": { "a": "eA==" }, "stringData": { "b": "y" } });
+    (of(&Gvr::new("", "v1", "secrets")).normalize)(&mut secret);
+    assert_eq!(secret, json!({ "data": { "a": "eA==", "b": "eQ==" } }));
+}
