@@ -9,9 +9,11 @@
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use tiphys_api::Status;
-use tiphys_api::protobuf::MEDIA_TYPE;
 
 use super::query::Query;
+
+/// The media type of protobuf.
+const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
 /// The media types served and accepted, as messages name them.
 pub const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";

@@ -240,7 +240,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 fn from_protobuf(body: &[u8]) -> Result<Value, Status> {
-    tiphys_api::protobuf::decode(body).map_err(|error| Status::bad_request(error.to_string()))
+    tiphys_api::protobuf::open(body).map_err(|error| Status::bad_request(error.to_string()))
 }
 
 #[cfg(test)]

@@ -124,12 +124,8 @@ fn frame_of(media: MediaType, kind: EventKind, object: &Object) -> Bytes {
 
 /// A length (4 bytes, big-endian) and a `WatchEvent` message.
 fn binary_frame(kind: &str, object: &Value) -> Result<Bytes, Status> {
-    let event = tiphys_api::protobuf::watch_event(kind, object).map_err(Status::internal)?;
-    let length = u32::try_from(event.len()).map_err(Status::internal)?;
-    let mut frame = BytesMut::with_capacity(event.len() + 4);
-    frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(&event);
-    Ok(frame.freeze())
+    let sealed = tiphys_api::protobuf::encode(object).map_err(Status::internal)?;
+    Ok(tiphys_api::protobuf::event(kind, &sealed).into())
 }
 
 /// A frame around an encoded object.
