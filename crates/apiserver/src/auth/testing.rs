@@ -11,8 +11,8 @@ use super::Lister;
 /// Objects by resource. With `versioned`, it numbers its changes as the real cache does.
 #[derive(Default)]
 pub(crate) struct Fake {
-    objects: RwLock<Vec<(Gvr, Object)>>,
-    changes: AtomicU64,
+    pub(crate) objects: RwLock<Vec<(Gvr, Object)>>,
+    pub(crate) changes: AtomicU64,
     pub(crate) versioned: bool,
 }
 

@@ -1,9 +1,13 @@
 //! A whole bootstrap against a cluster in memory.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tiphys_client::fake::FakeClient;
 
 use super::*;
+use crate::auth::testing::Fake;
+use crate::auth::{Attributes, Authorizer, Authorizers, Decision, NodeAuthorizer, Rbac, User, groups};
 
 fn config() -> Config {
     Config {
@@ -46,4 +50,95 @@ async fn a_refusal_is_told_with_what_was_tried() {
     }));
     let error = run(&client, &config()).await.unwrap_err();
     assert_eq!(error.to_string(), "create /api/v1/namespaces/kube-public: no");
+}
+
+/// The cluster that `decisions.txt` describes.
+fn cluster_with_people() -> Fake {
+    let fake = Fake { versioned: true, ..Fake::default() };
+    for item in roles().unwrap() {
+        fake.put(&item.gvr, &item.object);
+    }
+    for (user, role, namespace) in
+        [("jane", "edit", "dev"), ("jane", "view", "prod"), ("joe", "admin", "dev")]
+    {
+        let subject = json!({"kind": "User", "name": user});
+        fake.put(
+            &rbac::ROLE_BINDINGS,
+            &json!({"metadata": {"name": user, "namespace": namespace}, "subjects": [subject],
+                    "roleRef": {"kind": "ClusterRole", "name": role}}),
+        );
+    }
+    let pod = |name: &str, node: &str, secret: &str| {
+        json!({"metadata": {"namespace": "dev", "name": name}, "spec": {"nodeName": node, "serviceAccountName": name,
+            "volumes": [{"secret": {"secretName": secret}}, {"configMap": {"name": "cfg"}}]}})
+    };
+    let pods = Gvr::new("", "v1", "pods");
+    fake.put(&pods, &pod("web", "n1", "key"));
+    fake.put(&pods, &pod("far", "n2", "far"));
+    fake
+}
+
+fn asks(line: &str) -> User {
+    let mut words = line.split_whitespace().skip(1).map(str::to_owned);
+    let name = words.next().unwrap();
+    let mut user = User { name, groups: words.collect(), ..User::default() };
+    let known = if user.name == groups::ANONYMOUS { groups::UNAUTHENTICATED } else { groups::AUTHENTICATED };
+    user.groups.push(known.to_owned());
+    user
+}
+
+/// What a line asks, after its verdict.
+fn asked<'a>(user: &'a User, words: &[&'a str]) -> Attributes<'a> {
+    let (verb, what) = (words[0], words[1]);
+    let mut asked = Attributes {
+        user,
+        verb,
+        group: "",
+        version: "v1",
+        resource: "",
+        subresource: "",
+        namespace: "",
+        name: "",
+        path: "",
+    };
+    if what == "path" {
+        return Attributes { path: words[2], ..asked };
+    }
+    let mut parts = what.split('/');
+    asked.group = parts.next().filter(|group| *group != "core").unwrap_or_default();
+    asked.resource = parts.next().unwrap();
+    asked.subresource = parts.next().unwrap_or_default();
+    let rest = match &words[2..] {
+        ["in", namespace, rest @ ..] => {
+            asked.namespace = namespace;
+            rest
+        }
+        rest => rest,
+    };
+    asked.name = rest.first().copied().unwrap_or_default();
+    asked
+}
+
+#[tokio::test]
+async fn the_default_roles_decide_as_reviewed() {
+    let lister = Arc::new(cluster_with_people());
+    let nodes = NodeAuthorizer::new(lister.clone()).unwrap();
+    let authorizer = Authorizers::new(vec![Arc::new(nodes), Arc::new(Rbac::new(lister))]);
+    let mut user = User::default();
+    let mut wrong = Vec::new();
+    for (number, line) in include_str!("decisions.txt").lines().enumerate() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [] | ["#", ..] => {}
+            ["as", ..] => user = asks(line),
+            [verdict @ ("allow" | "deny"), rest @ ..] if rest.len() > 1 => {
+                let allowed = authorizer.authorize(&asked(&user, rest)).await == Decision::Allow;
+                if allowed != (*verdict == "allow") {
+                    wrong.push(format!("line {}: {} as {}", number + 1, line, user.name));
+                }
+            }
+            _ => panic!("line {}: {line}", number + 1),
+        }
+    }
+    assert!(wrong.is_empty(), "decided otherwise:\n{}", wrong.join("\n"));
 }
