@@ -2,6 +2,9 @@
 //!
 //! Clients here are in-process ones: they pass the same authorizer, admission and write path as any other.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a test's message")]
+#![allow(clippy::needless_pass_by_value, reason = "a literal reads best as a value")]
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
