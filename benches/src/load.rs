@@ -110,22 +110,3 @@ pub async fn create(
         client: Process::own().cpu()?.saturating_sub(client_before),
     })
 }
-
-/// A pod of about a kilobyte that no scheduler takes, so that nothing but the API is loaded.
-pub fn parked_pod(name: &str) -> Bytes {
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "bench", "tier": "parked"}},
-        "spec": {
-            "schedulerName": "tiphys-bench",
-            "containers": [{
-                "name": "main", "image": "registry.example/team/service:1.2.3",
-                "env": [{"name": "MODE", "value": "production"}, {"name": "LEVEL", "value": "info"}],
-                "ports": [{"name": "http", "containerPort": 8080}],
-                "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
-                "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}},
-            }],
-        },
-    });
-    pod.to_string().into()
-}

@@ -10,6 +10,7 @@ mod cluster;
 mod load;
 mod machine;
 mod measure;
+mod objects;
 mod process;
 mod report;
 mod stats;

@@ -1,11 +1,10 @@
 //! Durable creates over HTTPS, by how many are in flight.
 
 use anyhow::Result;
-use bytes::Bytes;
-use serde_json::json;
 
 use crate::cluster::{Ground, Site};
-use crate::load::{create, namespace, parked_pod};
+use crate::load::{create, namespace};
+use crate::objects::{config_map, parked_pod};
 use crate::report::Row;
 
 /// (requests, in flight)
@@ -30,17 +29,9 @@ pub async fn run(ground: &Ground) -> Result<Vec<Row>> {
     let path = "/api/v1/namespaces/bench/pods";
     let outcome = create(&running, &wires, path, PODS, |n| parked_pod(&format!("pod-{n}"))).await?;
     let reference = "1,038 /s, p50 53.5 ms, p99 168.6 ms; 1,726 µs";
-    rows.push(Row::new("create Pods (1 KB), 64 in flight", outcome.text()).reference(reference));
+    rows.push(Row::new("create Pods (2.5 KB), 64 in flight", outcome.text()).reference(reference));
     let client = format!("{:.0} % of a core", outcome.client_share() * 100.0);
     rows.push(Row::new("create Pods: this client's own CPU", client));
     site.stop(running).await?;
     Ok(rows)
-}
-
-/// A ConfigMap of about a kilobyte.
-fn config_map(name: &str) -> Bytes {
-    let data = "abcdefghij".repeat(90);
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": data}})
-        .to_string()
-        .into()
 }

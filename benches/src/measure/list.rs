@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::Method;
 
 use crate::cluster::{Ground, Running, Site};
-use crate::load::{create, namespace, parked_pod};
+use crate::load::{create, namespace};
+use crate::objects::parked_pod;
 use crate::process::{Process, megabytes};
 use crate::report::Row;
 use crate::stats::Samples;
