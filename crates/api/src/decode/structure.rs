@@ -11,8 +11,8 @@ use crate::schema::{Field, List, Resource, Schema, Struct, Type};
 /// Checks a tree against its kind and puts it into canonical form, in place. Returns `unknown field "spec.foo"` for
 /// every field that was dropped, in order of the fields' names.
 ///
-/// Dropped too: null fields, and empty lists and maps of optional fields (Go's `omitempty`). A null in a list or a
-/// map becomes the zero value of its type.
+/// Dropped too: null fields, and optional fields that are empty or zero, as Go's `omitempty` does. A null in a list or
+/// a map becomes the zero value of its type.
 pub fn structure(resource: &Resource, value: &mut Value) -> Result<Vec<String>, DecodeError> {
     let mut walk = Walk { schema: &resource.schema, unknown: Vec::new() };
     let spot = Spot { at: Place::Root, owner: resource.root(), ty: &Type::Struct(resource.object) };
@@ -69,7 +69,9 @@ impl Walk<'_> {
                 }
                 return record.preserve_unknown;
             };
-            if value.is_null() && field.ty != Type::Any || failure.is_some() {
+            // What a custom resource keeps unread it keeps as it is.
+            let kept_null = field.ty == Type::Any && field.proto.is_none();
+            if value.is_null() && !kept_null || failure.is_some() {
                 return false;
             }
             let spot = Spot { at: Place::Key(&at, key), owner: record, ty: &field.ty };
@@ -138,12 +140,19 @@ fn fits_32(n: i64) -> bool {
     i32::try_from(n).is_ok()
 }
 
-/// Go leaves out empty optional collections when it writes an object back.
+/// Go leaves out what is empty and optional when it writes an object back.
 fn is_omitted(field: &Field, value: &Value) -> bool {
+    if field.required {
+        return false;
+    }
+    // Custom resources, which Go holds as trees, keep their zeros.
+    let keeps_zero = field.proto.as_ref().is_none_or(|proto| proto.keeps_zero);
     match (&field.ty, value) {
-        _ if field.required => false,
         (Type::List(_), Value::Array(items)) => items.is_empty(),
         (Type::Map(_), Value::Object(entries)) => entries.is_empty(),
+        (Type::String | Type::Bytes, Value::String(text)) => text.is_empty() && !keeps_zero,
+        (Type::Bool, Value::Bool(set)) => !set && !keeps_zero,
+        (Type::Int32 | Type::Int64 | Type::Double, number @ Value::Number(_)) => *number == 0 && !keeps_zero,
         _ => false,
     }
 }

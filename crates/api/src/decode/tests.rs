@@ -82,6 +82,17 @@ fn nulls_and_empty_collections_go_and_values_become_canonical() {
 }
 
 #[test]
+fn a_zero_stays_where_it_differs_from_absence() {
+    let spec =
+        json!({"hostNetwork": false, "nodeName": "", "hostUsers": false, "priority": 0, "containers": []});
+    let (value, _) = structured(resource("", "v1", "pods"), json!({"spec": spec})).unwrap();
+    assert_eq!(value, json!({"spec": {"hostUsers": false, "priority": 0, "containers": []}}));
+    let (value, _) =
+        structured(resource("apps", "v1", "deployments"), json!({"spec": {"replicas": 0}})).unwrap();
+    assert_eq!(value, json!({"spec": {"replicas": 0}}));
+}
+
+#[test]
 fn wrong_types_are_refused_in_gos_words() {
     let deployments = resource("apps", "v1", "deployments");
     let refused = |value| structured(deployments, value).unwrap_err();

@@ -1,260 +1,285 @@
-//! Protobuf to tree.
+//! From protobuf to a tree.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
-use super::wire::{Reader, Wire};
-use super::{Error, MAGIC, presence};
-use crate::schema::{self, Field, Struct, Type};
+use super::wire::{Malformed, Reader, Wire};
+use super::{Error, MAGIC, Union, union};
+use crate::schema::{Field, Schema, Struct, StructId, Type};
 
-/// How deeply messages may nest: no kind needs a third of it.
-const DEPTH: usize = 64;
+/// How deep messages may lie within each other, as for JSON.
+const DEPTH_MAX: usize = 128;
 
-/// `runtime.Unknown`.
-pub struct Envelope<'a> {
-    pub api_version: String,
-    pub kind: String,
-    pub raw: &'a [u8],
-    pub content_type: String,
-}
+type Fields = Map<String, Value>;
 
-/// Opens the envelope.
-pub fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, Error> {
-    let body = bytes.strip_prefix(&MAGIC).ok_or(Error::NoMagic)?;
-    let mut envelope =
-        Envelope { api_version: String::new(), kind: String::new(), raw: &[], content_type: String::new() };
-    let mut reader = Reader::new(body);
-    while let Some((number, wire)) = reader.next()? {
-        match (number, wire) {
-            (1, Wire::Bytes(type_meta)) => type_of(type_meta, &mut envelope)?,
-            (2, Wire::Bytes(raw)) => envelope.raw = raw,
-            (4, Wire::Bytes(text)) => envelope.content_type = utf8(text)?.to_owned(),
-            _ => (),
-        }
-    }
-    Ok(envelope)
-}
-
-fn type_of(bytes: &[u8], envelope: &mut Envelope<'_>) -> Result<(), Error> {
-    let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
-        match (number, wire) {
-            (1, Wire::Bytes(text)) => envelope.api_version = utf8(text)?.to_owned(),
-            (2, Wire::Bytes(text)) => envelope.kind = utf8(text)?.to_owned(),
-            _ => (),
-        }
-    }
-    Ok(())
-}
-
-/// One message of a type.
-pub fn message(root: &Struct, bytes: &[u8]) -> Result<Map<String, Value>, Error> {
-    structure(root, bytes, 0)
-}
-
-fn structure(owner: &Struct, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Error> {
-    let fields: Vec<(&Field, &[u32])> =
-        owner.fields.iter().filter_map(|f| f.proto.as_ref().map(|proto| (f, proto.path.as_ref()))).collect();
-    let mut out = Map::new();
-    fill(owner, &fields, bytes, depth, &mut out)?;
-    Ok(out)
-}
-
-/// Reads the fields whose remaining paths are given; longer paths lead into embedded messages.
-fn fill(
-    owner: &Struct,
-    fields: &[(&Field, &[u32])],
-    bytes: &[u8],
+/// Where the reader stands.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    schema: &'a Schema,
     depth: usize,
-    out: &mut Map<String, Value>,
-) -> Result<(), Error> {
-    if depth > DEPTH {
-        return Err(Error::Malformed("it is nested too deeply"));
+}
+
+/// Reads the message of an object. `apiVersion` and `kind` are the envelope's business.
+pub fn object(schema: &Schema, id: StructId, bytes: &[u8]) -> Result<Fields, Error> {
+    record(Context { schema, depth: 0 }, id, bytes)
+}
+
+impl Context<'_> {
+    fn deeper(self) -> Result<Self, Error> {
+        match self.depth < DEPTH_MAX {
+            true => Ok(Self { depth: self.depth + 1, ..self }),
+            false => Err(Error::TooDeep),
+        }
     }
-    let mut reader = Reader::new(bytes);
+}
+
+fn record(context: Context<'_>, id: StructId, bytes: &[u8]) -> Result<Fields, Error> {
+    let context = context.deeper()?;
+    let record = context.schema.get(id);
+    let mut fields = Fields::new();
+    message(context, record, &[], bytes, &mut fields)?;
+    // A list that Go writes always is there even when it is empty.
+    for field in record.fields.iter().filter(|f| f.required && matches!(f.ty, Type::List(_))) {
+        fields.entry(field.name.as_ref()).or_insert_with(|| Value::Array(Vec::new()));
+    }
+    Ok(fields)
+}
+
+/// Reads a message whose fields stand at `at` in the struct: the struct's own, or one that Go embeds.
+fn message(
+    context: Context<'_>,
+    record: &Struct,
+    at: &[u32],
+    bytes: &[u8],
+    fields: &mut Fields,
+) -> Result<(), Error> {
+    let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.next()? {
-        let here = || fields.iter().filter(move |(_, path)| path.first() == Some(&number));
-        match here().next() {
-            None => (),
-            Some((field, [_])) => put(owner, field, wire, depth, out)?,
-            Some((field, _)) => {
-                let Wire::Bytes(inner) = wire else { return Err(Error::WireType(field.name.to_string())) };
-                let below: Vec<_> = here().map(|(f, path)| (*f, path.get(1..).unwrap_or_default())).collect();
-                fill(owner, &below, inner, depth + 1, out)?;
+        let path: Vec<u32> = at.iter().copied().chain([number]).collect();
+        let places =
+            record.fields.iter().filter_map(|field| Some((field, field.proto.as_ref()?.path.as_ref())));
+        let mut places = places.filter(|(_, place)| place.starts_with(&path));
+        match (places.next(), wire) {
+            (Some((field, place)), wire) if place.len() == path.len() => {
+                add(context, record, field, wire, fields)?
             }
+            (Some(_), Wire::Bytes(inner)) => message(context.deeper()?, record, &path, inner, fields)?,
+            // A newer client's field.
+            _ => {}
         }
     }
     Ok(())
 }
 
-fn put(
-    owner: &Struct,
+fn add(
+    context: Context<'_>,
+    record: &Struct,
     field: &Field,
     wire: Wire<'_>,
-    depth: usize,
-    out: &mut Map<String, Value>,
+    fields: &mut Fields,
 ) -> Result<(), Error> {
-    let wrong = || Error::WireType(field.name.to_string());
-    match (&field.ty, wire) {
-        (Type::List(list), wire) => {
-            let slot = out.entry(field.name.as_ref()).or_insert_with(|| Value::Array(Vec::new()));
-            let Value::Array(items) = slot else { return Err(wrong()) };
-            match (is_varint(&list.item), wire) {
-                (true, Wire::Bytes(packed)) => unpack(&list.item, packed, items)?,
-                _ => items.push(value(&list.item, wire, depth)?.ok_or_else(wrong)?),
+    let place = (record.name.as_ref(), field.name.as_ref());
+    match &field.ty {
+        Type::List(list) => {
+            let items = fields.entry(field.name.as_ref()).or_insert_with(|| Value::Array(Vec::new()));
+            if let Value::Array(items) = items {
+                elements(context, place, &list.item, wire, items)?;
             }
         }
-        (Type::Map(item), Wire::Bytes(entry)) => {
-            let slot = out.entry(field.name.as_ref()).or_insert_with(|| Value::Object(Map::new()));
-            let Value::Object(entries) = slot else { return Err(wrong()) };
-            let (key, item) = map_entry(item, entry, depth)?;
-            entries.insert(key, item);
+        Type::Map(item) => {
+            let (key, value) = entry(context, place, item, wire)?;
+            let entries = fields.entry(field.name.as_ref()).or_insert_with(|| Value::Object(Fields::new()));
+            if let Value::Object(entries) = entries {
+                entries.insert(key, value);
+            }
         }
-        (ty, wire) => {
-            let value = value(ty, wire, depth)?.ok_or_else(wrong)?;
-            if !is_zero(&value) || (presence::keeps_zero(owner, field) && !value.is_null()) {
-                out.insert(field.name.to_string(), value);
+        ty => {
+            let value = value(context, place, ty, wire)?;
+            if !is_omitted(field, &value) {
+                fields.insert(field.name.to_string(), value);
             }
         }
     }
     Ok(())
 }
 
-fn is_varint(ty: &Type) -> bool {
-    matches!(ty, Type::Int32 | Type::Int64 | Type::Bool)
-}
-
-fn unpack(item: &Type, packed: &[u8], items: &mut Vec<Value>) -> Result<(), Error> {
-    // A packed list is the varints of fields without their tags: give each one.
-    let mut at = packed;
-    while !at.is_empty() {
-        let length = at.iter().position(|byte| *byte < 0x80).map_or(at.len(), |end| end + 1);
-        let (one, rest) = at.split_at_checked(length).unwrap_or((at, &[]));
-        let mut tagged = vec![8];
-        tagged.extend_from_slice(one);
-        let number = Reader::new(&tagged).next()?;
-        if let Some(number) = number.map(|(_, wire)| value(item, wire, 0)).transpose()?.flatten() {
-            items.push(number);
-        }
-        at = rest;
-    }
-    Ok(())
-}
-
-fn is_zero(value: &Value) -> bool {
+/// Go writes every field that is not behind a pointer; one that is zero is no value.
+fn is_omitted(field: &Field, value: &Value) -> bool {
+    let kept =
+        field.required || field.ty == Type::Any || field.proto.as_ref().is_some_and(|proto| proto.keeps_zero);
     match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Null => true,
+        Value::String(text) => text.is_empty() && !kept,
+        Value::Bool(set) => !set && !kept,
+        Value::Number(number) => !kept && field.ty != Type::IntOrString && number.as_f64() == Some(0.0),
         _ => false,
     }
 }
 
-fn map_entry(item: &Type, entry: &[u8], depth: usize) -> Result<(String, Value), Error> {
-    let (mut key, mut content) = (String::new(), None);
-    let mut reader = Reader::new(entry);
-    while let Some((number, wire)) = reader.next()? {
-        match (number, wire) {
-            (1, Wire::Bytes(text)) => key = utf8(text)?.to_owned(),
-            (2, wire) => content = Some(wire),
-            _ => (),
-        }
-    }
-    let wire = match (content, is_varint(item)) {
-        (Some(wire), _) => wire,
-        (None, true) => Wire::Varint(0),
-        (None, false) => Wire::Bytes(&[]),
-    };
-    let value = value(item, wire, depth)?.ok_or_else(|| Error::WireType(key.clone()))?;
-    Ok((key, value))
-}
-
-/// One value; `None` when the wire type is not the type's. A zero time is `Null`.
-fn value(ty: &Type, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, Error> {
-    Ok(Some(match (ty, wire) {
-        (Type::Bool, Wire::Varint(number)) => Value::Bool(number != 0),
-        // Negative numbers are sign-extended to 64 bits; the casts undo that.
-        (Type::Int32, Wire::Varint(number)) => Value::from(number as i32),
-        (Type::Int64, Wire::Varint(number)) => Value::from(number as i64),
-        (Type::Double, Wire::Fixed64(bits)) => Value::from(f64::from_bits(bits)),
-        (Type::String, Wire::Bytes(text)) => Value::from(utf8(text)?),
-        (Type::Bytes, Wire::Bytes(bytes)) => Value::from(STANDARD.encode(bytes)),
-        (Type::Struct(id), Wire::Bytes(bytes)) => {
-            Value::Object(structure(schema::builtin().schema().get(*id), bytes, depth + 1)?)
-        }
-        // A named list type in a map is a message around its items.
-        (Type::List(list), Wire::Bytes(bytes)) => wrapped_list(&list.item, bytes, depth)?,
-        (ty, Wire::Bytes(bytes)) => special(ty, bytes)?,
-        _ => return Ok(None),
-    }))
-}
-
-fn wrapped_list(item: &Type, bytes: &[u8], depth: usize) -> Result<Value, Error> {
-    let mut items = Vec::new();
-    let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
-        if let (1, Some(value)) = (number, value(item, wire, depth + 1)?) {
-            items.push(value);
-        }
-    }
-    Ok(Value::Array(items))
-}
-
-/// The types that are messages of their own making.
-fn special(ty: &Type, bytes: &[u8]) -> Result<Value, Error> {
-    let parts = Parts::read(bytes)?;
-    match ty {
-        Type::Quantity => Ok(utf8(parts.bytes[0])?.into()),
-        Type::IntOrString if parts.numbers[0] == 1 => Ok(utf8(parts.bytes[2])?.into()),
-        Type::IntOrString => Ok(Value::from(parts.numbers[1] as i32)),
-        Type::Time => time(&parts, false),
-        Type::MicroTime => time(&parts, true),
-        Type::Duration => Ok(format!("{}ns", parts.numbers[0] as i64).into()),
-        Type::Any | Type::FieldsV1 => match parts.bytes[0] {
-            [] => Ok(Value::Object(Map::new())),
-            raw if raw.starts_with(&MAGIC) => super::decode(raw),
-            raw => serde_json::from_slice(raw).map_err(|_| Error::Malformed("the JSON inside")),
-        },
-        _ => Err(Error::Malformed("a value has the wrong wire type")),
-    }
-}
-
-/// The first three fields of a small message.
-#[derive(Default)]
-struct Parts<'a> {
-    numbers: [u64; 3],
-    bytes: [&'a [u8]; 3],
-}
-
-impl<'a> Parts<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self, Error> {
-        let mut parts = Self::default();
-        let mut reader = Reader::new(bytes);
-        while let Some((number, wire)) = reader.next()? {
-            let at = number as usize - 1;
-            match wire {
-                Wire::Varint(value) => parts.numbers.get_mut(at).into_iter().for_each(|slot| *slot = value),
-                Wire::Bytes(value) => parts.bytes.get_mut(at).into_iter().for_each(|slot| *slot = value),
-                _ => (),
+/// An item of a list, or several packed into one field.
+fn elements(
+    context: Context<'_>,
+    place: (&str, &str),
+    item: &Type,
+    wire: Wire<'_>,
+    items: &mut Vec<Value>,
+) -> Result<(), Error> {
+    match (item, wire) {
+        (Type::Int32 | Type::Int64 | Type::Bool, Wire::Bytes(packed)) => {
+            let mut reader = Reader(packed);
+            while !reader.0.is_empty() {
+                items.push(value(context, place, item, Wire::Varint(reader.varint()?))?);
             }
         }
-        Ok(parts)
+        _ => items.push(value(context, place, item, wire)?),
+    }
+    Ok(())
+}
+
+fn entry(
+    context: Context<'_>,
+    place: (&str, &str),
+    item: &Type,
+    wire: Wire<'_>,
+) -> Result<(String, Value), Error> {
+    let mut reader = Reader(bytes(wire)?);
+    let (mut key, mut found) = (String::new(), Wire::Bytes(b""));
+    while let Some((number, wire)) = reader.next()? {
+        match number {
+            1 => key = text(wire)?,
+            2 => found = wire,
+            _ => {}
+        }
+    }
+    let Type::List(list) = item else { return Ok((key, value(context, place, item, found)?)) };
+    let mut items = Vec::new();
+    let mut reader = Reader(bytes(found)?);
+    while let Some((_, wire)) = reader.next()? {
+        items.push(value(context, place, &list.item, wire)?);
+    }
+    Ok((key, items.into()))
+}
+
+fn bytes(wire: Wire<'_>) -> Result<&[u8], Error> {
+    match wire {
+        Wire::Bytes(bytes) => Ok(bytes),
+        _ => Err(Error::Malformed),
     }
 }
 
-fn time(parts: &Parts<'_>, micros: bool) -> Result<Value, Error> {
-    let (seconds, nanos) = (parts.numbers[0] as i64, parts.numbers[1] as i32);
+fn text(wire: Wire<'_>) -> Result<String, Error> {
+    std::str::from_utf8(bytes(wire)?).map(str::to_owned).map_err(|_| Error::Malformed)
+}
+
+fn value(context: Context<'_>, place: (&str, &str), ty: &Type, wire: Wire<'_>) -> Result<Value, Error> {
+    Ok(match (ty, wire) {
+        (Type::String | Type::Duration, wire) => text(wire)?.into(),
+        (Type::Bool, Wire::Varint(n)) => (n != 0).into(),
+        (Type::Int32 | Type::Int64, Wire::Varint(n)) => n.cast_signed().into(),
+        (Type::Double, Wire::Fixed64(bits)) => {
+            Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
+        }
+        (Type::Bytes, wire) => STANDARD.encode(bytes(wire)?).into(),
+        (Type::Quantity, wire) => match first(bytes(wire)?)? {
+            Some(inner) => text(inner)?.into(),
+            None => "0".into(),
+        },
+        (Type::IntOrString, wire) => int_or_string(bytes(wire)?)?,
+        (Type::Time, wire) => time(bytes(wire)?, 0)?,
+        (Type::MicroTime, wire) => time(bytes(wire)?, 6)?,
+        (Type::FieldsV1, wire) => raw(context, bytes(wire)?)?,
+        (Type::Any, wire) => match union(place.0, place.1) {
+            Some(kind) => any_of(context, kind, bytes(wire)?)?,
+            None => raw(context, bytes(wire)?)?,
+        },
+        (Type::Struct(id), wire) => record(context, *id, bytes(wire)?)?.into(),
+        _ => return Err(Error::Malformed),
+    })
+}
+
+/// The field with number 1.
+fn first(bytes: &[u8]) -> Result<Option<Wire<'_>>, Malformed> {
+    let mut reader = Reader(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        if number == 1 {
+            return Ok(Some(wire));
+        }
+    }
+    Ok(None)
+}
+
+fn int_or_string(bytes: &[u8]) -> Result<Value, Error> {
+    let (mut is_text, mut whole, mut written) = (false, 0_i64, String::new());
+    let mut reader = Reader(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        match (number, wire) {
+            (1, Wire::Varint(kind)) => is_text = kind == 1,
+            (2, Wire::Varint(n)) => whole = n.cast_signed(),
+            (3, wire) => written = text(wire)?,
+            _ => {}
+        }
+    }
+    Ok(if is_text { written.into() } else { whole.into() })
+}
+
+/// No time at all is null, as Go writes it.
+fn time(bytes: &[u8], digits: u8) -> Result<Value, Error> {
+    let (mut seconds, mut nanos) = (0_i64, 0_i64);
+    let mut reader = Reader(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        match (number, wire) {
+            (1, Wire::Varint(n)) => seconds = n.cast_signed(),
+            (2, Wire::Varint(n)) => nanos = n.cast_signed(),
+            _ => {}
+        }
+    }
     if seconds == 0 && nanos == 0 {
         return Ok(Value::Null);
     }
-    let nanos = if micros { nanos } else { 0 };
-    let time = Timestamp::new(seconds, nanos).map_err(|_| Error::Malformed("a time out of range"))?;
-    let format = if micros { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
-    Ok(time.strftime(format).to_string().into())
+    let nanos = i32::try_from(nanos).map_err(|_| Error::Malformed)?;
+    let time = Timestamp::new(seconds, nanos).map_err(|_| Error::Malformed)?;
+    Ok(if digits == 0 { format!("{time:.0}") } else { format!("{time:.6}") }.into())
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, Error> {
-    std::str::from_utf8(bytes).map_err(|_| Error::Malformed("a text is not UTF-8"))
+/// JSON, or an enveloped object, within protobuf.
+fn raw(context: Context<'_>, bytes: &[u8]) -> Result<Value, Error> {
+    let Some(wire) = first(bytes)? else { return Ok(Value::Null) };
+    let inner = self::bytes(wire)?;
+    if inner.starts_with(&MAGIC) {
+        context.deeper()?;
+        return super::open_at(inner, context.depth + 1);
+    }
+    serde_json::from_slice(inner).map_err(|_| Error::Malformed)
+}
+
+/// Reads a whole object that lies within another one.
+pub fn object_at(schema: &Schema, id: StructId, bytes: &[u8], depth: usize) -> Result<Fields, Error> {
+    record(Context { schema, depth }, id, bytes)
+}
+
+fn any_of(context: Context<'_>, kind: Union, bytes: &[u8]) -> Result<Value, Error> {
+    let (mut list, mut schema, mut allows) = (Vec::<Value>::new(), None, None);
+    let mut reader = Reader(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        match (number, wire) {
+            (number, Wire::Bytes(bytes)) if number == kind.numbers.1 => {
+                let id = kind.schema.ok_or(Error::Malformed)?;
+                schema = Some(record(context, id, bytes)?);
+            }
+            (1, Wire::Varint(n)) => allows = Some(n != 0),
+            (_, wire) if kind.strings => list.push(text(wire)?.into()),
+            (_, Wire::Bytes(bytes)) => {
+                let id = kind.schema.ok_or(Error::Malformed)?;
+                list.push(record(context, id, bytes)?.into());
+            }
+            _ => return Err(Error::Malformed),
+        }
+    }
+    Ok(match (schema, allows) {
+        (Some(schema), _) => schema.into(),
+        (None, Some(allows)) => allows.into(),
+        (None, None) => list.into(),
+    })
 }

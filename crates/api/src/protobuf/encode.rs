@@ -1,134 +1,188 @@
-//! Tree to protobuf.
+//! From a tree to protobuf.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::wire::{put_bytes, put_fixed64, put_number};
-use super::{Error, MAGIC};
-use crate::schema::{self, Field, Struct, Type};
+use super::wire::Writer;
+use super::{Error, Union, union};
+use crate::schema::{Schema, Struct, StructId, Type};
 
-/// Closes the envelope round a message.
-pub fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-    let mut type_meta = Vec::new();
-    put_bytes(&mut type_meta, 1, api_version.as_bytes());
-    put_bytes(&mut type_meta, 2, kind.as_bytes());
-    let mut out = MAGIC.to_vec();
-    put_bytes(&mut out, 1, &type_meta);
-    put_bytes(&mut out, 2, raw);
-    put_bytes(&mut out, 3, b"");
-    put_bytes(&mut out, 4, b"");
-    out
+type Done = Result<(), Error>;
+
+/// Writes the message of an object without its envelope.
+pub fn object(schema: &Schema, id: StructId, value: &Value) -> Result<Vec<u8>, Error> {
+    let mut out = Writer::default();
+    let fields = value.as_object().ok_or_else(|| Error::new("an object", value))?;
+    record(&mut out, schema, id, fields)?;
+    Ok(out.finish())
 }
 
-/// One message of a type.
-pub fn message(root: &Struct, value: &Value) -> Result<Vec<u8>, Error> {
-    let Value::Object(values) = value else {
-        return Err(Error::Value("a value that is no object".to_owned()));
-    };
-    let mut present: Vec<Present<'_>> = Vec::new();
-    for field in &root.fields {
-        let (Some(proto), Some(value)) = (&field.proto, values.get(field.name.as_ref())) else { continue };
-        if !value.is_null() {
-            present.push((&proto.path, field, value));
-        }
-    }
-    present.sort_by_key(|(path, ..)| *path);
-    let mut out = Vec::new();
-    level(&present, &mut out)?;
-    Ok(out)
-}
-
-type Present<'a> = (&'a [u32], &'a Field, &'a Value);
-
-/// Writes fields in the order of their numbers; those that share a longer path go into one embedded message.
-fn level(present: &[Present<'_>], out: &mut Vec<u8>) -> Result<(), Error> {
-    for group in present.chunk_by(|a, b| a.0.first() == b.0.first()) {
-        match group {
-            [([number], field, value)] => put(*number, &field.ty, value, field, out)?,
-            group => {
-                let number = group.first().and_then(|(path, ..)| path.first()).copied().unwrap_or_default();
-                let below: Vec<Present<'_>> =
-                    group.iter().map(|(path, f, v)| (path.get(1..).unwrap_or_default(), *f, *v)).collect();
-                let mut inner = Vec::new();
-                level(&below, &mut inner)?;
-                put_bytes(out, number, &inner);
+fn record(out: &mut Writer, schema: &Schema, id: StructId, fields: &Map<String, Value>) -> Done {
+    let record = schema.get(id);
+    // Fields of an embedded Go struct go into one message, which is written once.
+    let mut embedded: Vec<u32> = Vec::new();
+    for (name, value) in fields {
+        let Some(field) = record.field(name) else { continue };
+        let Some(proto) = &field.proto else { continue };
+        match proto.path.as_ref() {
+            [number] => self::field(out, schema, (record, name), *number, &field.ty, value)?,
+            [outer, ..] if !embedded.contains(outer) => {
+                embedded.push(*outer);
+                out.message(*outer, |out| nested(out, schema, record, fields, &[*outer]))?;
             }
+            _ => {}
         }
     }
     Ok(())
 }
 
-fn put(number: u32, ty: &Type, value: &Value, field: &Field, out: &mut Vec<u8>) -> Result<(), Error> {
-    let wrong = || Error::Value(format!("{} = {value}", field.name));
-    match (ty, value) {
-        (Type::List(list), Value::Array(items)) => {
-            return items.iter().try_for_each(|item| put(number, &list.item, item, field, out));
+/// Writes all fields whose place starts with the given numbers.
+fn nested(
+    out: &mut Writer,
+    schema: &Schema,
+    record: &Struct,
+    fields: &Map<String, Value>,
+    at: &[u32],
+) -> Done {
+    let mut embedded: Vec<u32> = Vec::new();
+    for (name, value) in fields {
+        let Some(field) = record.field(name) else { continue };
+        let Some(rest) = field.proto.as_ref().and_then(|proto| proto.path.strip_prefix(at)) else { continue };
+        match rest {
+            [number] => self::field(out, schema, (record, name), *number, &field.ty, value)?,
+            [outer, ..] if !embedded.contains(outer) => {
+                embedded.push(*outer);
+                let deeper: Vec<u32> = at.iter().copied().chain([*outer]).collect();
+                out.message(*outer, |out| nested(out, schema, record, fields, &deeper))?;
+            }
+            _ => {}
         }
-        (Type::Map(item), Value::Object(entries)) => return put_map(number, item, entries, field, out),
-        (Type::Bool, Value::Bool(on)) => put_number(out, number, u64::from(*on)),
-        (Type::Int32 | Type::Int64, Value::Number(n)) => {
-            // Two's complement in 64 bits, as protobuf has negative numbers.
-            put_number(out, number, n.as_i64().ok_or_else(wrong)? as u64);
-        }
-        (Type::Double, Value::Number(n)) => put_fixed64(out, number, n.as_f64().ok_or_else(wrong)?.to_bits()),
-        (Type::String, Value::String(text)) => put_bytes(out, number, text.as_bytes()),
-        (Type::Bytes, Value::String(text)) => {
-            put_bytes(out, number, &STANDARD.decode(text).map_err(|_| wrong())?);
-        }
-        (Type::Struct(id), value) => {
-            put_bytes(out, number, &message(schema::builtin().schema().get(*id), value)?);
-        }
-        (ty, value) => put_bytes(out, number, &special(ty, value).ok_or_else(wrong)?),
     }
     Ok(())
 }
 
-fn put_map(
+/// Writes one field; `place` is its struct and name, by which unions are known.
+fn field(
+    out: &mut Writer,
+    schema: &Schema,
+    place: (&Struct, &str),
     number: u32,
-    item: &Type,
-    entries: &Map<String, Value>,
-    field: &Field,
-    out: &mut Vec<u8>,
-) -> Result<(), Error> {
-    for (key, value) in entries {
-        let mut entry = Vec::new();
-        put_bytes(&mut entry, 1, key.as_bytes());
-        match (item, value) {
-            (Type::List(_), _) => {
-                let mut items = Vec::new();
-                put(1, item, value, field, &mut items)?;
-                put_bytes(&mut entry, 2, &items);
-            }
-            _ => put(2, item, value, field, &mut entry)?,
+    ty: &Type,
+    value: &Value,
+) -> Done {
+    match (ty, value) {
+        (Type::Any, value) => match union(&place.0.name, place.1) {
+            Some(kind) => self::any_of(out, schema, number, kind, value),
+            None => raw(out, number, value),
+        },
+        (_, Value::Null) => Ok(()),
+        (Type::List(list), Value::Array(items)) => {
+            items.iter().try_for_each(|item| self::field(out, schema, place, number, &list.item, item))
         }
-        put_bytes(out, number, &entry);
+        (Type::Map(item), Value::Object(entries)) => entries.iter().try_for_each(|(key, value)| {
+            out.message(number, |out| {
+                out.bytes(1, key.as_bytes());
+                entry(out, schema, place, item, value)
+            })
+        }),
+        (Type::Struct(id), Value::Object(fields)) => {
+            out.message(number, |out| record(out, schema, *id, fields))
+        }
+        (ty, value) => scalar(out, number, ty, value),
+    }
+}
+
+/// The value of a map's entry. A list there is a message of its own, whose items have number 1.
+fn entry(out: &mut Writer, schema: &Schema, place: (&Struct, &str), item: &Type, value: &Value) -> Done {
+    match (item, value) {
+        (Type::List(list), Value::Array(items)) => out.message(2, |out| {
+            items.iter().try_for_each(|item| field(out, schema, place, 1, &list.item, item))
+        }),
+        (item, value) => field(out, schema, place, 2, item, value),
+    }
+}
+
+fn scalar(out: &mut Writer, number: u32, ty: &Type, value: &Value) -> Done {
+    let wrong = |wanted: &str| Error::new(wanted, value);
+    match (ty, value) {
+        (Type::String | Type::Duration, Value::String(text)) => out.bytes(number, text.as_bytes()),
+        (Type::Bool, Value::Bool(set)) => out.varint(number, u64::from(*set)),
+        (Type::Int32 | Type::Int64, Value::Number(n)) => {
+            out.varint(number, n.as_i64().ok_or_else(|| wrong("an integer"))?.cast_unsigned());
+        }
+        (Type::Double, Value::Number(n)) => out.double(number, n.as_f64().ok_or_else(|| wrong("a number"))?),
+        (Type::Bytes, Value::String(text)) => {
+            out.bytes(number, &STANDARD.decode(text).map_err(|_| wrong("base64"))?);
+        }
+        (Type::Quantity, Value::String(text)) => {
+            return out.message(number, |out| {
+                out.bytes(1, text.as_bytes());
+                Ok(())
+            });
+        }
+        (Type::IntOrString, value) => return int_or_string(out, number, value),
+        (Type::Time | Type::MicroTime, Value::String(text)) => {
+            let time: Timestamp = text.parse().map_err(|_| wrong("a time"))?;
+            return out.message(number, |out| {
+                out.varint(1, time.as_second().cast_unsigned());
+                out.varint(2, i64::from(time.subsec_nanosecond()).cast_unsigned());
+                Ok(())
+            });
+        }
+        (Type::FieldsV1, value) => return raw(out, number, value),
+        (ty, value) => return Err(Error::new(&format!("{ty:?}"), value)),
     }
     Ok(())
 }
 
-/// The types that are messages of their own making; `None` when the value is not of the type.
-fn special(ty: &Type, value: &Value) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    match (ty, value) {
-        (Type::Quantity, Value::String(text)) => put_bytes(&mut out, 1, text.as_bytes()),
-        (Type::Quantity, Value::Number(number)) => put_bytes(&mut out, 1, number.to_string().as_bytes()),
-        (Type::IntOrString, Value::Number(number)) => {
-            put_number(&mut out, 1, 0);
-            put_number(&mut out, 2, number.as_i64()? as u64);
+fn int_or_string(out: &mut Writer, number: u32, value: &Value) -> Done {
+    out.message(number, |out| match value {
+        Value::String(text) => {
+            out.varint(1, 1);
+            out.varint(2, 0);
+            out.bytes(3, text.as_bytes());
+            Ok(())
         }
-        (Type::IntOrString, Value::String(text)) => {
-            put_number(&mut out, 1, 1);
-            put_bytes(&mut out, 3, text.as_bytes());
+        value => {
+            let whole = value.as_i64().ok_or_else(|| Error::new("a number or a string", value))?;
+            out.varint(1, 0);
+            out.varint(2, whole.cast_unsigned());
+            out.bytes(3, b"");
+            Ok(())
         }
-        (Type::Time | Type::MicroTime, Value::String(text)) => {
-            let time: Timestamp = text.parse().ok()?;
-            put_number(&mut out, 1, time.as_second() as u64);
-            put_number(&mut out, 2, time.subsec_nanosecond() as u64);
+    })
+}
+
+/// JSON within protobuf: `RawExtension`, `JSON`, `FieldsV1`.
+fn raw(out: &mut Writer, number: u32, value: &Value) -> Done {
+    out.message(number, |out| {
+        out.bytes(1, value.to_string().as_bytes());
+        Ok(())
+    })
+}
+
+fn any_of(out: &mut Writer, schema: &Schema, number: u32, kind: Union, value: &Value) -> Done {
+    let inner = |out: &mut Writer, number: u32, value: &Value| match (value, kind.schema) {
+        (Value::Object(fields), Some(id)) => out.message(number, |out| record(out, schema, id, fields)),
+        _ => Err(Error::new("a JSON schema", value)),
+    };
+    out.message(number, |out| match (value, kind.numbers) {
+        (Value::Bool(allows), (_, 2)) => {
+            out.varint(1, u64::from(*allows));
+            Ok(())
         }
-        (Type::Any | Type::FieldsV1, value) => put_bytes(&mut out, 1, value.to_string().as_bytes()),
-        _ => return None,
-    }
-    Some(out)
+        (Value::Array(items), _) if kind.strings => items.iter().try_for_each(|item| {
+            out.bytes(2, item.as_str().ok_or_else(|| Error::new("a string", item))?.as_bytes());
+            Ok(())
+        }),
+        (Value::Array(items), (list_at, _)) => items.iter().try_for_each(|item| inner(out, list_at, item)),
+        (value, (_, schema_at)) => {
+            if schema_at == 2 {
+                out.varint(1, 1);
+            }
+            inner(out, schema_at, value)
+        }
+    })
 }

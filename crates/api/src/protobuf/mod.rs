@@ -1,94 +1,193 @@
-//! `application/vnd.kubernetes.protobuf`: the built-in kinds' binary form, driven by the table; no generated messages.
+//! Protobuf for every built-in kind, driven by the table: there are no message types.
 //!
-//! - The envelope is `k8s\0` and a `runtime.Unknown` that names the kind; inside, each field is where
-//!   [`crate::schema::Proto`] says. Structs that are flattened in JSON but nested here have longer paths.
-//! - Go writes every non-pointer scalar, zero or not. A zero that is neither required nor a pointer's
-//!   (`schema/presence.txt`) therefore means absence, and the tree is what Go's JSON would have been.
-//! - Trees in and out: stored objects stay JSON.
+//! - An object on the wire is four magic bytes and an envelope that names its kind ([`seal`], [`open`]).
+//! - A list is put together from the messages of its items ([`list`]), a watch event from an enveloped object
+//!   ([`event`]), so that an object is encoded once for all who read it.
+//! - A tree in canonical form comes back as it was. A zero that Go writes for want of a pointer is no value.
+//! - Custom resources have no protobuf.
 
 mod decode;
 mod encode;
-mod presence;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-use serde_json::Value;
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
 
 use crate::gvr::Gvk;
-use crate::schema::{self, Struct};
+use crate::schema::{StructId, builtin};
+use wire::{Reader, Wire, Writer};
 
-/// What every body begins with.
+/// What every enveloped object starts with.
 pub const MAGIC: [u8; 4] = *b"k8s\0";
 
-/// The media type.
-pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
-
-/// Why bytes or a tree could not be converted.
+/// Why something has no protobuf, or is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// No `k8s\0` at the beginning.
-    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
-    NoMagic,
-    /// Cut off, an impossible length, or nested too deeply.
-    #[error("proto: malformed message: {0}")]
-    Malformed(&'static str),
-    /// A field holds another wire type than its kind has.
-    #[error("proto: field {0} has the wrong wire type")]
-    WireType(String),
-    /// A value in a tree is not of its field's type.
-    #[error("{0} cannot be written as protobuf")]
-    Value(String),
-    /// The kind has no protobuf form here.
-    #[error("no kind {kind:?} is registered for version {api_version:?} with a protobuf form")]
-    NoKind {
-        /// As in the envelope.
-        api_version: String,
-        /// As in the envelope.
-        kind: String,
+    /// The bytes are no protobuf, or not of the kind that the envelope names.
+    #[error("proto: illegal wire format")]
+    Malformed,
+    /// Messages lie too deep within each other.
+    #[error("proto: nested too deeply")]
+    TooDeep,
+    /// No envelope.
+    #[error("provided data does not appear to be a protobuf message, expected prefix {MAGIC:?}")]
+    NoEnvelope,
+    /// A kind that the table does not know, as that of a custom resource.
+    #[error("no kind {0:?} is registered for protobuf")]
+    UnknownKind(String),
+    /// A tree that does not fit its kind.
+    #[error("cannot encode {found} where {wanted} is wanted")]
+    Mismatch {
+        /// What stands there.
+        found: String,
+        /// What should.
+        wanted: String,
     },
 }
 
-/// Reads one enveloped object; `apiVersion` and `kind` come from the envelope.
-pub fn decode(bytes: &[u8]) -> Result<Value, Error> {
-    let envelope = decode::envelope(bytes)?;
-    let (api_version, kind) = (envelope.api_version.clone(), envelope.kind.clone());
-    if envelope.content_type == "application/json" {
-        return serde_json::from_slice(envelope.raw).map_err(|_| Error::Malformed("the JSON inside"));
+impl Error {
+    fn new(wanted: &str, found: &Value) -> Self {
+        let found: String = found.to_string().chars().take(40).collect();
+        Self::Mismatch { found, wanted: wanted.to_owned() }
     }
-    let root = root(&api_version, &kind)?;
-    let mut value = decode::message(root, envelope.raw)?;
-    value.insert("apiVersion".to_owned(), api_version.into());
-    value.insert("kind".to_owned(), kind.into());
-    Ok(Value::Object(value))
 }
 
-/// Writes one object with its envelope.
-pub fn encode(value: &Value) -> Result<Vec<u8>, Error> {
-    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let raw = encode::message(root(api_version, kind)?, value)?;
-    Ok(encode::envelope(api_version, kind, &raw))
+impl From<wire::Malformed> for Error {
+    fn from(_: wire::Malformed) -> Self {
+        Self::Malformed
+    }
 }
 
-/// Writes one event of a watch: the message without an envelope, its object with one.
-pub fn watch_event(kind: &str, object: &Value) -> Result<Vec<u8>, Error> {
-    let mut raw = Vec::new();
-    wire::put_bytes(&mut raw, 1, &encode(object)?);
-    let mut event = Vec::new();
-    wire::put_bytes(&mut event, 1, kind.as_bytes());
-    wire::put_bytes(&mut event, 2, &raw);
-    Ok(event)
+/// The type of a kind of the table.
+fn type_of(gvk: &Gvk) -> Result<StructId, Error> {
+    static EVERYWHERE: [&str; 2] = ["DeleteOptions", "WatchEvent"];
+    let everywhere = EVERYWHERE.contains(&gvk.kind.as_ref());
+    let mut kinds = builtin().kinds().iter();
+    let found = kinds.find(|(known, _)| known == gvk || (everywhere && known.kind == gvk.kind));
+    found.map(|(_, id)| *id).ok_or_else(|| Error::UnknownKind(gvk.to_string()))
 }
 
-/// The struct behind a kind. Options and Status are the same in every group.
-fn root(api_version: &str, kind: &str) -> Result<&'static Struct, Error> {
-    let catalog = schema::builtin();
-    let gvk = Gvk::from_api_version(api_version, kind);
-    let own = catalog.kinds().iter().find(|(known, _)| *known == gvk).map(|(_, id)| *id);
-    let shared = || catalog.struct_id(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
-    let id = own
-        .or_else(shared)
-        .ok_or_else(|| Error::NoKind { api_version: api_version.into(), kind: kind.into() })?;
-    Ok(catalog.schema().get(id))
+/// The message of a tree that names its kind, without an envelope: what a list holds.
+pub fn message(gvk: &Gvk, tree: &Value) -> Result<Vec<u8>, Error> {
+    encode::object(builtin().schema(), type_of(gvk)?, tree)
+}
+
+/// A message in its envelope: what a body is.
+pub fn seal(gvk: &Gvk, message: &[u8]) -> Vec<u8> {
+    let mut out = Writer::default();
+    let kind = |out: &mut Writer| {
+        out.bytes(1, gvk.api_version().as_bytes());
+        out.bytes(2, gvk.kind.as_bytes());
+        Ok::<(), Error>(())
+    };
+    // The closure cannot fail.
+    out.message(1, kind).unwrap_or_default();
+    out.bytes(2, message);
+    out.bytes(3, b"");
+    out.bytes(4, b"");
+    [&MAGIC[..], &out.finish()].concat()
+}
+
+/// A whole tree that names its kind, enveloped.
+pub fn encode(tree: &Value) -> Result<Vec<u8>, Error> {
+    let text = |name: &str| tree.get(name).and_then(Value::as_str).unwrap_or_default();
+    let gvk = Gvk::from_api_version(text("apiVersion"), text("kind"));
+    Ok(seal(&gvk, &message(&gvk, tree)?))
+}
+
+/// A body's tree, with `apiVersion` and `kind` from the envelope.
+pub fn open(body: &[u8]) -> Result<Value, Error> {
+    open_at(body, 0)
+}
+
+fn open_at(body: &[u8], depth: usize) -> Result<Value, Error> {
+    let mut reader = Reader(body.strip_prefix(&MAGIC).ok_or(Error::NoEnvelope)?);
+    let (mut api_version, mut kind, mut message) = (String::new(), String::new(), &[][..]);
+    while let Some((number, wire)) = reader.next()? {
+        match (number, wire) {
+            (1, Wire::Bytes(names)) => (api_version, kind) = type_meta(names)?,
+            (2, Wire::Bytes(bytes)) => message = bytes,
+            _ => {}
+        }
+    }
+    let gvk = Gvk::from_api_version(&api_version, &kind);
+    let mut fields = decode::object_at(builtin().schema(), type_of(&gvk)?, message, depth)?;
+    fields.insert("apiVersion".into(), api_version.into());
+    fields.insert("kind".into(), kind.into());
+    Ok(fields.into())
+}
+
+fn type_meta(bytes: &[u8]) -> Result<(String, String), Error> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| Error::Malformed);
+    let (mut api_version, mut kind) = (String::new(), String::new());
+    let mut reader = Reader(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        match (number, wire) {
+            (1, Wire::Bytes(bytes)) => api_version = text(bytes)?,
+            (2, Wire::Bytes(bytes)) => kind = text(bytes)?,
+            _ => {}
+        }
+    }
+    Ok((api_version, kind))
+}
+
+/// A message's tree, of a kind that the caller knows.
+pub fn read(gvk: &Gvk, message: &[u8]) -> Result<Map<String, Value>, Error> {
+    decode::object(builtin().schema(), type_of(gvk)?, message)
+}
+
+/// A list's message from its `metadata` and the messages of its items. Every list has the same two fields.
+pub fn list<'a>(metadata: &Value, items: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, Error> {
+    static META: LazyLock<Option<StructId>> =
+        LazyLock::new(|| builtin().struct_id("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"));
+    let id = META.ok_or_else(|| Error::UnknownKind("ListMeta".into()))?;
+    let mut out = Writer::default();
+    out.bytes(1, &encode::object(builtin().schema(), id, metadata)?);
+    items.into_iter().for_each(|item| out.bytes(2, item));
+    Ok(out.finish())
+}
+
+/// A frame of a watch stream: four bytes of length, then a `WatchEvent` with the enveloped object in it.
+pub fn event(kind: &str, sealed: &[u8]) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.bytes(1, kind.as_bytes());
+    let object = |out: &mut Writer| {
+        out.bytes(1, sealed);
+        Ok::<(), Error>(())
+    };
+    // The closure cannot fail.
+    out.message(2, object).unwrap_or_default();
+    let event = out.finish();
+    let length = u32::try_from(event.len()).unwrap_or(u32::MAX);
+    [&length.to_be_bytes()[..], &event].concat()
+}
+
+/// A JSON value of several forms that is a message in protobuf: those of `JSONSchemaProps`.
+#[derive(Clone, Copy)]
+struct Union {
+    /// Number of the list's items, and of the one schema.
+    numbers: (u32, u32),
+    /// The list is of strings.
+    strings: bool,
+    /// The type of a schema.
+    schema: Option<StructId>,
+}
+
+/// The union that a field is, if it is one.
+fn union(owner: &str, field: &str) -> Option<Union> {
+    const OWNER: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    if owner != OWNER {
+        return None;
+    }
+    let schema = builtin().struct_id(OWNER);
+    match field {
+        "items" => Some(Union { numbers: (2, 1), strings: false, schema }),
+        // The list's place is the boolean's, which is no message.
+        "additionalItems" | "additionalProperties" => Some(Union { numbers: (1, 2), strings: false, schema }),
+        "dependencies" => Some(Union { numbers: (2, 1), strings: true, schema }),
+        _ => None,
+    }
 }

@@ -1,135 +1,123 @@
-//! The codec against itself and against bytes as Go writes them.
-
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
-use crate::schema::{Resource, Schema, StructId, Type};
+use crate::decode::structure;
+use crate::gvr::Gvr;
+use crate::schema::arbitrary;
 
-fn pod() -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {
-            "name": "p", "namespace": "n", "labels": {"a": "b"}, "creationTimestamp": "2026-11-22T10:00:00Z",
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": false}],
-            "managedFields": [{"manager": "m", "operation": "Apply", "fieldsV1": {"f:spec": {}}}]
-        },
-        "spec": {
-            "automountServiceAccountToken": false,
-            "containers": [{
-                "name": "c", "image": "i",
-                "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}},
-                "livenessProbe": {"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 3},
-                "ports": [{"containerPort": 80}]
-            }],
-            "terminationGracePeriodSeconds": 0,
-            "volumes": [{"name": "v", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/x", "type": ""}}]
-        },
-        "status": {}
-    })
+fn there_and_back(tree: &Value) -> Value {
+    open(&encode(tree).unwrap()).unwrap()
 }
 
 #[test]
-fn a_pod_comes_back_as_it_went() {
-    let bytes = encode(&pod()).unwrap();
-    assert!(bytes.starts_with(&MAGIC));
-    assert_eq!(decode(&bytes).unwrap(), pod());
-}
-
-/// As Go's generated code writes `Namespace{ObjectMeta{Name: "shop"}}`: every plain scalar, zero or not.
-#[test]
-fn zeros_of_plain_scalars_are_absence() {
-    let mut meta = Vec::new();
-    wire::put_bytes(&mut meta, 1, b"shop");
-    for number in [2, 3, 4, 5, 6] {
-        wire::put_bytes(&mut meta, number, b"");
-    }
-    wire::put_number(&mut meta, 7, 0);
-    wire::put_bytes(&mut meta, 8, b"");
-    let mut raw = Vec::new();
-    wire::put_bytes(&mut raw, 1, &meta);
-    wire::put_bytes(&mut raw, 2, b"");
-    let mut status = Vec::new();
-    wire::put_bytes(&mut status, 1, b"");
-    wire::put_bytes(&mut raw, 3, &status);
-    let value = decode(&encode::envelope("v1", "Namespace", &raw)).unwrap();
-    let expected = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}, "spec": {}, "status": {}});
-    assert_eq!(value, expected);
+fn bytes_are_those_of_kubernetes() {
+    let tree =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}});
+    let wanted: &[u8] = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x0d\x12\x06\x0a\x01k\x12\x01v\x0a\x03\x0a\x01a\x1a\x00\x22\x00";
+    assert_eq!(encode(&tree).unwrap(), wanted);
+    assert_eq!(there_and_back(&tree), tree);
 }
 
 #[test]
-fn options_are_the_same_in_every_group() {
-    let options = json!({"apiVersion": "apps/v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": "u"}});
-    assert_eq!(decode(&encode(&options).unwrap()).unwrap(), options);
+fn what_go_writes_for_want_of_a_pointer_is_no_value() {
+    // A Pod's message with spec.nodeName "" (10), hostNetwork false (11), priority 0 (25) and an empty status.
+    let spec = [&b"\x52\x00\x58\x00\xc8\x01\x00"[..]].concat();
+    let message = [&[0x12, u8::try_from(spec.len()).unwrap()], &spec[..], b"\x1a\x00"].concat();
+    let pod = open(&seal(&Gvk::new("", "v1", "Pod"), &message)).unwrap();
+    assert_eq!(pod["spec"], json!({"priority": 0, "containers": []}));
+    assert_eq!(pod["status"], json!({}));
 }
 
 #[test]
-fn broken_bytes_are_errors() {
-    let good = encode(&pod()).unwrap();
-    for end in 0..good.len() {
-        // A cut at the end of a field is a shorter message; no cut may panic.
-        let _ = decode(&good[..end]);
-    }
-    assert_eq!(decode(b"{}"), Err(Error::NoMagic));
-    let nested = (0..200).fold(Vec::new(), |inner, _| {
-        let mut out = Vec::new();
-        wire::put_bytes(&mut out, 3, &inner);
-        out
+fn values_of_several_forms_survive() {
+    let schema = json!({
+        "type": "object", "additionalProperties": false, "default": {"a": 1}, "x-kubernetes-list-type": "map",
+        "properties": {"l": {"items": {"type": "string"}}, "m": {"additionalProperties": {"type": "integer"}}},
+        "enum": ["a", 1, null], "$ref": "#/x",
     });
-    let _ = decode(&encode::envelope("v1", "Pod", &nested));
-    assert!(matches!(decode(&encode::envelope("v9", "Pod", b"")), Err(Error::NoKind { .. })));
-}
-
-/// A value of a type, deep enough to meet every kind of field, with nothing that is zero and optional.
-fn sample(schema: &Schema, ty: &Type, depth: usize, seed: &mut u64) -> Value {
-    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    let number = (*seed >> 33) % 1000 + 1;
-    match ty {
-        Type::String => format!("s{number}").into(),
-        Type::Bool => true.into(),
-        Type::Int32 | Type::Int64 => number.into(),
-        Type::Double => (number as f64 + 0.5).into(),
-        Type::Bytes => "AAEC".into(),
-        Type::IntOrString if number.is_multiple_of(2) => number.into(),
-        Type::IntOrString => "half".into(),
-        Type::Quantity => format!("{number}Mi").into(),
-        Type::Time => "2026-11-22T10:00:00Z".into(),
-        Type::MicroTime => "2026-11-22T10:00:00.000123Z".into(),
-        Type::Duration => "5ns".into(),
-        Type::Any | Type::FieldsV1 => json!({"f:x": {}}),
-        Type::List(list) => json!([sample(schema, &list.item, depth, seed)]),
-        Type::Map(item) => json!({"k": sample(schema, item, depth, seed)}),
-        Type::Struct(id) => structure(schema, *id, depth + 1, seed),
-    }
-}
-
-fn structure(schema: &Schema, id: StructId, depth: usize, seed: &mut u64) -> Value {
-    let fields = schema.get(id).fields.iter().filter(|field| field.proto.is_some());
-    let chosen = fields
-        .filter(|field| depth < 4 || !matches!(field.ty, Type::Struct(_) | Type::List(_) | Type::Map(_)));
-    chosen.map(|field| (field.name.to_string(), sample(schema, &field.ty, depth, seed))).collect()
-}
-
-fn round(resource: &Resource, seed: u64) {
-    let mut seed = seed;
-    let mut object = structure(&resource.schema, resource.object, 0, &mut seed);
-    object["apiVersion"] = resource.gvk.api_version().into();
-    object["kind"] = resource.gvk.kind.as_ref().into();
-    let back = decode(&encode(&object).unwrap_or_else(|e| panic!("{}: {e}", resource.gvk)));
-    assert_eq!(back.unwrap_or_else(|e| panic!("{}: {e}", resource.gvk)), object, "{}", resource.gvk);
+    let version =
+        json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "spec": {"group": "g", "names": {"kind": "K", "plural": "ks"}, "scope": "Namespaced", "versions": [version]},
+    });
+    assert_eq!(there_and_back(&crd), crd);
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"extra": {"scopes": ["a", "b"]}, "user": "u"},
+    });
+    assert_eq!(there_and_back(&review), review);
 }
 
 #[test]
-fn every_kind_comes_back_as_it_went() {
-    for resource in schema::builtin().iter() {
-        round(resource, 7);
+fn lists_and_events_are_put_together_from_encoded_objects() {
+    let gvk = Gvk::new("", "v1", "ConfigMap");
+    let item = json!({"metadata": {"name": "a"}});
+    let encoded = message(&gvk, &item).unwrap();
+    let body = list(&json!({"resourceVersion": "5"}), [&encoded[..], &encoded[..]]).unwrap();
+    let tree = open(&seal(&Gvk::new("", "v1", "ConfigMapList"), &body)).unwrap();
+    assert_eq!((&tree["metadata"]["resourceVersion"], &tree["items"][1]), (&json!("5"), &item));
+    let frame = event("ADDED", &seal(&gvk, &encoded));
+    assert_eq!(usize::try_from(u32::from_be_bytes(frame[..4].try_into().unwrap())).unwrap(), frame.len() - 4);
+    let watch = read(&Gvk::new("", "v1", "WatchEvent"), &frame[4..]).unwrap();
+    assert_eq!((&watch["type"], &watch["object"]["kind"]), (&json!("ADDED"), &json!("ConfigMap")));
+}
+
+#[test]
+fn strangers_are_refused() {
+    assert_eq!(open(b"{}"), Err(Error::NoEnvelope));
+    assert!(matches!(open(&seal(&Gvk::new("x", "v1", "Y"), b"")), Err(Error::UnknownKind(_))));
+    let pod = Gvk::new("", "v1", "Pod");
+    assert_eq!(open(&seal(&pod, b"\x0a\xff")), Err(Error::Malformed));
+    // A schema within a schema, and so on.
+    let mut deep = Vec::new();
+    for _ in 0..200 {
+        let mut out = Writer::default();
+        out.bytes(26, &deep);
+        deep = out.finish();
     }
+    let name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    let id = builtin().struct_id(name).unwrap();
+    let not = builtin().schema().get(id).field("not").unwrap().proto.as_ref().unwrap().path[0];
+    let mut deep = Vec::new();
+    for _ in 0..200 {
+        let mut out = Writer::default();
+        out.bytes(not, &deep);
+        deep = out.finish();
+    }
+    assert_eq!(decode::object(builtin().schema(), id, &deep), Err(Error::TooDeep));
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
     #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in "Pod|Secret|Deployment|Event") {
-        let version = if kind == "Deployment" { "apps/v1" } else { "v1" };
-        let _ = decode(&encode::envelope(version, &kind, &bytes));
+    fn every_kind_comes_back_as_it_was(seed in any::<u64>(), pick in any::<prop::sample::Index>()) {
+        let all: Vec<_> = builtin().iter().collect();
+        let resource = pick.get(&all);
+        let tree = arbitrary::object(resource, seed);
+        prop_assert_eq!(there_and_back(&tree), tree.clone());
+        let mut canonical = tree.clone();
+        prop_assert_eq!(structure(resource, &mut canonical), Ok(Vec::new()));
+        prop_assert_eq!(canonical, tree);
+    }
+
+    #[test]
+    fn no_bytes_bring_it_down(bytes in prop::collection::vec(any::<u8>(), 0..200), pick in any::<prop::sample::Index>()) {
+        let all: Vec<_> = builtin().iter().collect();
+        let _ = open(&seal(&pick.get(&all).gvk, &bytes));
+        let _ = open(&[&MAGIC[..], &bytes].concat());
+    }
+}
+
+#[test]
+fn every_list_has_its_items_in_one_place() {
+    for resource in builtin().iter().filter(|r| !r.list_kind.is_empty()) {
+        let gvk = Gvk { kind: resource.list_kind.to_string().into(), ..resource.gvk.clone() };
+        let record = builtin().schema().get(type_of(&gvk).unwrap());
+        let place = |name: &str| record.field(name).and_then(|f| f.proto.as_ref()).map(|p| p.path.to_vec());
+        assert_eq!((place("metadata"), place("items")), (Some(vec![1]), Some(vec![2])), "{gvk}");
+        assert_eq!(builtin().get(&Gvr { ..resource.gvr.clone() }).map(|r| &r.gvr), Some(&resource.gvr));
     }
 }

@@ -1,100 +1,125 @@
-//! The wire format: varints, tags, lengths. Bounds are checked; unknown wire types are errors.
+//! Protobuf's wire format: varints, tags, and messages within messages.
 
-use super::Error;
-
-/// One field's content as it is on the wire.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Wire<'a> {
-    /// Wire type 0.
-    Varint(u64),
-    /// Wire type 1.
-    Fixed64(u64),
-    /// Wire type 2.
-    Bytes(&'a [u8]),
-    /// Wire type 5.
-    Fixed32(u32),
+/// A message in the making.
+#[derive(Debug, Default)]
+pub struct Writer {
+    bytes: Vec<u8>,
 }
 
-/// Reads fields one after another.
-pub struct Reader<'a>(&'a [u8]);
+/// One field of a message as read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Wire<'a> {
+    /// Numbers and booleans.
+    Varint(u64),
+    /// A double.
+    Fixed64(u64),
+    /// Strings, bytes and messages.
+    Bytes(&'a [u8]),
+}
 
-impl<'a> Reader<'a> {
-    /// Of one message's bytes.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+/// Bytes that are no protobuf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl Writer {
+    /// The bytes.
+    pub fn finish(self) -> Vec<u8> {
+        self.bytes
     }
 
-    /// The next field's number and content; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, Error> {
+    fn raw_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            // The cast keeps the low seven bits, which is what is wanted.
+            self.bytes.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.bytes.push(value as u8);
+    }
+
+    /// A number; a negative one is written as its two's complement.
+    pub fn varint(&mut self, number: u32, value: u64) {
+        self.raw_varint(u64::from(number) << 3);
+        self.raw_varint(value);
+    }
+
+    /// A double.
+    pub fn double(&mut self, number: u32, value: f64) {
+        self.raw_varint(u64::from(number) << 3 | 1);
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// A string or bytes.
+    pub fn bytes(&mut self, number: u32, value: &[u8]) {
+        self.raw_varint(u64::from(number) << 3 | 2);
+        self.raw_varint(value.len() as u64);
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// A message, written in place; its length is put before it at the end.
+    pub fn message<E>(
+        &mut self,
+        number: u32,
+        body: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.raw_varint(u64::from(number) << 3 | 2);
+        let start = self.bytes.len();
+        self.bytes.push(0);
+        body(self)?;
+        let length = self.bytes.len() - start - 1;
+        if length < 0x80 {
+            self.bytes[start] = length as u8;
+        } else {
+            let mut prefix = Self::default();
+            prefix.raw_varint(length as u64);
+            self.bytes.splice(start..=start, prefix.bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the fields of a message in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a>(pub &'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// The next field and its number; `None` at the end.
+    pub fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);
         }
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_| Error::Malformed("a field number is too large"))?;
-        let wire = match tag & 7 {
+        let number = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
+        let value = match tag & 7 {
             0 => Wire::Varint(self.varint()?),
-            1 => Wire::Fixed64(u64::from_le_bytes(self.array()?)),
+            1 => Wire::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| Malformed)?)),
             2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| CUT)?;
+                let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
                 Wire::Bytes(self.take(length)?)
             }
-            5 => Wire::Fixed32(u32::from_le_bytes(self.array()?)),
-            _ => return Err(Error::Malformed("an unknown wire type")),
+            5 => {
+                Wire::Fixed64(u64::from(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| Malformed)?)))
+            }
+            _ => return Err(Malformed),
         };
-        if number == 0 { Err(Error::Malformed("field number 0")) } else { Ok(Some((number, wire))) }
+        Ok(Some((number, value)))
     }
 
-    fn varint(&mut self) -> Result<u64, Error> {
+    /// A bare varint, as in a packed list.
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first().ok_or(CUT)?;
-            self.0 = rest;
+            let byte = *self.take(1)?.first().ok_or(Malformed)?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 return Ok(value);
             }
         }
-        Err(Error::Malformed("a varint is too long"))
+        Err(Malformed)
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(CUT)?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (head, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
         self.0 = rest;
-        Ok(taken)
+        Ok(head)
     }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        self.take(N)?.try_into().map_err(|_| CUT)
-    }
-}
-
-const CUT: Error = Error::Malformed("it is cut off");
-
-/// Appends a varint.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        // The lowest seven bits, and a mark that more follow.
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Appends a field of wire type 0.
-pub fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
-    put_varint(out, u64::from(number) << 3);
-    put_varint(out, value);
-}
-
-/// Appends a field of wire type 2.
-pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    put_varint(out, u64::from(number) << 3 | 2);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-/// Appends a field of wire type 1.
-pub fn put_fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
-    put_varint(out, u64::from(number) << 3 | 1);
-    out.extend_from_slice(&value.to_le_bytes());
 }

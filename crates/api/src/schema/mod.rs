@@ -5,6 +5,8 @@
 //! - A [`Resource`] is what is served: names, scope, verbs, subresources, and the struct of its objects.
 //! - [`builtin`] is the catalog of everything Kubernetes itself serves.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod catalog;
 mod names;
 mod table;
@@ -133,6 +135,8 @@ pub struct Proto {
     /// Field numbers from the struct's message down: more than one when a Go-embedded struct is flattened in JSON
     /// but nested in protobuf.
     pub path: Box<[u32]>,
+    /// A zero differs from absence: Go holds the field behind a pointer, or writes it always.
+    pub keeps_zero: bool,
 }
 
 /// A resource as the API serves it in one version.

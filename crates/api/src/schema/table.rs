@@ -13,6 +13,8 @@ use crate::gvr::{Gvk, Gvr};
 pub const FILES: &[&str] = &include!("../../schema/generated/index.rs");
 /// Closed sets and other rules, by hand; [`crate::validate`] reads those about names and absence.
 pub const RULES: &str = include_str!("../../schema/rules.txt");
+/// Fields whose zero is a value of its own, by hand.
+const ZEROS: &str = include_str!("../../schema/zeros.txt");
 /// Names, groups and selectable fields, by hand.
 pub const NAMES: &str = include_str!("../../schema/names.txt");
 
@@ -77,6 +79,9 @@ pub fn parse(files: &[&'static str]) -> Result<Table, ParseError> {
         while let Some(line) = lines.next_head() {
             table.entry(package, &ids, line, &mut lines).ok_or_else(|| ParseError(line.to_owned()))?;
         }
+    }
+    for line in ZEROS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        table.keep_zeros(&ids, line).ok_or_else(|| ParseError(line.to_owned()))?;
     }
     for line in RULES.lines() {
         if let Some(rule) = line.strip_prefix("enum ") {
@@ -151,6 +156,17 @@ impl Table {
             "type" => self.record(package, ids, words, lines),
             _ => None,
         }
+    }
+
+    fn keep_zeros(&mut self, ids: &Ids<'_>, rule: &str) -> Option<()> {
+        let mut words = rule.split(' ');
+        let id = *ids.get(&words.next()?.rsplit_once('.')?)?;
+        let fields = &mut self.schema.structs.get_mut(id.0 as usize)?.fields;
+        words.try_for_each(|name| {
+            let field = fields.iter_mut().find(|field| field.name.as_ref() == name)?;
+            field.proto.as_mut()?.keeps_zero = true;
+            Some(())
+        })
     }
 
     fn closed_set(&mut self, ids: &Ids<'_>, rule: &str) -> Option<()> {
@@ -283,7 +299,7 @@ fn proto(word: &str) -> Option<Option<Proto>> {
         return Some(None);
     }
     let path: Result<Box<[u32]>, _> = word.split('.').map(str::parse).collect();
-    Some(Some(Proto { path: path.ok()? }))
+    Some(Some(Proto { path: path.ok()?, keeps_zero: false }))
 }
 
 fn type_of(package: &str, ids: &Ids<'_>, word: &str) -> Option<Type> {

@@ -82,7 +82,7 @@ impl Form {
 }
 
 fn texts(found: Vec<String>, path: &dyn Fn() -> Path, value: &Value, errors: &mut Errors) {
-    errors.extend(found.iter().map(|text| Error::invalid(&path(), value.clone(), text)));
+    errors.extend(found.into_iter().map(|text| Error::invalid(&path(), value.clone(), &text)));
 }
 
 fn range(number: i64, min: i64, max: i64) -> Option<String> {
