@@ -71,3 +71,76 @@ async fn kubectl_watches_as_things_change() {
     let line = lines.next_line().await.unwrap().unwrap();
     assert!(line.starts_with("second"), "{line}");
 }
+
+const MANIFEST: &str = r#"apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: web}
+  template:
+    metadata:
+      labels: {app: web}
+    spec:
+      containers:
+      - name: web
+        image: tiphys.local/hello:1
+        ports:
+        - containerPort: 8080
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_reads_what_the_server_tells_about_itself() {
+    if !installed().await {
+        return;
+    }
+    let running = start().await;
+    let resources = run(&running, &["api-resources"]).await;
+    for line in ["deployments ", "pods ", "customresourcedefinitions ", "endpointslices "] {
+        assert!(resources.contains(line), "{line}: {resources}");
+    }
+    let versions = run(&running, &["api-versions"]).await;
+    assert!(versions.contains("apps/v1\n") && versions.contains("\nv1\n"), "{versions}");
+    let explained = run(&running, &["explain", "pod.spec.containers"]).await;
+    assert!(explained.contains("KIND:       Pod") && explained.contains("imagePullPolicy"), "{explained}");
+    let version = run(&running, &["version"]).await;
+    assert!(version.contains("Server Version: v1.36."), "{version}");
+    let info = run(&running, &["cluster-info"]).await;
+    assert!(info.contains("is running at"), "{info}");
+    let ready = run(&running, &["get", "--raw", "/readyz?verbose"]).await;
+    assert!(ready.ends_with("readyz check passed\n"), "{ready}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_are_applied_by_client_and_by_server() {
+    if !installed().await {
+        return;
+    }
+    let running = start().await;
+    let file = running.kubeconfig.with_file_name("web.yaml");
+    std::fs::write(&file, MANIFEST).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(run(&running, &["apply", "-f", file]).await, "deployment.apps/web created\n");
+    assert_eq!(run(&running, &["apply", "-f", file]).await, "deployment.apps/web unchanged\n");
+    std::fs::write(file, MANIFEST.replace("replicas: 2", "replicas: 3")).unwrap();
+    assert_eq!(run(&running, &["apply", "-f", file]).await, "deployment.apps/web configured\n");
+    let again = run(&running, &["apply", "--server-side", "--force-conflicts", "-f", file]).await;
+    assert_eq!(again, "deployment.apps/web serverside-applied\n");
+    run(&running, &["scale", "deployment", "web", "--replicas=5"]).await;
+    let replicas = run(&running, &["get", "deployment", "web", "-o", "jsonpath={.spec.replicas}"]).await;
+    assert_eq!(replicas, "5");
+    run(&running, &["create", "deployment", "other", "--image=tiphys.local/hello:1", "--replicas=3"]).await;
+    run(&running, &["set", "image", "deployment/other", "hello=tiphys.local/hello:2"]).await;
+    let described = run(&running, &["describe", "deployment", "other"]).await;
+    assert!(described.contains("tiphys.local/hello:2"), "{described}");
+    run(&running, &["expose", "deployment", "other", "--port=80", "--target-port=8080"]).await;
+    let all = run(&running, &["get", "all"]).await;
+    assert!(all.contains("deployment.apps/web") && all.contains("service/other"), "{all}");
+    let sorted = run(&running, &["get", "deployments", "--sort-by=.metadata.name", "-o", "name"]).await;
+    assert_eq!(sorted, "deployment.apps/other\ndeployment.apps/web\n");
+    let unknown = kubectl(&running, &["create", "-f", "-"]).stdin(Stdio::piped()).output().await.unwrap();
+    assert!(!unknown.status.success());
+    run(&running, &["delete", "-f", file]).await;
+}
