@@ -4,4 +4,6 @@
 mod golden;
 mod kubectl;
 mod malformed;
+mod nodes;
 mod support;
+mod watches;
