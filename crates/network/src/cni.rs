@@ -9,7 +9,7 @@ pub fn conflist(network: &Network) -> String {
     let bridge = json!({
         "type": "bridge",
         "bridge": network.bridge,
-        "isDefaultGateway": true,
+        "isGateway": true,
         "hairpinMode": true,
         // One rule of ours masquerades for the whole node; see the crate's introduction.
         "ipMasq": false,

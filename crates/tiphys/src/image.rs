@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use tiphys_runtime::Runtime;
-use tiphys_runtime::containerd::images;
+use tiphys_runtime::containerd::{connect, images};
 use tiphys_runtime::cri::Cri;
 
 use crate::cli::{Image, ImageCommand};
@@ -32,8 +32,8 @@ pub async fn run(args: &Image) -> Result<()> {
                 import(&socket, file).await?;
             }
         }
-        ImageCommand::List => list(&Cri::new(&socket)?).await?,
-        ImageCommand::Remove { images } => remove(&Cri::new(&socket)?, images).await?,
+        ImageCommand::List => list(&connect(&socket).await?).await?,
+        ImageCommand::Remove { images } => remove(&socket, images).await?,
     }
     Ok(())
 }
@@ -76,13 +76,19 @@ fn print_columns(head: &[&str; 3], rows: &[[String; 3]]) {
     }
 }
 
-async fn remove(runtime: &Cri, images: &[String]) -> Result<()> {
-    for image in images {
-        if runtime.image_status(image).await?.is_none() {
-            bail!("the node has no image {image}; `tiphys image list` shows all");
+/// By name, like `docker rmi`: the CRI would remove every other name of the same image, too.
+async fn remove(socket: &Path, names: &[String]) -> Result<()> {
+    let runtime = connect(socket).await?;
+    for name in names {
+        let Some(image) = runtime.image_status(name).await? else {
+            bail!("the node has no image {name}; `tiphys image list` shows all");
+        };
+        if image.tags.contains(name) {
+            images::remove(socket, name).await?;
+        } else {
+            runtime.remove_image(name).await?;
         }
-        runtime.remove_image(image).await?;
-        println!("removed {image}");
+        println!("removed {name}");
     }
     Ok(())
 }

@@ -6,8 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tiphys_runtime::containerd::Containerd;
-use tiphys_runtime::cri::Cri;
+use tiphys_runtime::containerd::{Containerd, connect};
 use tiphys_runtime::{Filter, Runtime};
 
 use crate::cli::Reset;
@@ -74,7 +73,7 @@ async fn remove_pods(settings: &Settings, progress: &mut Progress) -> Result<()>
         Ok(config) if own => Some(Containerd::start(&config).await?),
         _ => None,
     };
-    let runtime = Cri::new(&settings.runtime_socket()?)?;
+    let runtime = connect(&settings.runtime_socket()?).await?;
     let removed = remove_sandboxes(&runtime, &settings.node_name, own).await?;
     progress.done(&format!("{removed} pods removed"));
     if let Some(containerd) = containerd {
@@ -100,6 +99,6 @@ async fn remove_sandboxes(runtime: &dyn Runtime, node: &str, own: bool) -> Resul
 
 /// Ends the pods when `--stop-pods` asks for it.
 pub async fn stop_pods(settings: &Settings) -> Result<usize> {
-    let runtime = Cri::new(&settings.runtime_socket()?)?;
+    let runtime = connect(&settings.runtime_socket()?).await?;
     remove_sandboxes(&runtime, &settings.node_name, settings.runtime_endpoint.is_none()).await
 }

@@ -100,10 +100,10 @@ fn apply_forms(ns: &Namespace<'_>) -> Result<()> {
     let other = manifest("x", "").replace("name: m", "name: s");
     server("one", &other, &[])?;
     let conflict =
-        server("two", &other.replace("k: x", "k: y"), &[]).err().context("no conflict")?.to_string();
+        server("two", &other.replace("k: x", "k: other"), &[]).err().context("no conflict")?.to_string();
     ensure!(conflict.contains("conflict with \"one\"") && conflict.contains(".data.k"), "{conflict}");
-    server("two", &other.replace("k: x", "k: y"), &["--force-conflicts"])?;
-    ensure!(ns.get(&["configmap", "s"])?["data"]["k"] == "y");
+    server("two", &other.replace("k: x", "k: other"), &["--force-conflicts"])?;
+    ensure!(ns.get(&["configmap", "s"])?["data"]["k"] == "other");
     // kubectl diff: 0 when nothing differs.
     ns.feed(&["diff", "-f", "-"], &manifest("two", "")).map(drop)
 }

@@ -9,22 +9,22 @@ use std::process::Stdio;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::process::Command;
 
-/// Why an archive was not imported.
+/// Why an archive was not imported, or a name not removed.
 #[derive(Debug, thiserror::Error)]
-pub enum ImportError {
+pub enum Error {
     /// `ctr` could not be started or fed.
     #[error("cannot run ctr: {0}; it comes with the distribution's containerd package")]
     Run(io::Error),
     /// The archive could not be read.
     #[error("cannot read the archive: {0}")]
     Read(io::Error),
-    /// `ctr` refused the archive.
-    #[error("containerd did not take the archive: {0}")]
+    /// `ctr` refused.
+    #[error("containerd refused: {0}")]
     Refused(String),
 }
 
 /// Imports an archive into the images of Kubernetes' namespace. Returns the names that it held.
-pub async fn import(socket: &Path, archive: impl AsyncRead) -> Result<Vec<String>, ImportError> {
+pub async fn import(socket: &Path, archive: impl AsyncRead) -> Result<Vec<String>, Error> {
     let mut child = Command::new("ctr")
         .arg("--address")
         .arg(socket)
@@ -34,7 +34,7 @@ pub async fn import(socket: &Path, archive: impl AsyncRead) -> Result<Vec<String
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(ImportError::Run)?;
+        .map_err(Error::Run)?;
     let stdin = child.stdin.take();
     let feed = async {
         let Some(mut stdin) = stdin else { return Ok(()) };
@@ -42,17 +42,28 @@ pub async fn import(socket: &Path, archive: impl AsyncRead) -> Result<Vec<String
         match tokio::io::copy(&mut archive, &mut stdin).await {
             // ctr stopped reading: what it says on standard error tells why.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(ImportError::Read(error)),
-            Ok(_) => stdin.shutdown().await.map_err(ImportError::Run),
+            Err(error) => Err(Error::Read(error)),
+            Ok(_) => stdin.shutdown().await.map_err(Error::Run),
         }
     };
     let (fed, output) = tokio::join!(feed, child.wait_with_output());
-    let output = output.map_err(ImportError::Run)?;
+    let output = output.map_err(Error::Run)?;
     if !output.status.success() {
-        return Err(ImportError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        return Err(Error::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     fed?;
     Ok(names(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Removes one name of an image; the image itself goes with its last name.
+pub async fn remove(socket: &Path, name: &str) -> Result<(), Error> {
+    let mut command = Command::new("ctr");
+    command.arg("--address").arg(socket).args(["--namespace", "k8s.io", "images", "remove", "--sync", name]);
+    let output = command.stdin(Stdio::null()).output().await.map_err(Error::Run)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
 /// Reads `unpacking NAME (sha256:…)...done` lines.

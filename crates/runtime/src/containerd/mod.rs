@@ -7,9 +7,11 @@
 //! - Readiness is containerd's own word (systemd's notify protocol), not a poll of the socket.
 
 pub mod config;
+mod connect;
 pub mod images;
 mod process;
 
+pub use connect::connect;
 pub use process::{Containerd, Error};
 
 use std::path::{Path, PathBuf};

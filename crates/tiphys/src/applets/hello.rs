@@ -1,7 +1,7 @@
 //! `tiphys hello`: the HTTP server of `tiphys.local/hello`, which tells who answers.
 //!
 //! `/` names pod, node and address; `/healthz` answers `ok`; `/crash` ends the process with status 1; `/slow?ms=N` answers
-//! late. It drains on SIGTERM: open requests are answered, so that a rolling update loses none.
+//! late. It listens on 8080 and on 80, where `kubectl expose deployment hello --port=80` leads. It drains on SIGTERM: open requests are answered, so that a rolling update loses none.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -17,8 +17,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
-/// Port when neither an argument nor `PORT` names one.
+/// Ports when neither an argument nor `PORT` names one. The second needs a privilege that a pod may lack.
 const PORT: u16 = 8080;
+const SECOND_PORT: u16 = 80;
 /// How long the listener stays open after SIGTERM: kube-proxies elsewhere may still send new connections for a moment.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -26,28 +27,45 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) fn run(args: &[OsString]) -> Result<ExitCode> {
     let given =
         args.first().and_then(|a| a.to_str()).map(str::to_owned).or_else(|| std::env::var("PORT").ok());
-    let port =
-        given.map(|text| text.parse()).transpose().context("the port must be a number")?.unwrap_or(PORT);
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(port))
+    let port: Option<u16> =
+        given.map(|text| text.parse()).transpose().context("the port must be a number")?;
+    let second = port.is_none().then_some(SECOND_PORT);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(port.unwrap_or(PORT), second))
 }
 
-async fn serve(port: u16) -> Result<ExitCode> {
+async fn serve(port: u16, second: Option<u16>) -> Result<ExitCode> {
     let listener = TcpListener::bind(("0.0.0.0", port))
         .await
         .with_context(|| format!("cannot listen on port {port}"))?;
+    let also = match second {
+        Some(port) => TcpListener::bind(("0.0.0.0", port)).await.ok(),
+        None => None,
+    };
     println!("{} listens on port {port}", host());
     let connections = TaskTracker::new();
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         never = accept(&listener, &connections) => never?,
+        never = accept_also(also.as_ref(), &connections) => never?,
         _ = terminate.recv() => {}
     }
     println!("SIGTERM: draining");
-    let _ = tokio::time::timeout(LINGER, accept(&listener, &connections)).await;
-    drop(listener);
+    let both =
+        async { tokio::join!(accept(&listener, &connections), accept_also(also.as_ref(), &connections)) };
+    let _ = tokio::time::timeout(LINGER, both).await;
+    drop((listener, also));
     connections.close();
     connections.wait().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same for a port that may not be there.
+async fn accept_also(listener: Option<&TcpListener>, connections: &TaskTracker) -> Result<()> {
+    match listener {
+        Some(listener) => accept(listener, connections).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn accept(listener: &TcpListener, connections: &TaskTracker) -> Result<()> {

@@ -20,7 +20,9 @@ use clap::{Args, Parser, Subcommand};
     version = crate::VERSION,
     about = "A complete Kubernetes in one binary",
     after_help = "Start with:  tiphys up\nThen:        kubectl get nodes",
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    // The last of a repeated flag counts, so that a script's flags can be overridden at its end.
+    args_override_self = true
 )]
 pub struct Cli {
     /// What to do.

@@ -1,5 +1,6 @@
 //! The master: keys, store, API server, and the components that only speak to it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
@@ -22,8 +23,14 @@ pub struct Running {
     pub api: ApiServer,
     /// Keys and certificates.
     pub pki: Pki,
-    /// Components, each with its name and how it ended.
-    pub components: JoinSet<(&'static str, Result<()>)>,
+    components: Components,
+}
+
+/// Components of this process, each with its name and how it ends.
+#[derive(Default)]
+pub struct Components {
+    tasks: JoinSet<(&'static str, Result<()>)>,
+    running: BTreeSet<&'static str>,
 }
 
 /// Starts keys, store and API server; serves when this returns.
@@ -46,14 +53,14 @@ pub async fn start(
         advertise: settings.node_ip,
         service_cidrs: vec![settings.service_cidr.parse().context("--service-cidr")?],
         cluster_domain: settings.cluster_domain.clone(),
-        build: format!("tiphys{}", env!("CARGO_PKG_VERSION")),
+        build: super::node::build(),
     };
     let api = ApiServer::start(config, stop.api.clone()).await?;
     let server = settings.server_url();
     pki::kubeconfig::write_all(&settings.data_dir.join("kubeconfig"), &pki, "tiphys", &server)?;
     pki::kubeconfig::write_admin(&settings.kubeconfig, &pki, "tiphys", &server)?;
     progress.done(&format!("API server on {server}, kubeconfig in {}", settings.kubeconfig.display()));
-    Ok(Running { api, pki, components: JoinSet::new() })
+    Ok(Running { api, pki, components: Components::default() })
 }
 
 fn ensure_pki(settings: &Settings, cluster: &Cluster) -> Result<Pki> {
@@ -79,9 +86,9 @@ impl Running {
         if runs("scheduler") {
             let client = self.api.client(User::system("system:kube-scheduler", &[]), "kube-scheduler");
             let running = tiphys_scheduler::run(tiphys_scheduler::Config::default(), client, stop.clone());
-            self.components.spawn(async move {
+            self.spawn("scheduler", async move {
                 running.await;
-                ("scheduler", Ok(()))
+                Ok(())
             });
         }
         if runs("controller-manager") {
@@ -94,7 +101,7 @@ impl Running {
                 ..tiphys_controllers::Config::default()
             };
             let running = tiphys_controllers::run(config, client, stop.clone());
-            self.components.spawn(async move { ("controller manager", running.await.map_err(Into::into)) });
+            self.spawn("controller manager", async move { Ok(running.await?) });
         }
     }
 
@@ -109,13 +116,18 @@ impl Running {
         self.api.client(User::system("kubernetes-admin", &["system:masters"]), "tiphys")
     }
 
+    /// Starts a component.
+    pub fn spawn(&mut self, name: &'static str, running: impl Future<Output = Result<()>> + Send + 'static) {
+        self.components.running.insert(name);
+        self.components.tasks.spawn(async move { (name, running.await) });
+    }
+
     /// Returns when a component has failed; one that merely ended is no failure.
     pub async fn failed(&mut self) -> anyhow::Error {
         loop {
-            match self.components.join_next().await {
-                Some(Ok((name, Err(error)))) => return error.context(format!("the {name} failed")),
-                Some(Ok((_, Ok(())))) => {}
-                Some(Err(panic)) => return anyhow!("a component panicked: {panic}"),
+            match self.components.next().await {
+                Some((name, Err(error))) => return error.context(format!("the {name} failed")),
+                Some((_, Ok(()))) => {}
                 None => std::future::pending().await,
             }
         }
@@ -123,9 +135,9 @@ impl Running {
 
     /// Waits until the components have ended, but not for ever: one that hangs ends with the process.
     pub async fn components_ended(&mut self) {
-        let all = async { while self.components.join_next().await.is_some() {} };
+        let all = async { while self.components.next().await.is_some() {} };
         if tokio::time::timeout(END_WITHIN, all).await.is_err() {
-            tracing::warn!("a component has not ended in time");
+            tracing::warn!(components = ?self.components.running, "components have not ended in time");
         }
     }
 
@@ -133,5 +145,17 @@ impl Running {
     pub async fn end(self, stop: &Stop) -> Result<()> {
         stop.api.cancel();
         Ok(self.api.ended().await?)
+    }
+}
+
+impl Components {
+    async fn next(&mut self) -> Option<(&'static str, Result<()>)> {
+        match self.tasks.join_next().await? {
+            Ok((name, result)) => {
+                self.running.remove(name);
+                Some((name, result))
+            }
+            Err(panic) => Some(("component", Err(anyhow!("it panicked: {panic}")))),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The node: its groundwork (network, container runtime, own images), and kubelet, proxy and DNS upon it.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
@@ -13,18 +13,20 @@ use tiphys_client::kubeconfig::{Kubeconfig, Overrides};
 use tiphys_client::remote::RemoteClient;
 use tiphys_client::{Client, Informers};
 use tiphys_runtime::Runtime;
-use tiphys_runtime::containerd::{Containerd, images};
-use tiphys_runtime::cri::Cri;
+use tiphys_runtime::containerd::{Containerd, connect, images};
 use tokio::sync::Notify;
 
 use super::{Stop, master};
 use crate::applets::image;
 use crate::cli::{Agent, NodeFlags};
-use crate::settings::{Settings, socket_path};
+use crate::settings::Settings;
 
 const NODES: Gvr = Gvr::new("", "v1", "nodes");
 /// The host's resolvers, for pods' names outside the cluster.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The API server's name in its client certificate.
+const API_SERVER: &str = "kube-apiserver-kubelet-client";
 
 /// A part of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl Ground {
             None => Some(Containerd::start(&settings.containerd()?).await?),
         };
         let socket = settings.runtime_socket()?;
-        let runtime = Cri::new(&socket)?;
+        let runtime = connect(&socket).await?;
         import_images(settings, &socket, &runtime).await?;
         Ok(Self { containerd, runtime: Some(Arc::new(runtime)) })
     }
@@ -121,25 +123,62 @@ pub async fn start(
     for part in parts {
         match part {
             NodePart::Kubelet => {
-                let _ = (ground, &ground.runtime);
+                let config = kubelet_config(settings, &master.pki, ground)?;
+                let user = User::system(&format!("system:node:{}", settings.node_name), &["system:nodes"]);
+                let running = tiphys_kubelet::run(config, master.api.client(user, "kubelet"), stop.clone());
+                master.spawn("kubelet", async move { Ok(running.await?) });
             }
             NodePart::Proxy => {
                 let client = master
                     .api
                     .client(User::system("system:kube-proxy", &["system:node-proxier"]), "kube-proxy");
                 let running = tiphys_proxy::run(proxy_config(settings), client, stop.clone());
-                master.components.spawn(async move { ("proxy", running.await.map_err(Into::into)) });
+                master.spawn("proxy", async move { Ok(running.await?) });
             }
             NodePart::Dns => {
                 tiphys_dns::ensure_service(&*master.admin(), settings.cluster_dns).await?;
                 let user = User::service_account("kube-system", "kube-dns", "");
                 let running =
                     tiphys_dns::run(dns_config(settings), master.api.client(user, "dns"), stop.clone());
-                master.components.spawn(async move { ("dns", running.await.map_err(Into::into)) });
+                master.spawn("dns", async move { Ok(running.await?) });
             }
         }
     }
     Ok(())
+}
+
+fn kubelet_config(settings: &Settings, pki: &Pki, ground: &Ground) -> Result<tiphys_kubelet::Config> {
+    let serving = pki.leaf(Leaf::Kubelet);
+    let server = tiphys_kubelet::server::Config {
+        address: settings.node_ip,
+        port: settings.kubelet_port,
+        certificate: serving.cert_pem.clone(),
+        key: serving.key_pem.clone(),
+        client_ca: pki.ca_pem().to_owned(),
+        allowed_users: vec![API_SERVER.to_owned()],
+    };
+    Ok(tiphys_kubelet::Config {
+        node_name: settings.node_name.clone(),
+        node_ip: settings.node_ip,
+        root_dir: settings.data_dir.join("kubelet"),
+        log_dir: settings.data_dir.join("log/pods"),
+        static_pod_dir: Some(settings.data_dir.join("manifests")),
+        resolv_conf: RESOLV_CONF.into(),
+        cluster_dns: vec![settings.cluster_dns.to_string()],
+        cluster_domain: settings.cluster_domain.clone(),
+        cgroup_root: "/kubepods".into(),
+        max_pods: 110,
+        version: tiphys_apiserver::http::git_version(&build()),
+        labels: BTreeMap::new(),
+        taints: Vec::new(),
+        server: Some(server),
+        runtime: ground.runtime.clone().context("the kubelet needs a container runtime")?,
+    })
+}
+
+/// Suffix of every version that this program tells.
+pub fn build() -> String {
+    format!("tiphys{}", env!("CARGO_PKG_VERSION"))
 }
 
 fn proxy_config(settings: &Settings) -> tiphys_proxy::Config {
