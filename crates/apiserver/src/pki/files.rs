@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Error;
 
@@ -32,33 +32,76 @@ pub(super) enum Lasting {
     Replaceable,
 }
 
+/// A file to be.
+#[derive(Clone, Debug)]
+pub(super) struct New {
+    pub(super) name: String,
+    pub(super) content: String,
+    pub(super) lasting: Lasting,
+}
+
 /// Replaces a file at once, mode 0600, synced to the disk.
 pub fn write_private(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Error> {
     write(path, content.as_ref(), Lasting::Synced)
 }
 
 pub(super) fn write(path: &Path, content: &[u8], lasting: Lasting) -> Result<(), Error> {
-    replace(path, content, lasting).map_err(|source| file_error(path, source))
+    let replace = || {
+        let file = prepare(path, content)?;
+        if lasting == Lasting::Synced {
+            file.sync_all()?;
+        }
+        fs::rename(temporary(path)?, path)?;
+        match (lasting, path.parent()) {
+            (Lasting::Synced, Some(dir)) => File::open(dir)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    replace().map_err(|source| file_error(path, source))
 }
 
-fn replace(path: &Path, content: &[u8], lasting: Lasting) -> io::Result<()> {
+/// Writes several files of a directory: all are on the disk before the first appears, and they appear in order. One sync
+/// after another of files written together costs little more than one.
+pub(super) fn write_all(dir: &Path, files: &[New]) -> Result<(), Error> {
+    let paths: Vec<PathBuf> = files.iter().map(|file| dir.join(&file.name)).collect();
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| file_error(&path, source)
+    };
+    let mut lasting = Vec::new();
+    for (new, path) in files.iter().zip(&paths) {
+        let file = prepare(path, new.content.as_bytes()).map_err(failed(path))?;
+        if new.lasting == Lasting::Synced {
+            lasting.push((file, path));
+        }
+    }
+    for (file, path) in &lasting {
+        file.sync_all().map_err(failed(path))?;
+    }
+    for path in &paths {
+        temporary(path).and_then(|new| fs::rename(new, path)).map_err(failed(path))?;
+    }
+    match lasting.is_empty() {
+        true => Ok(()),
+        false => File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed(dir)),
+    }
+}
+
+/// Where a file's new content waits beside it.
+fn temporary(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let temporary = dir.join(format!(".{}.new", name.to_string_lossy()));
+    Ok(path.with_file_name(format!(".{}.new", name.to_string_lossy())))
+}
+
+fn prepare(path: &Path, content: &[u8]) -> io::Result<File> {
+    let temporary = temporary(path)?;
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
-    if lasting == Lasting::Synced {
-        file.sync_all()?;
-    }
-    fs::rename(&temporary, path)?;
-    match lasting {
-        Lasting::Synced => File::open(dir)?.sync_all(),
-        Lasting::Replaceable => Ok(()),
-    }
+    Ok(file)
 }
 
 pub(super) fn file_error(path: &Path, source: io::Error) -> Error {

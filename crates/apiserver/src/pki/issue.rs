@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, ParsedExtension, X509Certificate};
 
-use super::files::{self, Lasting};
+use super::files::{self, Lasting, New};
 use super::plan::{self, Facts, Spec, Usage};
 use super::{Authority, Config, Error, Leaf, Pair, Pki, ServiceAccountKey};
 
@@ -24,15 +24,15 @@ struct Signer {
     pair: Pair,
 }
 
-/// Collects what was written while the set is completed.
+/// Collects what is to be written while the set is completed.
 struct Workshop<'a> {
     dir: &'a Path,
     now: i64,
-    written: Vec<String>,
+    new: Vec<New>,
 }
 
 pub(super) fn ensure(dir: &Path, config: &Config, now: Timestamp) -> Result<Pki, Error> {
-    let mut shop = Workshop { dir, now: now.as_second(), written: Vec::new() };
+    let mut shop = Workshop { dir, now: now.as_second(), new: Vec::new() };
     let service_account = shop.service_account()?;
     let cluster = shop.authority(Authority::Cluster, "kubernetes")?;
     let front_proxy = shop.authority(Authority::FrontProxy, "front-proxy-ca")?;
@@ -47,7 +47,9 @@ pub(super) fn ensure(dir: &Path, config: &Config, now: Timestamp) -> Result<Pki,
     }
     let authorities =
         BTreeMap::from([(Authority::Cluster, cluster.pair), (Authority::FrontProxy, front_proxy.pair)]);
-    Ok(Pki { dir: dir.to_owned(), service_account, authorities, leaves, written: shop.written })
+    files::write_all(dir, &shop.new)?;
+    let written = shop.new.into_iter().map(|new| new.name).collect();
+    Ok(Pki { dir: dir.to_owned(), service_account, authorities, leaves, written })
 }
 
 impl Workshop<'_> {
@@ -55,10 +57,8 @@ impl Workshop<'_> {
         files::read(&self.dir.join(name))
     }
 
-    fn write(&mut self, name: String, content: &str, lasting: Lasting) -> Result<(), Error> {
-        files::write(&self.dir.join(&name), content.as_bytes(), lasting)?;
-        self.written.push(name);
-        Ok(())
+    fn write(&mut self, name: impl Into<String>, content: &str, lasting: Lasting) {
+        self.new.push(New { name: name.into(), content: content.to_owned(), lasting });
     }
 
     fn unusable(&self, name: &str, why: &dyn std::fmt::Display) -> Error {
@@ -70,13 +70,13 @@ impl Workshop<'_> {
             Some(pem) => KeyPair::from_pem(&pem).map_err(|why| self.unusable("sa.key", &why))?,
             None => {
                 let key = new_key("sa.key")?;
-                self.write("sa.key".into(), &key.serialize_pem(), Lasting::Synced)?;
+                self.write("sa.key", &key.serialize_pem(), Lasting::Synced);
                 key
             }
         };
         let public_pem = key.public_key_pem();
         if self.read("sa.pub")?.as_ref() != Some(&public_pem) {
-            self.write("sa.pub".into(), &public_pem, Lasting::Replaceable)?;
+            self.write("sa.pub", &public_pem, Lasting::Replaceable);
         }
         Ok(ServiceAccountKey { private_pem: key.serialize_pem(), public_pem })
     }
@@ -93,7 +93,7 @@ impl Workshop<'_> {
             None => {
                 // The key first: a certificate is never without its key, however a start ends.
                 let key = new_key(stem)?;
-                self.write(key_file, &key.serialize_pem(), Lasting::Synced)?;
+                self.write(key_file, &key.serialize_pem(), Lasting::Synced);
                 key
             }
         };
@@ -101,7 +101,7 @@ impl Workshop<'_> {
             Some(pem) if !self.authority_worn(&crt, &pem, &key)? => pem,
             _ => {
                 let pem = self_signed(stem, name, &key, self.now)?;
-                self.write(crt.clone(), &pem, Lasting::Synced)?;
+                self.write(&crt, &pem, Lasting::Synced);
                 pem
             }
         };
@@ -133,8 +133,8 @@ impl Workshop<'_> {
         }
         tracing::debug!(certificate = stem, ?due, "issue");
         let pair = issue(stem, spec, signer, self.now)?;
-        self.write(key_file, &pair.key_pem, Lasting::Replaceable)?;
-        self.write(crt, &pair.cert_pem, Lasting::Replaceable)?;
+        self.write(key_file, &pair.key_pem, Lasting::Replaceable);
+        self.write(crt, &pair.cert_pem, Lasting::Replaceable);
         Ok(pair)
     }
 }
