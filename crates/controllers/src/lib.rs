@@ -7,20 +7,25 @@
 //!   under each controller's own identity.
 //! - Whoever creates or deletes guards itself with [`recent`] against a cache that lags behind its own writes.
 
+mod affinity;
 mod claim;
 mod context;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod garbage;
 mod hash;
+mod history;
 mod namespace;
 mod node;
+mod pod_control;
 mod pod_gc;
 mod pods;
 mod publish;
 mod recent;
 mod replicaset;
 mod resources;
+mod taints;
 #[cfg(test)]
 mod testing;
 
@@ -97,6 +102,7 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     };
     start("deployment", Box::pin(deployment::run(context.clone())));
     start("replicaset", Box::pin(replicaset::run(context.clone())));
+    start("daemonset", Box::pin(daemonset::run(context.clone())));
     start("endpointslice", Box::pin(endpoints::run_slices(context.clone())));
     start("endpoint", Box::pin(endpoints::run_endpoints(context.clone())));
     start("serviceaccount", Box::pin(publish::run_service_accounts(context.clone())));

@@ -25,27 +25,49 @@ impl Remains {
     }
 }
 
+/// One condition: its type, the reason and message when it is true, the reason and message when it is not.
+type Finding = (&'static str, &'static str, Option<String>, &'static str, &'static str);
+
 /// The conditions as they are now. What did not change keeps its time; what was never wrong is not named.
 pub(super) fn conditions(
     remains: &Remains,
     old: &[NamespaceCondition],
     now: Timestamp,
 ) -> Vec<NamespaceCondition> {
-    let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
-    let failures = |text: &str| list(&remains.failures).map(|all| format!("{text}, {all}"));
-    let count = |counts: &BTreeMap<String, usize>, of: &str, unit: &str| {
-        let texts: Vec<String> = counts.iter().map(|(what, n)| format!("{what} {of} {n} {unit}")).collect();
-        list(&texts)
+    let ours = findings(remains).map(|finding| condition(finding, now));
+    let others = old.iter().filter(|c| !ours.iter().any(|o| o.type_ == c.type_)).cloned();
+    let mut all: Vec<NamespaceCondition> = others.collect();
+    all.extend(ours.iter().map(|new| keep_time(new, old)));
+    all
+}
+
+fn condition((kind, bad, message, good, well): Finding, now: Timestamp) -> NamespaceCondition {
+    let (status, reason) = if message.is_some() { ("True", bad) } else { ("False", good) };
+    NamespaceCondition {
+        type_: kind.into(),
+        status: status.into(),
+        reason: Some(reason.into()),
+        message: Some(message.unwrap_or_else(|| well.to_owned())),
+        last_transition_time: Some(Time(now)),
+    }
+}
+
+fn findings(remains: &Remains) -> [Finding; 5] {
+    let list =
+        |items: &[String], before: &str| (!items.is_empty()).then(|| format!("{before}{}", items.join(", ")));
+    let count = |counts: &BTreeMap<String, usize>, of: &str, before: &str| {
+        let text = |(what, n): (&String, &usize)| format!("{what} {of} {n} resource instances");
+        list(&counts.iter().map(text).collect::<Vec<_>>(), before)
     };
-    let discovery = list(&remains.undiscovered).map(|all| {
-        format!("Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {all}", remains.undiscovered.len())
-    });
-    let content = failures("Failed to delete all resource types");
-    let objects = count(&remains.objects, "has", "resource instances")
-        .map(|all| format!("Some resources are remaining: {all}"));
-    let finalizers = count(&remains.finalizers, "in", "resource instances")
-        .map(|all| format!("Some content in the namespace has finalizers remaining: {all}"));
-    let found = [
+    let discovery = list(
+        &remains.undiscovered,
+        "Discovery failed for some groups: unable to retrieve the complete list of server APIs: ",
+    );
+    let content = list(&remains.failures, "Failed to delete all resource types: ");
+    let objects = count(&remains.objects, "has", "Some resources are remaining: ");
+    let finalizers =
+        count(&remains.finalizers, "in", "Some content in the namespace has finalizers remaining: ");
+    [
         (
             "NamespaceDeletionDiscoveryFailure",
             "DiscoveryFailed",
@@ -81,22 +103,7 @@ pub(super) fn conditions(
             "ContentHasNoFinalizers",
             "All content-preserving finalizers finished",
         ),
-    ];
-    let condition = |(kind, bad, message, good, well): (&str, &str, Option<String>, &str, &str)| {
-        let (status, reason) = if message.is_some() { ("True", bad) } else { ("False", good) };
-        NamespaceCondition {
-            type_: kind.into(),
-            status: status.into(),
-            reason: Some(reason.into()),
-            message: Some(message.unwrap_or_else(|| well.to_owned())),
-            last_transition_time: Some(Time(now)),
-        }
-    };
-    let ours: Vec<NamespaceCondition> = found.into_iter().map(condition).collect();
-    let others = old.iter().filter(|c| !ours.iter().any(|o| o.type_ == c.type_)).cloned();
-    let mut all: Vec<NamespaceCondition> = others.collect();
-    all.extend(ours.iter().map(|new| keep_time(new, old)));
-    all
+    ]
 }
 
 fn keep_time(new: &NamespaceCondition, old: &[NamespaceCondition]) -> NamespaceCondition {

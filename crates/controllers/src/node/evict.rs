@@ -16,10 +16,11 @@ use tiphys_api::{Object, Status};
 use tiphys_client::typed::Kind;
 use tiphys_client::{Client, DeleteOptions, Informer, Recorder, Target, WorkQueue};
 
-use super::view::{NodeView, Taint};
+use super::view::NodeView;
 use super::{pod_reference, set_condition};
 use crate::context::{Context, Key, Outcome, ignore_not_found, until};
 use crate::pods::{Facts, Pods};
+use crate::taints::{Taint, Toleration};
 
 #[derive(Deserialize)]
 struct PodView {
@@ -30,27 +31,6 @@ struct PodView {
 #[derive(Default, Deserialize)]
 struct Spec {
     tolerations: Option<Vec<Toleration>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Toleration {
-    key: String,
-    operator: String,
-    value: String,
-    effect: String,
-    toleration_seconds: Option<i64>,
-}
-
-impl Toleration {
-    fn tolerates(&self, taint: &Taint) -> bool {
-        let value = match self.operator.as_str() {
-            "Exists" => true,
-            _ => self.value == taint.value,
-        };
-        let key = if self.key.is_empty() { self.operator == "Exists" } else { self.key == taint.key };
-        key && value && (self.effect.is_empty() || self.effect == taint.effect)
-    }
 }
 
 /// When a pod must leave a node with these taints; `None` if it may stay. `start` is when watching began.
@@ -83,7 +63,7 @@ struct Controller {
 
 /// Runs the controller until the context stops.
 pub(crate) async fn run(context: Arc<Context>) {
-    let client = context.client("taint-eviction-controller");
+    let client = context.client("node-controller");
     let recorder = context.recorder(&client, "taint-eviction-controller");
     let nodes = context.informer(&Node::GVR);
     let queue = Arc::new(WorkQueue::new());
@@ -176,7 +156,7 @@ mod tests {
     }
 
     fn taint(added: i64) -> Taint {
-        let key = super::super::view::NOT_READY.into();
+        let key = crate::taints::NOT_READY.into();
         Taint { key, effect: "NoExecute".into(), time_added: Some(at(added)), ..Taint::default() }
     }
 
@@ -188,7 +168,7 @@ mod tests {
             toleration_seconds: seconds,
             ..Toleration::default()
         };
-        let ours = super::super::view::NOT_READY;
+        let ours = crate::taints::NOT_READY;
         let leaves = |tolerations: &[Toleration]| leaves_at(&[taint(100)], tolerations, at(50));
         assert_eq!(leaves(&[]), Some(at(100)));
         assert_eq!(leaves(&[toleration(ours, Some(300))]), Some(at(400)));

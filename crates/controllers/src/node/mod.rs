@@ -10,7 +10,7 @@
 pub(crate) mod evict;
 #[cfg(test)]
 mod tests;
-mod view;
+pub(crate) mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -4,86 +4,73 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub(super) const NOT_READY: &str = "node.kubernetes.io/not-ready";
-pub(super) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-const NO_SCHEDULE: &str = "NoSchedule";
-pub(super) const NO_EXECUTE: &str = "NoExecute";
+use crate::taints::{
+    DISK_PRESSURE, MEMORY_PRESSURE, NETWORK_UNAVAILABLE, NO_EXECUTE, NO_SCHEDULE, NOT_READY, PID_PRESSURE,
+    Taint, UNREACHABLE, UNSCHEDULABLE,
+};
 
 /// Conditions that a kubelet reports, which are unknown once it is silent.
 const REPORTED: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 /// Taints that follow from a condition being true.
 const PRESSURES: [(&str, &str); 4] = [
-    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
-    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
-    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+    ("MemoryPressure", MEMORY_PRESSURE),
+    ("DiskPressure", DISK_PRESSURE),
+    ("PIDPressure", PID_PRESSURE),
+    ("NetworkUnavailable", NETWORK_UNAVAILABLE),
 ];
-const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
 /// The part of a node that its life cycle is about.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct NodeView {
-    pub(super) spec: Spec,
-    pub(super) status: Status,
+pub(crate) struct NodeView {
+    pub(crate) spec: Spec,
+    pub(crate) status: Status,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Spec {
-    pub(super) taints: Option<Vec<Taint>>,
+pub(crate) struct Spec {
+    pub(crate) taints: Option<Vec<Taint>>,
     unschedulable: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Status {
-    pub(super) conditions: Option<Vec<Condition>>,
-}
-
-/// A taint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Taint {
-    pub(super) key: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(super) value: String,
-    pub(super) effect: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) time_added: Option<Timestamp>,
+pub(crate) struct Status {
+    pub(crate) conditions: Option<Vec<Condition>>,
 }
 
 /// A condition, with the fields that we do not touch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Condition {
+pub(crate) struct Condition {
     #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) status: String,
+    pub(crate) kind: String,
+    pub(crate) status: String,
     #[serde(flatten)]
-    pub(super) rest: Map<String, Value>,
+    pub(crate) rest: Map<String, Value>,
 }
 
 impl NodeView {
-    pub(super) fn condition(&self, kind: &str) -> Option<&Condition> {
+    pub(crate) fn condition(&self, kind: &str) -> Option<&Condition> {
         self.status.conditions.iter().flatten().find(|condition| condition.kind == kind)
     }
 
     /// `True`, `False` or `Unknown`; a node that never told is `False`.
-    pub(super) fn ready(&self) -> &str {
+    pub(crate) fn ready(&self) -> &str {
         self.condition("Ready").map_or("False", |condition| &condition.status)
     }
 
     /// What changes when the kubelet reports.
-    pub(super) fn heartbeat(&self) -> Option<String> {
+    pub(crate) fn heartbeat(&self) -> Option<String> {
         self.condition("Ready")?.rest.get("lastHeartbeatTime").map(ToString::to_string)
     }
 
-    pub(super) fn no_execute(&self) -> Vec<Taint> {
+    pub(crate) fn no_execute(&self) -> Vec<Taint> {
         self.spec.taints.iter().flatten().filter(|taint| taint.effect == NO_EXECUTE).cloned().collect()
     }
 
     /// The conditions of a node whose kubelet is silent; `None` if they are that already.
-    pub(super) fn silenced(&self, now: Timestamp) -> Option<Vec<Condition>> {
+    pub(crate) fn silenced(&self, now: Timestamp) -> Option<Vec<Condition>> {
         let old = self.status.conditions.clone().unwrap_or_default();
         let mut conditions = old.clone();
         for kind in REPORTED {
@@ -106,7 +93,7 @@ impl NodeView {
 
     /// The taints that the conditions call for, in place of those that they no longer do; `None` if that is how it is.
     /// While all nodes are lost, the fault is likely ours, and no pod is driven out.
-    pub(super) fn tainted(&self, all_lost: bool, now: Timestamp) -> Option<Vec<Taint>> {
+    pub(crate) fn tainted(&self, all_lost: bool, now: Timestamp) -> Option<Vec<Taint>> {
         let wanted = self.wanted_taints(all_lost);
         let old = self.spec.taints.clone().unwrap_or_default();
         let ours = |taint: &Taint| {
@@ -160,7 +147,7 @@ fn never_told(kind: &str, now: Timestamp) -> Condition {
 }
 
 /// A time as metav1.Time writes it.
-pub(super) fn seconds(time: Timestamp) -> Value {
+pub(crate) fn seconds(time: Timestamp) -> Value {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()
 }
 

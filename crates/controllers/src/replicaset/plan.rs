@@ -104,6 +104,11 @@ pub(super) fn look_again(set: &ReplicaSet, pods: &[Arc<Facts>], now: Timestamp) 
     moments.min().map(|at| until(at, now))
 }
 
+/// Whether pods have to go.
+pub(super) fn has_surplus(set: &ReplicaSet, pods: &[Arc<Facts>]) -> bool {
+    pods.iter().filter(|pod| pod.active()).count() > replicas(set)
+}
+
 pub(super) fn replicas(set: &ReplicaSet) -> usize {
     usize::try_from(set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)).unwrap_or(0)
 }

@@ -1,0 +1,244 @@
+//! What a DaemonSet needs on every node: pods to create and delete, and its status. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus};
+use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Deserialize;
+use tiphys_api::Object;
+
+use crate::affinity;
+use crate::deployment::view::scaled;
+use crate::history::REVISION_LABEL;
+use crate::node::view::NodeView;
+use crate::pods::{Facts, Phase};
+use crate::taints::{
+    DISK_PRESSURE, MEMORY_PRESSURE, NETWORK_UNAVAILABLE, NO_EXECUTE, NO_SCHEDULE, NOT_READY, PID_PRESSURE,
+    Taint, Toleration, UNREACHABLE, UNSCHEDULABLE,
+};
+
+/// Most pods that one pass creates or deletes.
+const BURST: usize = 250;
+
+/// What a node says about a set's pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// A pod should be created there.
+    pub(super) run: bool,
+    /// A pod that is there may stay.
+    pub(super) stay: bool,
+}
+
+/// A set, its pods by the node they are for, and the nodes.
+pub(super) struct Snapshot<'a> {
+    pub(super) set: &'a DaemonSet,
+    pub(super) pods: BTreeMap<String, Vec<Arc<Facts>>>,
+    pub(super) places: &'a HashMap<Box<str>, Place>,
+    /// Hash of the present template.
+    pub(super) hash: &'a str,
+    pub(super) now: Timestamp,
+}
+
+/// What to do.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Nodes to create a pod for.
+    pub(super) create: Vec<String>,
+    pub(super) delete: Vec<Arc<Facts>>,
+    /// Ended pods among those to delete, with the reason to tell.
+    pub(super) ended: Vec<(Arc<Facts>, &'static str)>,
+}
+
+/// The tolerations that every pod of a set gets.
+pub(super) fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
+    let mut all = vec![
+        Toleration::exists(NOT_READY, NO_EXECUTE),
+        Toleration::exists(UNREACHABLE, NO_EXECUTE),
+        Toleration::exists(DISK_PRESSURE, NO_SCHEDULE),
+        Toleration::exists(MEMORY_PRESSURE, NO_SCHEDULE),
+        Toleration::exists(PID_PRESSURE, NO_SCHEDULE),
+        Toleration::exists(UNSCHEDULABLE, NO_SCHEDULE),
+    ];
+    if spec.host_network == Some(true) {
+        all.push(Toleration::exists(NETWORK_UNAVAILABLE, NO_SCHEDULE));
+    }
+    all
+}
+
+/// Whether a set's pod belongs on a node.
+pub(super) fn place(spec: &PodSpec, tolerations: &[Toleration], node: &Object) -> Place {
+    let named = spec.node_name.as_deref().is_none_or(|name| name.is_empty() || *name == *node.meta().name);
+    if !named || !affinity::fits(spec, node.meta()) {
+        return Place { run: false, stay: false };
+    }
+    let taints = node.decode::<NodeView>().ok().and_then(|view| view.spec.taints).unwrap_or_default();
+    let open = |taint: &&Taint| !tolerations.iter().any(|toleration| toleration.tolerates(taint));
+    let open: Vec<&str> = taints.iter().filter(open).map(|taint| taint.effect.as_str()).collect();
+    let stay = !open.contains(&NO_EXECUTE);
+    Place { run: stay && !open.contains(&NO_SCHEDULE), stay }
+}
+
+#[derive(Deserialize)]
+struct Target {
+    spec: Option<PodSpec>,
+}
+
+/// The node that a pod is on, or is meant for.
+pub(super) fn target(pod: &Facts) -> Option<String> {
+    if !pod.node.is_empty() {
+        return Some(pod.node.to_string());
+    }
+    let spec = pod.object.decode::<Target>().ok()?.spec?;
+    let required = spec.affinity?.node_affinity?.required_during_scheduling_ignored_during_execution?;
+    let fields = required.node_selector_terms.into_iter().next()?.match_fields?;
+    fields.into_iter().find(|field| field.key == "metadata.name")?.values?.into_iter().next()
+}
+
+pub(super) fn plan(snapshot: &Snapshot<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let none = Vec::new();
+    let nodes: BTreeSet<&str> = snapshot
+        .places
+        .iter()
+        .filter(|(_, place)| place.run)
+        .map(|(name, _)| name.as_ref())
+        .chain(snapshot.pods.keys().map(String::as_str))
+        .collect();
+    for node in nodes {
+        let pods = snapshot.pods.get(node).unwrap_or(&none);
+        let place = snapshot.places.get(node).copied().unwrap_or(Place { run: false, stay: false });
+        on_node(snapshot, node, place, pods, &mut plan);
+    }
+    if !Update::of(snapshot.set).on_delete {
+        update(snapshot, &mut plan);
+    }
+    plan.create.truncate(BURST);
+    plan.delete.truncate(BURST);
+    plan
+}
+
+/// One pod per node where one belongs, none elsewhere; ended ones make room.
+fn on_node(snapshot: &Snapshot<'_>, node: &str, place: Place, pods: &[Arc<Facts>], plan: &mut Plan) {
+    if !place.stay {
+        plan.delete.extend(pods.iter().filter(|pod| !pod.deleting()).cloned());
+        return;
+    }
+    if pods.is_empty() && place.run {
+        plan.create.push(node.to_owned());
+        return;
+    }
+    for pod in pods.iter().filter(|pod| pod.ended() && !pod.deleting()) {
+        let reason = if pod.phase == Phase::Failed { "FailedDaemonPod" } else { "SucceededDaemonPod" };
+        plan.ended.push((pod.clone(), reason));
+    }
+    let mut running: Vec<&Arc<Facts>> = pods.iter().filter(|pod| pod.active()).collect();
+    running.sort_by_key(|pod| (!is_new(snapshot, pod), pod.meta().created));
+    // With surge, an old pod stays beside a new one until that is available.
+    let surge = Update::of(snapshot.set).surges;
+    let olds = running.iter().position(|pod| !is_new(snapshot, pod)).unwrap_or(running.len());
+    let (news, olds) = running.split_at(olds);
+    plan.delete.extend(news.iter().skip(1).map(|pod| (*pod).clone()));
+    let keep = usize::from(news.is_empty() || (surge && !available(snapshot, news[0])));
+    plan.delete.extend(olds.iter().skip(keep).map(|pod| (*pod).clone()));
+}
+
+fn is_new(snapshot: &Snapshot<'_>, pod: &Facts) -> bool {
+    pod.meta().labels.get(REVISION_LABEL) == Some(snapshot.hash)
+}
+
+fn available(snapshot: &Snapshot<'_>, pod: &Facts) -> bool {
+    let min_ready = snapshot.set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+    pod.available(min_ready, snapshot.now)
+}
+
+/// How a set's pods are replaced.
+struct Update {
+    on_delete: bool,
+    surges: bool,
+    max_surge: IntOrString,
+    max_unavailable: IntOrString,
+}
+
+impl Update {
+    fn of(set: &DaemonSet) -> Self {
+        let default = DaemonSetSpec::default();
+        let strategy = set.spec.as_ref().unwrap_or(&default).update_strategy.clone().unwrap_or_default();
+        let rolling = strategy.rolling_update.unwrap_or_default();
+        let max_surge = rolling.max_surge.unwrap_or(IntOrString::Int(0));
+        let surges = !matches!(&max_surge, IntOrString::Int(0)) && scaled(&max_surge, 100, true) > 0;
+        Self {
+            on_delete: strategy.type_.as_deref() == Some("OnDelete"),
+            surges,
+            max_surge,
+            max_unavailable: rolling.max_unavailable.unwrap_or(IntOrString::Int(1)),
+        }
+    }
+}
+
+/// Replaces old pods: the ones that are not available anyway at once, the others as far as the limits go.
+fn update(snapshot: &Snapshot<'_>, plan: &mut Plan) {
+    let update = Update::of(snapshot.set);
+    let wanted: Vec<&Box<str>> =
+        snapshot.places.iter().filter(|(_, p)| p.run).map(|(name, _)| name).collect();
+    let total = i32::try_from(wanted.len()).unwrap_or(i32::MAX);
+    let limit = scaled(if update.surges { &update.max_surge } else { &update.max_unavailable }, total, true);
+    let (mut used, mut now, mut candidates) = (0, Vec::new(), Vec::new());
+    let mut names: Vec<&str> = wanted.into_iter().map(AsRef::as_ref).collect();
+    names.sort_unstable();
+    for node in names {
+        let pods = snapshot.pods.get(node).map(Vec::as_slice).unwrap_or_default();
+        let active: Vec<&Arc<Facts>> = pods.iter().filter(|pod| pod.active()).collect();
+        let new = active.iter().find(|pod| is_new(snapshot, pod));
+        let old = active.iter().find(|pod| !is_new(snapshot, pod));
+        match (new, old) {
+            (None, Some(old)) if !available(snapshot, old) => now.push((node, *old)),
+            (None, Some(old)) => candidates.push((node, *old)),
+            (Some(new), None) if update.surges || available(snapshot, new) => {}
+            (Some(_), Some(_)) if update.surges => used += 1,
+            // Nothing runs there, or not yet.
+            _ => used += i32::from(!update.surges),
+        }
+    }
+    let room = usize::try_from(limit - used).unwrap_or(0);
+    let chosen = now.into_iter().chain(candidates.into_iter().take(room));
+    for (node, old) in chosen {
+        match update.surges {
+            true => plan.create.push(node.to_owned()),
+            false => plan.delete.push(old.clone()),
+        }
+    }
+}
+
+pub(super) fn status(snapshot: &Snapshot<'_>, collisions: Option<i32>) -> DaemonSetStatus {
+    let set = snapshot.set;
+    let mut status = DaemonSetStatus {
+        observed_generation: set.metadata.generation,
+        collision_count: collisions,
+        conditions: set.status.as_ref().and_then(|status| status.conditions.clone()),
+        ..DaemonSetStatus::default()
+    };
+    let (mut updated, mut ready_and_available) = (0, 0);
+    for (node, place) in snapshot.places {
+        let mut pods: Vec<_> = snapshot.pods.get(node.as_ref()).into_iter().flatten().collect();
+        pods.sort_by_key(|pod| pod.meta().created);
+        if !place.run {
+            status.number_misscheduled += i32::from(!pods.is_empty() && !place.stay);
+            continue;
+        }
+        status.desired_number_scheduled += 1;
+        // While two are there, the newer one counts as the update, the better one for the state.
+        let Some(first) = pods.iter().find(|pod| available(snapshot, pod)).or(pods.first()) else { continue };
+        status.current_number_scheduled += 1;
+        status.number_ready += i32::from(first.ready());
+        ready_and_available += i32::from(available(snapshot, first));
+        updated += i32::from(pods.iter().any(|pod| is_new(snapshot, pod)));
+    }
+    let some = |count: i32| Some(count).filter(|n| *n != 0);
+    status.updated_number_scheduled = some(updated);
+    status.number_available = some(ready_and_available);
+    status.number_unavailable = some(status.desired_number_scheduled - ready_and_available);
+    status
+}
