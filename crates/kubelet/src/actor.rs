@@ -8,6 +8,7 @@
 mod outcome;
 mod report;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use tiphys_api::Object;
 use tiphys_client::typed;
 use tiphys_runtime::{Container, ContainerState, Event, Filter, Sandbox};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::context::Context;
 use crate::ops::{Job, News};
 use crate::plan::{self, Task};
-use crate::state::{Image, State, Stopping, Verdict};
+use crate::state::{Image, State, Stopping, Verdict, Volumes};
 use crate::{pod, sandbox};
 use report::Report;
 
@@ -56,6 +57,8 @@ pub(crate) struct Actor {
     news: mpsc::Receiver<News>,
     tell: mpsc::Sender<News>,
     jobs: JoinSet<()>,
+    /// Kills under way, by container, to be cut short if it ends during its preStop hook.
+    kills: HashMap<String, (Task, AbortHandle)>,
 }
 
 /// Starts the actor of a pod. The future ends when nothing is left of the pod.
@@ -82,6 +85,7 @@ pub(crate) fn start(
         news,
         tell,
         jobs: JoinSet::new(),
+        kills: HashMap::new(),
     };
     actor.adopt(found);
     (handle, Box::pin(actor.run()))
@@ -116,10 +120,17 @@ impl Actor {
             }
             Some(event) = self.events.recv() => self.take_event(&event),
             Some(news) = self.news.recv() => self.take_news(news),
-            () = self.sources.notified() => self.state.refresh = Some(Timestamp::now()),
+            () = self.sources.notified() => self.sources_changed(Timestamp::now()),
             () = self.resync.notified() => self.read_runtime().await,
             Some(_) = self.jobs.join_next() => {}
             () = sleep_until(wake) => {}
+        }
+    }
+
+    fn sources_changed(&mut self, now: Timestamp) {
+        match &mut self.state.volumes {
+            Volumes::Failed(failure) => failure.retry = now,
+            _ => self.state.refresh = Some(now),
         }
     }
 
@@ -220,7 +231,10 @@ impl Actor {
             stale,
         };
         self.state.busy.insert(task.clone());
-        self.jobs.spawn(job.run(task));
+        let abort = self.jobs.spawn(job.run(task.clone()));
+        if let Task::Kill { id, .. } = &task {
+            self.kills.insert(id.clone(), (task, abort));
+        }
     }
 
     fn take_object(&mut self) {
@@ -247,6 +261,12 @@ impl Actor {
     fn take_event(&mut self, event: &Event) {
         let Some(id) = self.state.apply(event) else { return };
         let ended = self.state.containers.iter().find(|c| c.id == id).cloned();
+        if !self.state.signalled.contains(&id)
+            && let Some((task, abort)) = self.kills.remove(&id)
+        {
+            abort.abort();
+            self.state.busy.remove(&task);
+        }
         if let Some(ended) = ended {
             self.ask_last_words(&ended);
             self.tell_back_off(&ended);

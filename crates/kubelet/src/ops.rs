@@ -29,6 +29,8 @@ pub(crate) enum News {
     Seen(Box<Container>),
     /// The postStart hook of this container ended well.
     Hooked(String),
+    /// The preStop hook of this container is over; it is sent its stop signal.
+    Signalled(String),
     /// What a container left as its last message.
     Words(String, String),
     /// The API's answer to a new status.
@@ -132,6 +134,9 @@ impl Job {
             text(self.ctx.runtime.sandbox_status(&id).await)
         };
         made.await.inspect_err(|error| {
+            if error.contains(BEING_MADE) {
+                return;
+            }
             let message = format!("Failed to create pod sandbox: {error}");
             self.ctx.event(&self.pod, None, "Warning", "FailedCreatePodSandBox", message);
         })
@@ -159,7 +164,10 @@ impl Job {
                 self.ctx.event(&self.pod, Some(name), "Warning", "FailedPreStopHook", message);
             }
         }
-        text(self.ctx.runtime.stop_container(id, left(deadline)).await)?;
+        let _ = self.news.send(News::Signalled(id.to_owned())).await;
+        // A hook that took all the time there was leaves the process a moment for its own end.
+        let least = if hook.is_some() { AFTER_HOOK } else { Duration::ZERO };
+        text(self.ctx.runtime.stop_container(id, left(deadline).max(least)).await)?;
         // The event of its end may be late or lost; the runtime's answer is not.
         self.look(id).await
     }
@@ -228,6 +236,12 @@ impl Job {
         .await
     }
 }
+
+const AFTER_HOOK: Duration = Duration::from_secs(2);
+
+/// How containerd refuses to make what is being made already, for a kubelet that was killed meanwhile. Not an error: it
+/// will appear in the next list.
+pub(crate) const BEING_MADE: &str = "is reserved for";
 
 fn left(deadline: Timestamp) -> Duration {
     Duration::try_from(deadline.duration_since(Timestamp::now())).unwrap_or_default()

@@ -15,6 +15,8 @@ use crate::pod::{self, RestartPolicy, Role};
 use crate::probe::Probing;
 use crate::state::{Image, State, Volumes, time};
 
+const SIDECAR_GRACE_SECONDS: i64 = 2;
+
 /// One action. Equal tasks are the same action, so that none runs twice at once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Task {
@@ -178,7 +180,12 @@ impl<'a> Planner<'a> {
         let ready = sandbox && self.state.volumes == Volumes::Ready;
         let mut starting = self.state.busy.iter().any(|task| matches!(task, Task::Start { .. }));
         for container in wanted {
-            let Some(image) = self.prepare_image(container) else { continue };
+            let Some(image) = self.prepare_image(container) else {
+                // One whose image is on its way keeps its place before those that follow.
+                let task = Task::Image { container: container.name.clone() };
+                starting |= self.state.is_busy(&task) || self.plan.actions.contains(&task);
+                continue;
+            };
             if ready && !starting {
                 starting = true;
                 let attempt = self.next_attempt(&container.name);
@@ -349,7 +356,8 @@ impl<'a> Planner<'a> {
 
     /// Ends everything; `removing` when the API object goes too.
     fn finish(&mut self, removing: bool) {
-        let making = |task: &Task| matches!(task, Task::Sandbox { .. } | Task::Volumes);
+        // A kill under way is not done before the runtime has put the container away.
+        let making = |task: &Task| matches!(task, Task::Sandbox { .. } | Task::Volumes | Task::Kill { .. });
         if self.stop_containers() || self.state.busy.iter().any(making) {
             return;
         }
@@ -363,7 +371,8 @@ impl<'a> Planner<'a> {
         if !self.state.cleaned && self.due(self.state.retries.get("clean").copied()) {
             self.act(Task::CleanUp);
         }
-        if removing && down && self.state.cleaned {
+        let claims = pod::spec(self.pod).volumes.iter().flatten().any(|v| v.persistent_volume_claim.is_some());
+        if removing && down && (self.state.cleaned || !claims) {
             self.remove();
         }
     }
@@ -373,6 +382,9 @@ impl<'a> Planner<'a> {
             if self.state.reported && self.due(self.state.delete_retry) {
                 self.act(Task::Delete);
             }
+            return;
+        }
+        if !self.state.cleaned {
             return;
         }
         for sandbox in &self.state.sandboxes {
@@ -388,13 +400,15 @@ impl<'a> Planner<'a> {
     /// Stops what runs: sidecars last and in reverse order. Whether something still runs or may come to run.
     fn stop_containers(&mut self) -> bool {
         let since = self.state.stopping.as_ref().map_or(self.now, |stopping| stopping.since);
-        let deadline = add_seconds(since, pod::grace_seconds(self.pod));
+        let mut deadline = add_seconds(since, pod::grace_seconds(self.pod));
         let sidecar = |c: &&Seen| pod::role(self.pod, &c.name) == Role::Sidecar;
         let mut next: Vec<&Seen> = self.state.running().filter(|c| !sidecar(c)).collect();
         if next.is_empty() {
             let position =
                 |c: &&Seen| pod::init_containers(self.pod).iter().position(|init| init.name == c.name);
             next = self.state.running().filter(sidecar).max_by_key(position).into_iter().collect();
+            // However late it is, a sidecar gets a moment to end well.
+            deadline = deadline.max(add_seconds(self.now, SIDECAR_GRACE_SECONDS));
         }
         for seen in &next {
             let sooner = self.kill_deadline(&seen.id).is_none_or(|under_way| deadline < under_way);

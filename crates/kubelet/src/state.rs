@@ -77,6 +77,10 @@ pub(crate) struct State {
     pub(crate) hooked: BTreeSet<String>,
     /// Containers, by identifier, to be killed, and why.
     pub(crate) condemned: BTreeMap<String, String>,
+    /// Containers, by identifier, that were sent their stop signal: preStop hooks are over.
+    pub(crate) signalled: BTreeSet<String>,
+    /// How often in a row what is in [`State::retries`] has failed.
+    pub(crate) retry_counts: BTreeMap<String, u32>,
     /// Messages that containers left when they ended, by identifier.
     pub(crate) last_words: BTreeMap<String, String>,
     pub(crate) probes: Probes,
@@ -134,7 +138,6 @@ impl State {
         self.containers.iter().filter(|c| c.state == ContainerState::Running)
     }
 
-
     pub(crate) fn is_busy(&self, task: &Task) -> bool {
         self.busy.contains(task)
     }
@@ -149,9 +152,14 @@ impl State {
         if seen.sandbox.is_empty() {
             seen.sandbox.clone_from(&known.sandbox);
         }
-        if seen.state >= known.state {
-            *known = seen;
+        if seen.state < known.state {
+            // What an event did not tell of its end stays right.
+            seen.state = known.state;
+            seen.exit_code = known.exit_code;
+            seen.finished_at = known.finished_at;
+            seen.reason.clone_from(&known.reason);
         }
+        *known = seen;
     }
 
     pub(crate) fn observe_sandbox(&mut self, seen: Sandbox) {
@@ -193,6 +201,7 @@ impl State {
     pub(crate) fn tidy(&mut self) {
         let alive: BTreeSet<&str> = self.containers.iter().map(|c| c.id.as_str()).collect();
         self.hooked.retain(|id| alive.contains(id.as_str()));
+        self.signalled.retain(|id| alive.contains(id.as_str()));
         self.condemned.retain(|id, _| alive.contains(id.as_str()));
         self.last_words.retain(|id, _| alive.contains(id.as_str()));
         self.probes.retain(|id| alive.contains(id));

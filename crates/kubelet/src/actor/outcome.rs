@@ -6,7 +6,7 @@ use tiphys_runtime::{ContainerState, Sandbox};
 
 use super::Actor;
 use crate::images::Refused;
-use crate::ops::{News, NotStarted, Outcome};
+use crate::ops::{BEING_MADE, News, NotStarted, Outcome};
 use crate::plan::Task;
 use crate::pod;
 use crate::probe::{Probing, Verdict};
@@ -15,6 +15,9 @@ use crate::volumes::{Failed, Prepared};
 
 /// Pause before an action is tried again that has no back-off of its own.
 const RETRY: SignedDuration = SignedDuration::from_secs(1);
+/// Pauses between attempts to stop or remove something grow from this, in seven doublings, to about six seconds.
+const FIRST_RETRY_MILLIS: i64 = 50;
+const RETRY_DOUBLINGS: u32 = 7;
 /// Pauses between attempts to mount grow from half a second to about two minutes.
 const VOLUME_RETRY_MILLIS: i64 = 500;
 const VOLUME_RETRY_DOUBLINGS: u32 = 8;
@@ -36,6 +39,9 @@ impl Actor {
             News::Seen(container) => self.state.observe(*container),
             News::Hooked(id) => {
                 self.state.hooked.insert(id);
+            }
+            News::Signalled(id) => {
+                self.state.signalled.insert(id);
             }
             News::Words(id, words) => {
                 self.state.last_words.insert(id, words);
@@ -135,6 +141,7 @@ impl Actor {
                 self.state.failures.remove(name);
             }
             Some((ContainerState::Exited, _)) if failure.reason == "PostStartHookError" => {}
+            _ if failure.message.contains(BEING_MADE) => self.resync.notify_one(),
             _ => {
                 let retry = after(now, RETRY * 10);
                 let failure = Failure { reason: failure.reason.into(), message: failure.message, retry };
@@ -181,12 +188,19 @@ impl Actor {
         if let Err(error) = result {
             let pod = pod::full_name(&self.pod);
             tracing::warn!(pod, ?task, error, "an action failed and is tried again");
-            self.state.retries.insert(key, after(now, RETRY));
+            let count = self.state.retry_counts.entry(key.clone()).or_default();
+            let pause = SignedDuration::from_millis(FIRST_RETRY_MILLIS << *count);
+            *count = (*count + 1).min(RETRY_DOUBLINGS);
+            self.state.retries.insert(key, after(now, pause));
             self.resync.notify_one();
             return;
         }
         self.state.retries.remove(&key);
+        self.state.retry_counts.remove(&key);
         match task {
+            Task::Kill { id, .. } => {
+                self.kills.remove(&id);
+            }
             Task::StopSandbox { id } => {
                 if let Some(sandbox) = self.state.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
                     sandbox.ready = false;

@@ -22,6 +22,9 @@ impl Job {
         };
         let result = self.start_container(container, attempt, image).await;
         result.inspect_err(|failure| {
+            if failure.message.contains(super::BEING_MADE) {
+                return;
+            }
             let message = format!("Error: {}", failure.message);
             self.ctx.event(&self.pod, Some(name), "Warning", "Failed", message);
         })
