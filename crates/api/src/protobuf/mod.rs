@@ -61,13 +61,11 @@ impl From<wire::Malformed> for Error {
     }
 }
 
-/// The type of a kind of the table.
+/// The type of a kind of the table. Options and watch events are the same in every group.
 fn type_of(gvk: &Gvk) -> Result<StructId, Error> {
-    static EVERYWHERE: [&str; 2] = ["DeleteOptions", "WatchEvent"];
-    let everywhere = EVERYWHERE.contains(&gvk.kind.as_ref());
-    let mut kinds = builtin().kinds().iter();
-    let found = kinds.find(|(known, _)| known == gvk || (everywhere && known.kind == gvk.kind));
-    found.map(|(_, id)| *id).ok_or_else(|| Error::UnknownKind(gvk.to_string()))
+    let own = builtin().kinds().iter().find(|(known, _)| known == gvk).map(|(_, id)| *id);
+    let shared = || builtin().struct_id(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{}", gvk.kind));
+    own.or_else(shared).ok_or_else(|| Error::UnknownKind(gvk.to_string()))
 }
 
 /// The message of a tree that names its kind, without an envelope: what a list holds.
@@ -105,13 +103,18 @@ pub fn open(body: &[u8]) -> Result<Value, Error> {
 
 fn open_at(body: &[u8], depth: usize) -> Result<Value, Error> {
     let mut reader = Reader(body.strip_prefix(&MAGIC).ok_or(Error::NoEnvelope)?);
-    let (mut api_version, mut kind, mut message) = (String::new(), String::new(), &[][..]);
+    let (mut api_version, mut kind, mut message, mut is_json) =
+        (String::new(), String::new(), &[][..], false);
     while let Some((number, wire)) = reader.next()? {
         match (number, wire) {
             (1, Wire::Bytes(names)) => (api_version, kind) = type_meta(names)?,
             (2, Wire::Bytes(bytes)) => message = bytes,
+            (4, Wire::Bytes(media)) => is_json = media == b"application/json",
             _ => {}
         }
+    }
+    if is_json {
+        return serde_json::from_slice(message).map_err(|_| Error::Malformed);
     }
     let gvk = Gvk::from_api_version(&api_version, &kind);
     let mut fields = decode::object_at(builtin().schema(), type_of(&gvk)?, message, depth)?;

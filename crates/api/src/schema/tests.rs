@@ -101,3 +101,52 @@ fn versions_rank_as_kubernetes_ranks_them() {
     versions.sort_by_key(|version| catalog::version_rank(version));
     assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v2alpha3", "v1alpha1", "foo1"]);
 }
+
+/// What the table holds, a line per group-version. `UPDATE_GOLDEN=1` rewrites the file; its diff is the review.
+#[test]
+fn the_table_is_complete() {
+    let mut text =
+        String::from("# group-version: resources (subresources) kinds, and the names of the resources\n");
+    let mut versions: Vec<(String, String)> = Vec::new();
+    for resource in builtin().iter() {
+        let pair = (resource.gvr.group.to_string(), resource.gvr.version.to_string());
+        if !versions.contains(&pair) {
+            versions.push(pair);
+        }
+    }
+    for (group, version) in versions {
+        let own = |r: &&Arc<Resource>| r.gvr.group == group && r.gvr.version == version;
+        let resources: Vec<&Arc<Resource>> = builtin().iter().filter(own).collect();
+        let subresources: usize = resources.iter().map(|r| r.subresources.len()).sum();
+        let kinds =
+            builtin().kinds().iter().filter(|(gvk, _)| gvk.group == group && gvk.version == version).count();
+        let names: Vec<&str> = resources.iter().map(|r| r.gvr.resource.as_ref()).collect();
+        let api_version = resources[0].gvr.api_version();
+        text.push_str(&format!(
+            "{api_version}: {} ({subresources}) {kinds}\n    {}\n",
+            names.len(),
+            names.join(" ")
+        ));
+    }
+    let fields: usize = builtin().schema().structs.iter().map(|record| record.fields.len()).sum();
+    text.push_str(&format!("types {}, fields {fields}\n", builtin().schema().structs.len()));
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schema/summary.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap_or_default(),
+        text,
+        "set UPDATE_GOLDEN=1 and review the diff"
+    );
+}
+
+#[test]
+fn every_field_but_the_kind_has_its_place_in_protobuf() {
+    for record in builtin().schema().structs.iter().filter(|r| !r.name.contains(".pkg.version.")) {
+        let lost = record.fields.iter().filter(|f| f.proto.is_none());
+        let lost: Vec<&str> =
+            lost.map(|f| f.name.as_ref()).filter(|name| !matches!(*name, "apiVersion" | "kind")).collect();
+        assert!(lost.is_empty(), "{}: {lost:?}", record.name);
+    }
+}
