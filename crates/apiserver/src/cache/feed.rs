@@ -14,8 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::resource::{Cache, Change};
 use super::{Caches, Index, keys};
 
-/// How many revisions before the present the rings are filled from.
-const REPLAY: u64 = 1000;
 /// Keys of one read while the caches are filled.
 const PAGE: usize = 2000;
 
@@ -26,8 +24,8 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Fills the caches at one revision and opens the watch from there. Reads up to the present are applied.
-    pub(super) async fn begin(caches: Arc<Caches>) -> Result<Self, Error> {
-        let watch = fill(&caches).await?;
+    pub(super) async fn begin(caches: Arc<Caches>, replay: u64) -> Result<Self, Error> {
+        let watch = fill(&caches, replay).await?;
         let mut feed = Self { caches, watch };
         let newest = feed.caches.store.revision().await?;
         while feed.caches.revision() < newest {
@@ -51,7 +49,10 @@ impl Feed {
                     self.take(batch);
                     continue;
                 }
-                Some(Err(Error::Compacted { .. })) => fill(&self.caches).await.map(|watch| self.watch = watch),
+                // Events were lost: the rings begin anew, and watchers must list again.
+                Some(Err(Error::Compacted { .. })) => {
+                    fill(&self.caches, 0).await.map(|watch| self.watch = watch)
+                }
                 Some(Err(error)) => Err(error),
                 None => Err(Error::Closed),
             };
@@ -66,7 +67,7 @@ impl Feed {
         let index = self.caches.index.load();
         let mut touched: HashMap<usize, (Arc<Cache>, Vec<Change>)> = HashMap::new();
         for event in batch.events {
-            if let Some((cache, change)) = route(&index, event) {
+            if let Some((cache, change)) = route(&index, &event) {
                 touched.entry(id(cache)).or_insert_with(|| (cache.clone(), Vec::new())).1.push(change);
             }
         }
@@ -87,9 +88,9 @@ fn id(cache: &Arc<Cache>) -> usize {
     Arc::as_ptr(cache).addr()
 }
 
-fn route(index: &Index, event: Event) -> Option<(&Arc<Cache>, Change)> {
+fn route<'i>(index: &'i Index, event: &Event) -> Option<(&'i Arc<Cache>, Change)> {
     let (cache, key) = keys::split(event.key().as_bytes(), |segment| index.by_segment.get(segment))?;
-    let change = match &event {
+    let change = match event {
         Event::Put { kv, .. } => Change::Put { value: kv.value.clone(), revision: kv.mod_revision },
         Event::Delete { revision, .. } => Change::Delete { key: key.into(), revision: *revision },
     };
@@ -97,10 +98,10 @@ fn route(index: &Index, event: Event) -> Option<(&Arc<Cache>, Change)> {
 }
 
 /// Reads all objects at one revision into the caches and opens the watch that goes on from it.
-async fn fill(caches: &Caches) -> Result<Watch, Error> {
+///
+/// It begins `back` revisions before the present, as far as the store keeps them.
+async fn fill(caches: &Caches, back: u64) -> Result<Watch, Error> {
     let status = caches.store.status().await?;
-    // The first fill reaches back; a later one means that events were lost, and watchers must list again.
-    let back = if caches.revision() == 0 { REPLAY } else { 0 };
     let start = status.revision.saturating_sub(back).max(status.compacted).max(1);
     let mut found: HashMap<usize, Vec<Object>> = HashMap::new();
     let index = caches.index.load_full();

@@ -9,6 +9,7 @@
 mod event;
 mod feed;
 mod fields;
+mod handover;
 pub mod keys;
 pub mod order;
 mod resource;
@@ -23,9 +24,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 pub use event::{Delivery, Event, EventKind, Frame};
+use futures::future::BoxFuture;
+pub use handover::Prepared;
 pub use resource::{Cache, Span, TooOld};
 pub use select::Selection;
-use futures::future::BoxFuture;
 use tiphys_api::schema::Resource;
 use tiphys_api::{Gvr, Object, Status};
 use tiphys_store::Store;
@@ -38,8 +40,21 @@ use crate::auth::Lister;
 const CATCH_UP_MAX: Duration = Duration::from_secs(3);
 /// After this a store that sits behind a network is asked to report its progress.
 const PROGRESS_AFTER: Duration = Duration::from_millis(100);
-/// Bytes of recent events that each resource keeps.
-const RING_BYTES_MAX: usize = 8 << 20;
+
+/// How much of the past is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of recent events that each resource keeps: how far a slow watcher may fall behind.
+    pub ring_bytes_max: usize,
+    /// How many revisions before the present the rings are filled from at start.
+    pub replay: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { ring_bytes_max: 12 << 20, replay: 1000 }
+    }
+}
 
 /// All caches of a server.
 pub struct Caches {
@@ -48,11 +63,14 @@ pub struct Caches {
     progress: watch::Sender<u64>,
 }
 
+/// A group, and the cache of its resource.
+type Grouped = (Box<str>, Arc<Cache>);
+
 /// Finds caches by what requests and keys say.
 #[derive(Default)]
 struct Index {
     /// By plural name; the few with the same plural differ by group.
-    by_resource: HashMap<Box<str>, Vec<(Box<str>, Arc<Cache>)>>,
+    by_resource: HashMap<Box<str>, Vec<Grouped>>,
     by_segment: HashMap<Box<str>, Arc<Cache>>,
 }
 
@@ -62,23 +80,36 @@ impl Caches {
     pub async fn start(
         store: Arc<dyn Store>,
         resources: impl IntoIterator<Item = (Gvr, Arc<Resource>)>,
+        options: Options,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, tiphys_store::Error> {
         let (progress, _) = watch::channel(0);
         let caches = Arc::new(Self { store, index: ArcSwap::default(), progress });
-        caches.index.store(Arc::new(Index::new(resources)));
-        let feed = feed::Feed::begin(caches.clone()).await?;
+        caches.index.store(Arc::new(Index::new(resources, options.ring_bytes_max)));
+        let feed = feed::Feed::begin(caches.clone(), options.replay).await?;
         caches.wait(caches.store.revision().await?).await;
         tokio::spawn(feed.run(stop));
         Ok(caches)
     }
 
     /// [`Self::start`] with every built-in resource that stores objects.
-    pub async fn builtin(store: Arc<dyn Store>, stop: CancellationToken) -> Result<Arc<Self>, tiphys_store::Error> {
+    pub async fn builtin(
+        store: Arc<dyn Store>,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, tiphys_store::Error> {
+        Self::builtin_with(store, Options::default(), stop).await
+    }
+
+    /// [`Self::builtin`] with other limits.
+    pub async fn builtin_with(
+        store: Arc<dyn Store>,
+        options: Options,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, tiphys_store::Error> {
         let catalog = tiphys_api::schema::builtin();
         let stored = catalog.iter().filter(|r| r.has_verb("get"));
         let pairs = stored.map(|r| (r.gvr.clone(), catalog.storage(&r.gvr).clone()));
-        Self::start(store, pairs, stop).await
+        Self::start(store, pairs, options, stop).await
     }
 
     /// The cache of a resource in any of its versions.
@@ -141,21 +172,21 @@ fn too_large(asked: u64, current: u64) -> Status {
 }
 
 impl Index {
-    fn new(resources: impl IntoIterator<Item = (Gvr, Arc<Resource>)>) -> Self {
+    fn new(resources: impl IntoIterator<Item = (Gvr, Arc<Resource>)>, ring_bytes_max: usize) -> Self {
         let mut index = Self::default();
         for (gvr, storage) in resources {
-            index.add(&gvr, storage);
+            index.add(&gvr, storage, ring_bytes_max);
         }
         index
     }
 
-    fn add(&mut self, gvr: &Gvr, storage: Arc<Resource>) {
+    fn add(&mut self, gvr: &Gvr, storage: Arc<Resource>, ring_bytes_max: usize) {
         let segment = keys::segment(&storage.gvr, keys::is_custom(&storage));
         let prefix = format!("{}{segment}/", keys::ROOT);
         let cache = self
             .by_segment
             .entry(segment.into())
-            .or_insert_with(|| Arc::new(Cache::new(storage, prefix, RING_BYTES_MAX)));
+            .or_insert_with(|| Arc::new(Cache::new(storage, prefix, ring_bytes_max)));
         let same_name = self.by_resource.entry(gvr.resource.as_ref().into()).or_default();
         if !same_name.iter().any(|(group, _)| group.as_ref() == gvr.group) {
             same_name.push((gvr.group.as_ref().into(), cache.clone()));

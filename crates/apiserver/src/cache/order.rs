@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn order_is_that_of_the_keys_text() {
-        let set: Ordered = [("a", "z"), ("a-b", "a"), ("a", "b"), ("b", "a")].map(|(n, m)| object(n, m)).into();
+        let set: Ordered =
+            [("a", "z"), ("a-b", "a"), ("a", "b"), ("b", "a")].map(|(n, m)| object(n, m)).into();
         let keys: Vec<String> = set.iter().map(|o| o.0.meta().key()).collect();
         assert_eq!(keys, ["a-b/a", "a/b", "a/z", "b/a"]);
         let names: Vec<&str> = from(&set, ("", ""), "a").map(|o| o.meta().name.as_ref()).collect();

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::event::{Event, EventKind};
 use super::fields::FieldPaths;
+use super::handover::{Handover, Prepared};
 use super::order::{self, ByKey, Key, Keyed, Ordered};
 use super::splice;
 
@@ -29,6 +30,7 @@ pub struct Cache {
     fields: FieldPaths,
     state: RwLock<State>,
     changed: watch::Sender<u64>,
+    handover: Handover,
     ring_bytes_max: usize,
 }
 
@@ -84,7 +86,15 @@ impl Cache {
     pub fn new(resource: Arc<Resource>, prefix: String, ring_bytes_max: usize) -> Self {
         let fields = FieldPaths::new(&resource);
         let (changed, _) = watch::channel(0);
-        Self { resource, prefix: prefix.into(), fields, state: RwLock::default(), changed, ring_bytes_max }
+        Self {
+            resource,
+            prefix: prefix.into(),
+            fields,
+            state: RwLock::default(),
+            changed,
+            handover: Handover::default(),
+            ring_bytes_max,
+        }
     }
 
     /// The store's key of an object.
@@ -101,6 +111,13 @@ impl Cache {
         meta.resource_version = revision;
         meta.fields = self.fields.read(value)?;
         Ok(Object::new(meta, splice::insert(value, revision)))
+    }
+
+    /// Reads the header of a value that is about to be committed, so that the feed need not.
+    pub fn prepare(&self, value: Bytes) -> Result<Prepared<'_>, serde_json::Error> {
+        let mut meta = Meta::parse(&value)?;
+        meta.fields = self.fields.read(&value)?;
+        Ok(self.handover.prepare(value, meta))
     }
 
     /// The newest version of one object.
@@ -150,12 +167,13 @@ impl Cache {
                     }
                 },
             };
-            if let Some(object) = shown && !visit(object) {
+            if let Some(object) = shown
+                && !visit(object)
+            {
                 return Ok(revision);
             }
         }
     }
-
 
     /// Up to `max` events after `cursor` in order.
     pub fn since(&self, cursor: u64, max: usize) -> Result<Vec<Arc<Event>>, TooOld> {
@@ -166,8 +184,8 @@ impl Cache {
         let first = state.ring.partition_point(|e| e.revision <= cursor);
         let mut last = (first + max).min(state.ring.len());
         // A revision's events stay together: a cursor inside one could not say which were delivered.
-        while last > first && last < state.ring.len() && revision_at(&state.ring, last) == revision_at(&state.ring, last - 1)
-        {
+        let same = |last: usize| revision_at(&state.ring, last) == revision_at(&state.ring, last - 1);
+        while last > first && last < state.ring.len() && same(last) {
             last += 1;
         }
         Ok(state.ring.range(first..last).cloned().collect())
@@ -208,10 +226,13 @@ impl Cache {
 
     fn ready(&self, change: Change) -> Result<Ready, ApplyError> {
         match change {
-            Change::Put { value, revision } => self
-                .object(&value, revision)
-                .map(Ready::Put)
-                .map_err(|source| ApplyError { revision, source }),
+            Change::Put { value, revision } => match self.handover.take(&value, revision) {
+                Some(object) => Ok(Ready::Put(object)),
+                None => {
+                    let object = self.object(&value, revision);
+                    object.map(Ready::Put).map_err(|source| ApplyError { revision, source })
+                }
+            },
             Change::Delete { key, revision } => Ok(Ready::Delete { key, revision }),
         }
     }

@@ -67,7 +67,12 @@ fn find_in_metadata(json: &[u8], first: usize) -> Option<Place> {
                 at = end + 1;
             }
             std::cmp::Ordering::Equal => {
-                return Some(Place { start: at, end: skip(json, value)?, comma_before: false, comma_after: false });
+                return Some(Place {
+                    start: at,
+                    end: skip(json, value)?,
+                    comma_before: false,
+                    comma_after: false,
+                });
             }
             std::cmp::Ordering::Greater => {
                 return Some(Place { start: at, end: at, comma_before: false, comma_after: true });
@@ -140,20 +145,32 @@ mod tests {
 
     #[test]
     fn the_revision_goes_to_its_sorted_place() {
-        check(r#"{"kind":"A","metadata":{"name":"x"}}"#, r#"{"kind":"A","metadata":{"name":"x","resourceVersion":"7"}}"#);
+        check(
+            r#"{"kind":"A","metadata":{"name":"x"}}"#,
+            r#"{"kind":"A","metadata":{"name":"x","resourceVersion":"7"}}"#,
+        );
         check(
             r#"{"data":{"k":"\"}{,"},"metadata":{"name":"x","uid":"u"},"z":1}"#,
             r#"{"data":{"k":"\"}{,"},"metadata":{"name":"x","resourceVersion":"7","uid":"u"},"z":1}"#,
         );
         check(r#"{"metadata":{"uid":"u"}}"#, r#"{"metadata":{"resourceVersion":"7","uid":"u"}}"#);
         check(r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"7"}}"#);
-        check(r#"{"metadata":{"labels":{"a":"}"}},"s":[]}"#, r#"{"metadata":{"labels":{"a":"}"},"resourceVersion":"7"},"s":[]}"#);
+        check(
+            r#"{"metadata":{"labels":{"a":"}"}},"s":[]}"#,
+            r#"{"metadata":{"labels":{"a":"}"},"resourceVersion":"7"},"s":[]}"#,
+        );
     }
 
     #[test]
     fn an_older_revision_is_replaced() {
-        check(r#"{"metadata":{"resourceVersion":"123","uid":"u"}}"#, r#"{"metadata":{"resourceVersion":"7","uid":"u"}}"#);
-        check(r#"{"metadata":{"name":"n","resourceVersion":"1"}}"#, r#"{"metadata":{"name":"n","resourceVersion":"7"}}"#);
+        check(
+            r#"{"metadata":{"resourceVersion":"123","uid":"u"}}"#,
+            r#"{"metadata":{"resourceVersion":"7","uid":"u"}}"#,
+        );
+        check(
+            r#"{"metadata":{"name":"n","resourceVersion":"1"}}"#,
+            r#"{"metadata":{"name":"n","resourceVersion":"7"}}"#,
+        );
     }
 
     #[test]

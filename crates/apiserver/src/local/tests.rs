@@ -25,7 +25,8 @@ async fn every_call_is_authorized() {
     let user = User { name: "reader".into(), ..User::default() };
     let client = LocalClient::new(registry, Arc::new(OnlyReads), user, "test");
     assert!(client.list(&CONFIGMAPS, "", &ListOptions::default()).await.unwrap().items.is_empty());
-    let refused = client.create(&Target::new(&CONFIGMAPS, "default", ""), "{}".into(), &WriteOptions::default()).await;
+    let refused =
+        client.create(&Target::new(&CONFIGMAPS, "default", ""), "{}".into(), &WriteOptions::default()).await;
     assert_eq!(
         refused.unwrap_err().message,
         r#"configmaps is forbidden: User "reader" cannot create resource "configmaps" in API group "" in the namespace "default""#

@@ -42,7 +42,12 @@ enum Attempt {
 
 impl Registry {
     /// Replaces an object or its subresource.
-    pub async fn update(&self, request: &Request<'_>, body: Body, params: &WriteParams) -> Result<Written, Status> {
+    pub async fn update(
+        &self,
+        request: &Request<'_>,
+        body: Body,
+        params: &WriteParams,
+    ) -> Result<Written, Status> {
         manage::check(params, None)?;
         if request.subresource == "scale" {
             return self.update_scale(request, body, params).await;
@@ -78,7 +83,11 @@ impl Registry {
                 Attempt::Overtaken(revision) => self.caches().reach(revision).await?,
             }
         }
-        Err(Status::conflict(&request.resource.gvr, request.name, "too many concurrent changes of this object"))
+        Err(Status::conflict(
+            &request.resource.gvr,
+            request.name,
+            "too many concurrent changes of this object",
+        ))
     }
 
     async fn create_absent(&self, change: &Change<'_>) -> Result<Object, Status> {
@@ -166,14 +175,16 @@ impl Registry {
             return Ok(Attempt::Done(current.clone()));
         }
         if change.params.dry_run {
-            return commit::committed(change.cache, &value, version).map(Attempt::Done);
+            return commit::imagined(change.cache, &value, version).map(Attempt::Done);
         }
-        let commit = match finished {
-            true => self.remove(change.cache, key, version).await?,
-            false => self.put(change.cache, key, value.clone(), version).await?,
-        };
-        match commit {
-            Commit::Done(revision) => commit::committed(change.cache, &value, revision).map(Attempt::Done),
+        if !finished {
+            return Ok(match self.put(change.cache, key, value, version).await? {
+                Commit::Done(object) => Attempt::Done(object),
+                Commit::Conflict(revision) => Attempt::Overtaken(revision),
+            });
+        }
+        match self.remove(change.cache, key, version).await? {
+            Commit::Done(revision) => commit::imagined(change.cache, &value, revision).map(Attempt::Done),
             Commit::Conflict(revision) => Ok(Attempt::Overtaken(revision)),
         }
     }
@@ -195,7 +206,10 @@ fn check_preconditions(change: &Change<'_>, current: &Object, tree: &Value) -> R
     let (gvr, name) = (&change.request.resource.gvr, change.request.name);
     let uid = tree::text(tree, &["metadata", "uid"]);
     if !uid.is_empty() && uid != current.meta().uid.as_ref() {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", current.meta().uid);
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            current.meta().uid
+        );
         return Err(Status::conflict(gvr, name, &why));
     }
     match tree::text(tree, &["metadata", "resourceVersion"]) {

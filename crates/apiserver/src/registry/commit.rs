@@ -17,9 +17,9 @@ pub const OBJECT_BYTES_MAX: usize = 3 << 19;
 const EVENT_TTL: Duration = Duration::from_secs(3600);
 
 /// How a compare-and-swap ended.
-pub enum Commit {
-    /// It is durable at this revision.
-    Done(u64),
+pub enum Commit<T> {
+    /// It is durable: the object as it is now, or the revision of its removal.
+    Done(T),
     /// The object is not at the expected revision; the store was seen at this one.
     Conflict(u64),
 }
@@ -32,7 +32,9 @@ impl Registry {
         object: (&str, &str),
         value: Bytes,
         expected: u64,
-    ) -> Result<Commit, Status> {
+    ) -> Result<Commit<Object>, Status> {
+        let prepared = cache.prepare(value).map_err(Status::internal)?;
+        let value = prepared.bytes();
         let key = tiphys_store::Key::from(cache.key(object.0, object.1));
         let op = match expires(cache) {
             true => {
@@ -41,15 +43,23 @@ impl Registry {
             }
             false => Op::put(key.clone(), value),
         };
-        self.transact(Txn::new(op).when(key, expected)).await
+        Ok(match self.transact(Txn::new(op).when(key, expected)).await? {
+            Commit::Done(revision) => Commit::Done(prepared.committed(revision)),
+            Commit::Conflict(revision) => Commit::Conflict(revision),
+        })
     }
 
     /// Removes an object whose stored version must be `expected`.
-    pub(super) async fn remove(&self, cache: &Cache, object: (&str, &str), expected: u64) -> Result<Commit, Status> {
+    pub(super) async fn remove(
+        &self,
+        cache: &Cache,
+        object: (&str, &str),
+        expected: u64,
+    ) -> Result<Commit<u64>, Status> {
         self.transact(Txn::delete(cache.key(object.0, object.1), expected)).await
     }
 
-    async fn transact(&self, txn: Txn) -> Result<Commit, Status> {
+    async fn transact(&self, txn: Txn) -> Result<Commit<u64>, Status> {
         match self.caches().store().txn(txn).await {
             Ok(TxnResult::Committed { revision }) => Ok(Commit::Done(revision)),
             Ok(TxnResult::Conflict { revision, .. }) => Ok(Commit::Conflict(revision)),
@@ -73,8 +83,8 @@ pub fn encode(mut object: Value) -> Result<Bytes, Status> {
     }
 }
 
-/// The object that was (or would be) committed.
-pub fn committed(cache: &Cache, value: &[u8], revision: u64) -> Result<Object, Status> {
+/// The object that a dry run would have committed; revision 0 for one that would be new.
+pub fn imagined(cache: &Cache, value: &[u8], revision: u64) -> Result<Object, Status> {
     match revision {
         0 => Object::parse(Bytes::copy_from_slice(value)).map_err(Status::internal),
         revision => cache.object(value, revision).map_err(Status::internal),
@@ -85,9 +95,9 @@ pub fn committed(cache: &Cache, value: &[u8], revision: u64) -> Result<Object, S
 pub fn store_error(error: Error) -> Status {
     match error {
         Error::TooLarge { .. } => Status::too_large("etcdserver: request is too large"),
-        Error::Compacted { requested, at } => {
-            Status::expired(format!("The resourceVersion for the provided list is too old: {requested} ({at})"))
-        }
+        Error::Compacted { requested, at } => Status::expired(format!(
+            "The resourceVersion for the provided list is too old: {requested} ({at})"
+        )),
         Error::Closed => Status::unavailable("the server is shutting down"),
         other => Status::internal(other),
     }

@@ -28,7 +28,12 @@ pub(super) struct New<'a> {
 
 impl Registry {
     /// Creates an object, or posts to a subresource.
-    pub async fn create(&self, request: &Request<'_>, body: Body, params: &WriteParams) -> Result<Written, Status> {
+    pub async fn create(
+        &self,
+        request: &Request<'_>,
+        body: Body,
+        params: &WriteParams,
+    ) -> Result<Written, Status> {
         if let Some(computed) = self.computed(request) {
             return self.compute(computed, request, body).await;
         }
@@ -49,7 +54,11 @@ impl Registry {
     /// Takes a decoded tree of the request's version from defaults to the commit.
     pub(super) async fn create_tree(&self, new: &New<'_>, mut tree: Value) -> Result<Object, Status> {
         if !tree::text(&tree, &["metadata", "resourceVersion"]).is_empty() {
-            return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
+            return Err(Status::failure(
+                500,
+                "",
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         place(new.request, &mut tree)?;
         if !new.rules.status_on_create && new.request.resource.subresource("status").is_some() {
@@ -108,11 +117,11 @@ impl Registry {
             self.caches().catch_up().await?;
             return match new.cache.get(namespace, name) {
                 Some(_) => Err(exists()),
-                None => commit::committed(new.cache, &value, 0),
+                None => commit::imagined(new.cache, &value, 0),
             };
         }
-        match self.put(new.cache, (namespace, name), value.clone(), 0).await? {
-            Commit::Done(revision) => commit::committed(new.cache, &value, revision),
+        match self.put(new.cache, (namespace, name), value, 0).await? {
+            Commit::Done(object) => Ok(object),
             Commit::Conflict(_) => Err(exists()),
         }
     }

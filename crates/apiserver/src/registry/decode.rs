@@ -47,10 +47,15 @@ pub fn applied(request: &Request<'_>, body: Body, validation: FieldValidation) -
         None => Ok(tree),
         Some(text) => {
             let path = text.split('"').nth(1).unwrap_or_default();
-            Err(Status::failure(500, "", format!(
-                "failed to create typed patch object ({}; {}): .{path}: field not declared in schema",
-                place(request), resource.gvk
-            )))
+            Err(Status::failure(
+                500,
+                "",
+                format!(
+                    "failed to create typed patch object ({}; {}): .{path}: field not declared in schema",
+                    place(request),
+                    resource.gvk
+                ),
+            ))
         }
     })
 }
@@ -64,7 +69,9 @@ fn place(request: &Request<'_>) -> String {
 
 /// 400 for a body about another object than the path.
 pub fn wrong_name(given: &str, wanted: &str) -> Status {
-    Status::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({wanted})"))
+    Status::bad_request(format!(
+        "the name of the object ({given}) does not match the name on the URL ({wanted})"
+    ))
 }
 
 /// Checks and prunes a tree, which a patch made or a body held.
@@ -74,15 +81,12 @@ pub fn check(
     duplicates: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let mut found = decode::structure(resource, tree)
-        .map_err(|e| decode::refusal(&resource.gvk, &e))?;
+    let mut found = decode::structure(resource, tree).map_err(|e| decode::refusal(&resource.gvk, &e))?;
     found.extend(duplicates);
     match (validation, found.is_empty()) {
         (_, true) | (FieldValidation::Ignore, _) => Ok(Vec::new()),
         (FieldValidation::Warn, _) => Ok(found),
-        (FieldValidation::Strict, _) => {
-            Err(decode::refusal(&resource.gvk, &decode::strict(&found)))
-        }
+        (FieldValidation::Strict, _) => Err(decode::refusal(&resource.gvk, &decode::strict(&found))),
     }
 }
 
@@ -112,7 +116,8 @@ fn name_kind(wanted: &Gvk, tree: &mut Value) -> Result<(), Status> {
     let wanted_version = wanted.api_version();
     if !kind.is_empty() && kind != wanted.kind {
         let given = Gvk::from_api_version(&api_version, &kind);
-        let why = format!("converting ({}.{kind}) to (core.{}): unknown conversion", given.version, wanted.kind);
+        let why =
+            format!("converting ({}.{kind}) to (core.{}): unknown conversion", given.version, wanted.kind);
         return Err(Status::bad_request(handled_as(&given, wanted, &why)));
     }
     if !api_version.is_empty() && api_version != wanted_version {

@@ -41,14 +41,20 @@ impl Registry {
             check_preconditions(request, params, &current)?;
             self.admit_delete(request, params, &current).await?;
             match self.attempt_delete(&cache, rules, params, &current).await? {
-                Ok(Deleted::Gone(o)) => return Ok(Deleted::Gone(convert::to(request.resource, &cache.resource, o)?)),
+                Ok(Deleted::Gone(o)) => {
+                    return Ok(Deleted::Gone(convert::to(request.resource, &cache.resource, o)?));
+                }
                 Ok(Deleted::Terminating(o)) => {
                     return Ok(Deleted::Terminating(convert::to(request.resource, &cache.resource, o)?));
                 }
                 Err(overtaken) => self.caches().reach(overtaken).await?,
             }
         }
-        Err(Status::conflict(&request.resource.gvr, request.name, "too many concurrent changes of this object"))
+        Err(Status::conflict(
+            &request.resource.gvr,
+            request.name,
+            "too many concurrent changes of this object",
+        ))
     }
 
     /// Deletes what a list selects; answers with the objects as they were.
@@ -89,7 +95,12 @@ impl Registry {
         }
     }
 
-    async fn admit_delete(&self, request: &Request<'_>, params: &DeleteParams, old: &Object) -> Result<(), Status> {
+    async fn admit_delete(
+        &self,
+        request: &Request<'_>,
+        params: &DeleteParams,
+        old: &Object,
+    ) -> Result<(), Status> {
         let mut none = Value::Null;
         let mut review = Review {
             operation: Operation::Delete,
@@ -123,25 +134,24 @@ impl Registry {
         let meta = current.meta();
         let (key, version) = ((meta.namespace.as_ref(), meta.name.as_ref()), meta.resource_version);
         let tree = current.value().map_err(Status::internal)?;
-        let (value, commit) = match plan(tree, rules, params, Timestamp::now()) {
-            Plan::Pending => return Ok(Ok(Deleted::Terminating(current.clone()))),
-            Plan::Remove if params.dry_run => return Ok(Ok(Deleted::Gone(current.clone()))),
-            Plan::Remove => (None, self.remove(cache, key, version).await?),
+        match plan(tree, rules, params, Timestamp::now()) {
+            Plan::Pending => Ok(Ok(Deleted::Terminating(current.clone()))),
+            Plan::Remove if params.dry_run => Ok(Ok(Deleted::Gone(current.clone()))),
+            Plan::Remove => Ok(match self.remove(cache, key, version).await? {
+                Commit::Done(revision) => {
+                    Ok(Deleted::Gone(crate::cache::splice::with_revision(current, revision)))
+                }
+                Commit::Conflict(revision) => Err(revision),
+            }),
             Plan::Mark(tree) => {
                 let value = commit::encode(tree)?;
                 if params.dry_run {
-                    return commit::committed(cache, &value, version).map(|o| Ok(Deleted::Terminating(o)));
+                    return commit::imagined(cache, &value, version).map(|o| Ok(Deleted::Terminating(o)));
                 }
-                (Some(value.clone()), self.put(cache, key, value, version).await?)
-            }
-        };
-        match (commit, value) {
-            (Commit::Conflict(revision), _) => Ok(Err(revision)),
-            (Commit::Done(revision), Some(value)) => {
-                commit::committed(cache, &value, revision).map(|o| Ok(Deleted::Terminating(o)))
-            }
-            (Commit::Done(revision), None) => {
-                Ok(Ok(Deleted::Gone(crate::cache::splice::with_revision(current, revision))))
+                Ok(match self.put(cache, key, value, version).await? {
+                    Commit::Done(object) => Ok(Deleted::Terminating(object)),
+                    Commit::Conflict(revision) => Err(revision),
+                })
             }
         }
     }
@@ -150,7 +160,8 @@ impl Registry {
 fn check_preconditions(request: &Request<'_>, params: &DeleteParams, current: &Object) -> Result<(), Status> {
     let meta = current.meta();
     let refuse = |what: &str, wanted: &str, found: &str| {
-        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+        let why =
+            format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
         Status::conflict(&request.resource.gvr, request.name, &why)
     };
     if let Some(uid) = params.uid.as_deref().filter(|uid| *uid != meta.uid.as_ref()) {
@@ -183,7 +194,9 @@ fn plan(mut object: Value, rules: &Rules, params: &DeleteParams, now: Timestamp)
 /// The grace period of an object that is already terminating.
 fn terminating(object: &Value) -> Option<i64> {
     let metadata = |name| tree::at(object, &["metadata", name]);
-    metadata("deletionTimestamp").as_str().map(|_| metadata("deletionGracePeriodSeconds").as_i64().unwrap_or(0))
+    metadata("deletionTimestamp")
+        .as_str()
+        .map(|_| metadata("deletionGracePeriodSeconds").as_i64().unwrap_or(0))
 }
 
 /// A second deletion may only shorten the grace period.

@@ -55,7 +55,11 @@ pub(super) fn check(params: &WriteParams, form: Option<PatchType>) -> Result<(),
         errors.push(field::Error::too_long(&path, MANAGER_MAX));
     }
     if params.field_manager.chars().any(char::is_control) {
-        errors.push(field::Error::invalid(&path, params.field_manager.as_str(), "should only contain printable characters"));
+        errors.push(field::Error::invalid(
+            &path,
+            params.field_manager.as_str(),
+            "should only contain printable characters",
+        ));
     }
     match errors.is_empty() {
         true => Ok(()),

@@ -33,8 +33,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 pub use request::{
-    Body, DeleteParams, Deleted, FieldValidation, List, ListParams, PatchType, Propagation, Request, WatchParams,
-    WriteParams, Written,
+    Body, DeleteParams, Deleted, FieldValidation, List, ListParams, PatchType, Propagation, Request,
+    WatchParams, WriteParams, Written,
 };
 use tiphys_api::schema::Resource;
 use tiphys_api::{Object, Status, Value};
@@ -49,7 +49,12 @@ use crate::cache::{Cache, Caches};
 #[async_trait]
 pub trait Computed: Send + Sync {
     /// Fills in the posted tree (its `status`). `parent` is the stored object of a subresource.
-    async fn create(&self, request: &Request<'_>, parent: Option<&Object>, body: &mut Value) -> Result<(), Status>;
+    async fn create(
+        &self,
+        request: &Request<'_>,
+        parent: Option<&Object>,
+        body: &mut Value,
+    ) -> Result<(), Status>;
 }
 
 /// What a registry is made of.
@@ -92,6 +97,10 @@ impl Registry {
             Some((resource, sub)) => resource == gvr.resource && sub == request.subresource,
             None => path == gvr.resource && request.subresource.is_empty(),
         };
-        self.config.computed.iter().find(|(group, path, _)| *group == gvr.group && named(path)).map(|(.., by)| by)
+        self.config
+            .computed
+            .iter()
+            .find(|(group, path, _)| *group == gvr.group && named(path))
+            .map(|(.., by)| by)
     }
 }

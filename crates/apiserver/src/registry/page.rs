@@ -39,7 +39,9 @@ impl Token {
             return Err(bad(format!("server does not recognize this encoded version {:?}", token.v)));
         }
         match token.start.is_empty() || token.revision == 0 {
-            true => Err(bad("incorrect encoded start resourceVersion or key (version meta.k8s.io/v1)".into())),
+            true => {
+                Err(bad("incorrect encoded start resourceVersion or key (version meta.k8s.io/v1)".into()))
+            }
             false => Ok(token),
         }
     }
@@ -76,7 +78,8 @@ mod tests {
 
     #[test]
     fn a_token_reads_back() {
-        let object = Object::parse(br#"{"metadata":{"name":"a","namespace":"n"}}"#.as_slice().into()).unwrap();
+        let object =
+            Object::parse(br#"{"metadata":{"name":"a","namespace":"n"}}"#.as_slice().into()).unwrap();
         let token = Token::decode(&Token::after(7, &object).encode()).unwrap();
         assert_eq!((token.revision, token.start(true)), (7, ("n".into(), "a\0".into())));
         for wrong in ["", "%", "AAAA", "e30"] {

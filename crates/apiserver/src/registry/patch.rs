@@ -39,19 +39,26 @@ impl Registry {
         let make = |current: Option<&Value>| {
             let mut tree = current.cloned().unwrap_or(Value::Null);
             apply_patch(request, form, &mut tree, &body)?;
-            *warnings.lock() = decode::check(request.resource, &mut tree, duplicates.clone(), params.field_validation)?;
+            *warnings.lock() =
+                decode::check(request.resource, &mut tree, duplicates.clone(), params.field_validation)?;
             (rules.normalize)(&mut tree);
             defaults::apply(request.resource, &mut tree);
             Ok(tree)
         };
-        let change = Change { request, params, cache: &cache, rules, creates: false, managed: false, make: &make };
+        let change =
+            Change { request, params, cache: &cache, rules, creates: false, managed: false, make: &make };
         let mut written = self.change(change, Vec::new()).await?;
         written.warnings.extend(warnings.into_inner());
         Ok(written)
     }
 
     /// Server-side apply: the body is a configuration, which its manager means to hold.
-    async fn apply(&self, request: &Request<'_>, body: Body, params: &WriteParams) -> Result<Written, Status> {
+    async fn apply(
+        &self,
+        request: &Request<'_>,
+        body: Body,
+        params: &WriteParams,
+    ) -> Result<Written, Status> {
         let cache = self.cache(request.resource)?;
         let config = decode::applied(request, body, params.field_validation)?;
         let rules = strategy::of(&request.resource.gvr);

@@ -33,15 +33,21 @@ impl Registry {
             "" | "status" | "approval" | "ephemeralcontainers" | "resize" => {
                 convert::to(request.resource, &cache.resource, object)
             }
-            other => Err(Status::not_implemented(other)),
+            other if request.resource.subresource(other).is_some() => Err(Status::not_implemented(other)),
+            _ => Err(Status::no_such_path()),
         }
     }
 
     /// Reads a collection.
     pub async fn list(&self, request: &Request<'_>, params: &ListParams) -> Result<List, Status> {
         let cache = self.cache(request.resource)?;
-        let selection =
-            Selection::parse(request.resource, request.namespace, request.name, &params.labels, &params.fields)?;
+        let selection = Selection::parse(
+            request.resource,
+            request.namespace,
+            request.name,
+            &params.labels,
+            &params.fields,
+        )?;
         let page = self.page(&cache, params).await?;
         let limit = match params.resource_version == "0" && params.continue_token.is_empty() {
             // The cache answers "any version" whole, as kube-apiserver's does.
@@ -52,7 +58,7 @@ impl Registry {
         let reached = self.caches().revision();
         let mut list = match collect(&cache, &selection, &page, limit, reached) {
             Ok(list) => list,
-            Err(too_old) => self.from_history(&cache, &selection, &page, limit, too_old).await?,
+            Err(TooOld { .. }) => self.read_history(&cache, &selection, &page, limit).await?,
         };
         list.items = convert_all(request.resource, &cache, list.items)?;
         Ok(list)
@@ -83,7 +89,9 @@ impl Registry {
 
     async fn next_page(&self, cache: &Cache, params: &ListParams) -> Result<Page, Status> {
         if !params.resource_version.is_empty() && params.resource_version != "0" {
-            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         let token = Token::decode(&params.continue_token)?;
         let start = token.start(cache.resource.namespaced);
@@ -97,13 +105,12 @@ impl Registry {
     }
 
     /// Reads a state that the ring no longer reaches from the store's history.
-    async fn from_history(
+    async fn read_history(
         &self,
         cache: &Cache,
         selection: &Selection,
         page: &Page,
         limit: u64,
-        _too_old: TooOld,
     ) -> Result<List, Status> {
         use tiphys_store::{Error, Range};
         let range = Range::prefix(cache.key(&selection.namespace, "")).at(page.revision);
@@ -125,10 +132,19 @@ impl Registry {
     }
 }
 
-fn collect(cache: &Cache, selection: &Selection, page: &Page, limit: u64, reached: u64) -> Result<List, TooOld> {
+fn collect(
+    cache: &Cache,
+    selection: &Selection,
+    page: &Page,
+    limit: u64,
+    reached: u64,
+) -> Result<List, TooOld> {
     let start = (page.start.0.as_str(), page.start.1.as_str());
     let span = Span { namespace: &selection.namespace, start, revision: page.revision };
-    if !selection.name.is_empty() && page.revision == 0 && (span.namespace != "" || !cache.resource.namespaced) {
+    if !selection.name.is_empty()
+        && page.revision == 0
+        && (!span.namespace.is_empty() || !cache.resource.namespaced)
+    {
         let item = cache.get(span.namespace, &selection.name).filter(|o| selection.matches(o.meta()));
         let revision = item.as_ref().map_or(0, |o| o.meta().resource_version).max(reached);
         return Ok(List { items: item.into_iter().collect(), resource_version: revision, ..List::default() });

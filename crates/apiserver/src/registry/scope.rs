@@ -50,12 +50,15 @@ fn take_only(tree: &mut Value, old: &Value, paths: &[&[&str]]) {
 fn keep_for_resize(tree: &mut Value, old: &Value) {
     let new = std::mem::replace(tree, old.clone());
     for list in ["containers", "initContainers"] {
-        let Some(containers) = tree.pointer_mut(&format!("/spec/{list}")).and_then(Value::as_array_mut) else {
+        let Some(containers) = tree.pointer_mut(&format!("/spec/{list}")).and_then(Value::as_array_mut)
+        else {
             continue;
         };
         for container in containers {
             let name = container.get("name").cloned().unwrap_or_default();
-            let Some(wanted) = tree::items(&new, &["spec", list]).iter().find(|c| c.get("name") == Some(&name)) else {
+            let Some(wanted) =
+                tree::items(&new, &["spec", list]).iter().find(|c| c.get("name") == Some(&name))
+            else {
                 continue;
             };
             for field in ["resources", "resizePolicy"] {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tiphys_store::{Embedded, embedded::Options};
+use tiphys_store::{Embedded, Store, embedded};
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, Registry};
 use crate::auth::{Attributes, Authorizer, Decision};
-use crate::cache::Caches;
+use crate::cache::{Caches, Options};
 
 /// What a test needs. Dropping it ends the feed.
 pub(crate) struct Fixture {
@@ -18,9 +18,14 @@ pub(crate) struct Fixture {
 
 /// A registry without admission.
 pub(crate) async fn fixture() -> Fixture {
-    let store = Embedded::in_memory(&Options::default()).unwrap();
+    fixture_over(Arc::new(Embedded::in_memory(&embedded::Options::default()).unwrap()), Options::default())
+        .await
+}
+
+/// The same over a given store.
+pub(crate) async fn fixture_over(store: Arc<dyn Store>, options: Options) -> Fixture {
     let stop = CancellationToken::new();
-    let caches = Caches::builtin(Arc::new(store), stop.clone()).await.unwrap();
+    let caches = Caches::builtin_with(store, options, stop.clone()).await.unwrap();
     let registry = Registry::new(Config { caches, admission: Vec::new(), computed: Vec::new() });
     Fixture { registry, _stop: stop.drop_guard() }
 }

@@ -5,6 +5,7 @@
 //! Identities, times and revisions that differ from run to run are masked; revisions are counted from the first one
 //! seen. Run with `REWRITE=1` to write the answers anew, and read the diff.
 
+mod history;
 mod laws;
 mod rest;
 

@@ -37,7 +37,7 @@ pub struct Watch {
 /// What is delivered before any change.
 enum First {
     State { objects: Vec<Object>, mark_end: bool },
-    Error(Status),
+    Error(Box<Status>),
 }
 
 enum Wake {
@@ -53,8 +53,13 @@ impl Registry {
         let cache = self.cache(request.resource)?;
         version::check_watch(&params.resource_version_match, params.send_initial_events)?;
         let since = version::parse(&params.resource_version)?;
-        let selection =
-            Selection::parse(request.resource, request.namespace, request.name, &params.labels, &params.fields)?;
+        let selection = Selection::parse(
+            request.resource,
+            request.namespace,
+            request.name,
+            &params.labels,
+            &params.fields,
+        )?;
         let mut watch = Watch {
             caches: self.caches().clone(),
             changes: cache.changes(),
@@ -67,7 +72,7 @@ impl Registry {
             deadline: params.timeout.map(|t| Instant::now() + t),
         };
         if let Err(status) = watch.begin(since, params).await {
-            watch.first = Some(First::Error(status));
+            watch.first = Some(First::Error(Box::new(status)));
         }
         Ok(watch)
     }
@@ -114,7 +119,7 @@ impl Watch {
     /// Safe to cancel: nothing is lost when the future is dropped before it is ready.
     pub async fn next(&mut self) -> Option<Result<Vec<Delivery>, Status>> {
         match self.first.take() {
-            Some(First::Error(status)) => return Some(Err(status)),
+            Some(First::Error(status)) => return Some(Err(*status)),
             Some(First::State { objects, mark_end }) if mark_end || !objects.is_empty() => {
                 return Some(self.state(objects, mark_end));
             }
@@ -158,7 +163,8 @@ impl Watch {
         loop {
             // Read before the events: none up to it can be missing afterwards.
             let reached = self.caches.revision();
-            let events = self.cache.since(self.cursor, BATCH_MAX).map_err(|e| too_old(self.cursor, e.floor))?;
+            let events =
+                self.cache.since(self.cursor, BATCH_MAX).map_err(|e| too_old(self.cursor, e.floor))?;
             let Some(last) = events.last() else {
                 self.cursor = self.cursor.max(reached);
                 return Ok(Vec::new());

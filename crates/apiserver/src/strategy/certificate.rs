@@ -10,11 +10,15 @@ pub(super) const REQUESTS: Rules = Rules { on_create, on_update, ..Rules::DEFAUL
 
 fn on_create(request: &mut Value, user: &User) {
     let uid = if user.uid.is_empty() { Value::Null } else { user.uid.as_str().into() };
-    let extra: serde_json::Map<String, Value> = user.extra.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+    let extra: serde_json::Map<String, Value> =
+        user.extra.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
     let extra = if extra.is_empty() { Value::Null } else { extra.into() };
-    for (name, value) in
-        [("username", user.name.as_str().into()), ("uid", uid), ("groups", user.groups.clone().into()), ("extra", extra)]
-    {
+    for (name, value) in [
+        ("username", user.name.as_str().into()),
+        ("uid", uid),
+        ("groups", user.groups.clone().into()),
+        ("extra", extra),
+    ] {
         tree::set(request, &["spec", name], value);
     }
     tree::set(request, &["status"], serde_json::json!({}));

@@ -12,7 +12,9 @@ pub(super) const CONFIG_MAPS: Rules = Rules { validate_update, ..Rules::DEFAULT 
 pub(super) const SECRETS: Rules = Rules { normalize: encode_strings, validate_update, ..Rules::DEFAULT };
 
 fn encode_strings(secret: &mut Value) {
-    let Some(Value::Object(strings)) = secret.as_object_mut().and_then(|s| s.remove("stringData")) else { return };
+    let Some(Value::Object(strings)) = secret.as_object_mut().and_then(|s| s.remove("stringData")) else {
+        return;
+    };
     for (key, value) in strings {
         let text = value.as_str().unwrap_or_default();
         tree::set(secret, &["data", &key], STANDARD.encode(text).into());

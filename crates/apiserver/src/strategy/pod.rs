@@ -45,7 +45,9 @@ pub(crate) fn qos_class(pod: &Value) -> &'static str {
         text.parse::<Quantity>().ok().filter(|q| !q.is_zero())
     };
     let names = ["cpu", "memory"];
-    let any = |c: &&Value| names.iter().any(|n| amount(c, "requests", n).is_some() || amount(c, "limits", n).is_some());
+    let any = |c: &&Value| {
+        names.iter().any(|n| amount(c, "requests", n).is_some() || amount(c, "limits", n).is_some())
+    };
     let full = |c: &&Value| {
         names.iter().all(|n| {
             let limit = amount(c, "limits", n);
@@ -96,7 +98,11 @@ fn validate_deadline(pod: &Value, old: &Value, path: &Path, errors: &mut Errors)
             errors.push(Error::invalid(&path, new, "must be less than or equal to previous value"));
         }
         (None, Some(_)) => {
-            errors.push(Error::invalid(&path, Value::Null, "must not update from a positive integer to nil value"));
+            errors.push(Error::invalid(
+                &path,
+                Value::Null,
+                "must not update from a positive integer to nil value",
+            ));
         }
         _ => {}
     }
@@ -135,7 +141,11 @@ fn same_but_for_changeable(pod: &Value, old: &Value) -> bool {
         tree::set(&mut spec, &[name], tree::at(before, &[name]).clone());
     }
     if tree::at(before, &["terminationGracePeriodSeconds"]).as_i64().is_some_and(|s| s < 0) {
-        tree::set(&mut spec, &["terminationGracePeriodSeconds"], before["terminationGracePeriodSeconds"].clone());
+        tree::set(
+            &mut spec,
+            &["terminationGracePeriodSeconds"],
+            before["terminationGracePeriodSeconds"].clone(),
+        );
     }
     for list in ["containers", "initContainers"] {
         let containers = spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();

@@ -28,7 +28,11 @@ fn validate_claim(new: &Value, old: &Value, subresource: &str, errors: &mut Erro
         free.push("storageClassName");
     }
     if bound {
-        tree::set(&mut spec, &["resources", "requests"], tree::at(before, &["resources", "requests"]).clone());
+        tree::set(
+            &mut spec,
+            &["resources", "requests"],
+            tree::at(before, &["resources", "requests"]).clone(),
+        );
         free.push("volumeAttributesClassName");
     }
     for name in free {

@@ -22,8 +22,14 @@ fn quality_of_service_follows_the_resources() {
     assert_eq!(class(json!({ "requests": { "cpu": "1" } })), "Burstable");
     let limits = json!({ "cpu": "1", "memory": "1Gi" });
     assert_eq!(class(json!({ "limits": limits })), "Guaranteed");
-    assert_eq!(class(json!({ "limits": limits, "requests": { "cpu": "500m", "memory": "1Gi" } })), "Burstable");
-    assert_eq!(class(json!({ "limits": limits, "requests": { "cpu": "1000m", "memory": "1024Mi" } })), "Guaranteed");
+    assert_eq!(
+        class(json!({ "limits": limits, "requests": { "cpu": "500m", "memory": "1Gi" } })),
+        "Burstable"
+    );
+    assert_eq!(
+        class(json!({ "limits": limits, "requests": { "cpu": "1000m", "memory": "1024Mi" } })),
+        "Guaranteed"
+    );
 }
 
 #[test]
@@ -42,7 +48,10 @@ fn little_of_a_pod_may_change() {
     };
     let old = pod("a", "n", 1);
     assert!(errors_of(&PODS, &pod("b", "n", 2), &old).is_empty());
-    assert!(errors_of(&PODS, &pod("a", "m", 1), &old)[0].starts_with("spec: Forbidden: pod updates may not change"));
+    assert!(
+        errors_of(&PODS, &pod("a", "m", 1), &old)[0]
+            .starts_with("spec: Forbidden: pod updates may not change")
+    );
     let mut bare = old.clone();
     bare["spec"]["tolerations"] = json!([]);
     assert_eq!(

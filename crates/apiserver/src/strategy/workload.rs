@@ -6,8 +6,7 @@ use tiphys_api::field::{Error, Errors, Path};
 use super::Rules;
 use crate::registry::tree;
 
-pub(super) const STATEFUL_SETS: Rules =
-    Rules { generation: true, validate_update, ..Rules::DEFAULT };
+pub(super) const STATEFUL_SETS: Rules = Rules { generation: true, validate_update, ..Rules::DEFAULT };
 
 const CHANGEABLE: [&str; 7] = [
     "replicas",

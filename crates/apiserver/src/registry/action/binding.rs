@@ -32,8 +32,15 @@ impl Registry {
         let request = Request { resource: pods, name, subresource: "binding", ..*request };
         let make = |pod: Option<&Value>| bound(pod.cloned().unwrap_or(Value::Null), &binding, name);
         let rules = strategy::of(&PODS);
-        let change =
-            Change { request: &request, params, cache: &cache, rules, creates: false, managed: false, make: &make };
+        let change = Change {
+            request: &request,
+            params,
+            cache: &cache,
+            rules,
+            creates: false,
+            managed: false,
+            make: &make,
+        };
         self.change(change, Vec::new()).await?;
         super::success()
     }

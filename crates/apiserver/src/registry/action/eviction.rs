@@ -64,8 +64,15 @@ impl Registry {
         let make = |budget: Option<&Value>| spent(budget.cloned().unwrap_or_default(), pod_name, tree);
         let cache = self.cache(resource)?;
         let rules = strategy::of(&BUDGETS);
-        let change =
-            Change { request: &request, params, cache: &cache, rules, creates: false, managed: false, make: &make };
+        let change = Change {
+            request: &request,
+            params,
+            cache: &cache,
+            rules,
+            creates: false,
+            managed: false,
+            make: &make,
+        };
         self.change(change, Vec::new()).await.map(drop)
     }
 }
@@ -100,9 +107,16 @@ fn spent(mut budget: Value, pod: &str, tree: &Value) -> Result<Value, Status> {
         let why = format!("The disruption budget {name} is still being processed by the server.");
         return Err(refusal(why, 10));
     }
-    if allowed < 0 || tree::at(&budget, &["status", "disruptedPods"]).as_object().is_some_and(|p| p.len() > DISRUPTED_MAX)
+    if allowed < 0
+        || tree::at(&budget, &["status", "disruptedPods"])
+            .as_object()
+            .is_some_and(|p| p.len() > DISRUPTED_MAX)
     {
-        return Err(Status::failure(403, "Forbidden", format!("pdb disruptions allowed is negative or full: {name}")));
+        return Err(Status::failure(
+            403,
+            "Forbidden",
+            format!("pdb disruptions allowed is negative or full: {name}"),
+        ));
     }
     if allowed == 0 {
         let why =

@@ -78,8 +78,11 @@ impl Cluster {
 
     /// What a watcher that starts from a state holds in the end.
     async fn replay(&self, mut state: State, since: u64) -> State {
-        let params =
-            WatchParams { labels: "a=b".into(), resource_version: since.to_string(), ..WatchParams::default() };
+        let params = WatchParams {
+            labels: "a=b".into(),
+            resource_version: since.to_string(),
+            ..WatchParams::default()
+        };
         let mut watch = self.registry().watch(&self.request(""), &params).await.unwrap();
         self.registry().caches().catch_up().await.unwrap();
         while let Some(Some(batch)) = watch.next().now_or_never() {

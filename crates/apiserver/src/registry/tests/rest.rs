@@ -10,8 +10,8 @@ use tiphys_api::{Gvr, Object, Status, Value};
 use crate::auth::User;
 use crate::cache::{Delivery, EventKind};
 use crate::registry::{
-    Body, DeleteParams, Deleted, FieldValidation, List, ListParams, PatchType, Propagation, Registry, Request, Watch,
-    WatchParams, WriteParams,
+    Body, DeleteParams, Deleted, FieldValidation, List, ListParams, PatchType, Propagation, Registry,
+    Request, Watch, WatchParams, WriteParams,
 };
 
 /// A client: it knows its open watch and the identities it has seen.
@@ -21,6 +21,8 @@ pub struct Session {
     uids: Vec<String>,
     user: User,
     first_revision: Option<u64>,
+    /// The last list's continue token, which `$next` stands for.
+    next_page: String,
 }
 
 struct Call {
@@ -36,7 +38,14 @@ type Answer = Result<(u16, String), Status>;
 impl Session {
     pub fn new(registry: Arc<Registry>) -> Self {
         let user = User { name: "tester".into(), ..User::default() };
-        Self { registry, watches: HashMap::new(), uids: Vec::new(), user, first_revision: None }
+        Self {
+            registry,
+            watches: HashMap::new(),
+            uids: Vec::new(),
+            user,
+            first_revision: None,
+            next_page: String::new(),
+        }
     }
 
     /// Plays one request line; `$rev` and `$uidN` in line and body stand for what was seen before.
@@ -55,22 +64,24 @@ impl Session {
         self.mask(&format!("{code}\n{text}"))
     }
 
-    async fn call(&self, verb: &str, call: &Call, body: String) -> Answer {
-        let request = call.request(&self.user);
+    async fn call(&mut self, verb: &str, call: &Call, body: String) -> Answer {
+        let user = self.user.clone();
+        let request = call.request(&user);
         let write = call.write();
         match verb {
             "GET" if call.name.is_empty() => {
                 let list = self.registry.list(&request, &call.list()).await?;
+                self.next_page.clone_from(&list.continue_token);
                 Ok((200, list_text(&list)))
             }
-            "GET" => one(200, self.registry.get(&request, call.text("resourceVersion")).await?),
+            "GET" => one(200, &self.registry.get(&request, call.text("resourceVersion")).await?),
             "POST" => {
                 let written = self.registry.create(&request, Body::Yaml(body.into()), &write).await?;
-                warned(one(201, written.object)?, &written.warnings)
+                warned(one(201, &written.object)?, &written.warnings)
             }
             "PUT" => {
                 let written = self.registry.update(&request, Body::Yaml(body.into()), &write).await?;
-                warned(one(if written.created { 201 } else { 200 }, written.object)?, &written.warnings)
+                warned(one(if written.created { 201 } else { 200 }, &written.object)?, &written.warnings)
             }
             "JSONPATCH" | "MERGE" | "STRATEGIC" | "APPLY" => {
                 let form = match verb {
@@ -81,14 +92,14 @@ impl Session {
                 };
                 let body = if verb == "APPLY" { Body::Yaml(body.into()) } else { Body::Json(body.into()) };
                 let written = self.registry.patch(&request, form, body, &write).await?;
-                warned(one(if written.created { 201 } else { 200 }, written.object)?, &written.warnings)
+                warned(one(if written.created { 201 } else { 200 }, &written.object)?, &written.warnings)
             }
             "DELETE" if call.name.is_empty() => {
                 let list = self.registry.delete_collection(&request, &call.list(), &call.delete()).await?;
                 Ok((200, list_text(&list)))
             }
             "DELETE" => match self.registry.delete(&request, &call.delete()).await? {
-                Deleted::Terminating(object) => one(200, object),
+                Deleted::Terminating(object) => one(200, &object),
                 Deleted::Gone(object) => Ok((200, format!("gone {}", object.meta().key()))),
             },
             _ => Err(Status::method_not_allowed()),
@@ -122,7 +133,7 @@ impl Session {
     }
 
     fn fill(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        let mut text = text.replace("$next", &self.next_page);
         for (n, uid) in self.uids.iter().enumerate().rev() {
             text = text.replace(&format!("$uid{n}"), uid);
         }
@@ -141,7 +152,8 @@ impl Session {
             if quoted || masked.ends_with('"') || !masked.is_empty() {
                 masked.push('"');
             }
-            let revision = masked.ends_with("resourceVersion\":\"").then(|| part.parse::<u64>().ok()).flatten();
+            let revision =
+                masked.ends_with("resourceVersion\":\"").then(|| part.parse::<u64>().ok()).flatten();
             match (part, revision) {
                 (_, Some(revision)) => {
                     let first = *self.first_revision.get_or_insert(revision);
@@ -245,7 +257,9 @@ fn parse(path: &str) -> Option<Call> {
     };
     let (version, rest) = rest.split_first()?;
     let (namespace, rest) = match rest {
-        ["namespaces", namespace, rest @ ..] if !matches!(rest, [] | ["status" | "finalize"]) => (*namespace, rest),
+        ["namespaces", namespace, rest @ ..] if !matches!(rest, [] | ["status" | "finalize"]) => {
+            (*namespace, rest)
+        }
         rest => ("", rest),
     };
     let (resource, rest) = rest.split_first()?;
@@ -260,8 +274,8 @@ fn parse(path: &str) -> Option<Call> {
     })
 }
 
-fn one(code: u16, object: Object) -> Answer {
-    Ok((code, text(&object)))
+fn one(code: u16, object: &Object) -> Answer {
+    Ok((code, text(object)))
 }
 
 /// The object without what every answer repeats.

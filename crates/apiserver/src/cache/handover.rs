@@ -1,0 +1,82 @@
+//! A committed object is made once: the writer, who has parsed it, and the feed, which publishes it, share it.
+//!
+//! Before the commit the writer leaves the value here under its address in memory (the store hands the very same
+//! bytes to watches). Whoever comes first after the commit puts the revision in; the other takes the same object.
+//! A store that copies values, or a writer that gave up, costs nothing but the feed's own parse.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tiphys_api::{Meta, Object};
+
+use super::splice;
+
+/// Values on their way into the store, by address.
+#[derive(Debug, Default)]
+pub(super) struct Handover(Mutex<HashMap<usize, Arc<Value>>>);
+
+#[derive(Debug)]
+struct Value {
+    /// Keeps the address taken while the entry lives.
+    bytes: Bytes,
+    meta: Meta,
+    object: OnceLock<Object>,
+}
+
+impl Value {
+    fn at(&self, revision: u64) -> Object {
+        let make = || {
+            let meta = Meta { resource_version: revision, ..self.meta.clone() };
+            Object::new(meta, splice::insert(&self.bytes, revision))
+        };
+        self.object.get_or_init(make).clone()
+    }
+}
+
+/// A value that is about to be committed. Dropping it unfinished withdraws it.
+pub struct Prepared<'c> {
+    handover: &'c Handover,
+    value: Arc<Value>,
+    finished: bool,
+}
+
+impl Handover {
+    pub(super) fn prepare(&self, bytes: Bytes, meta: Meta) -> Prepared<'_> {
+        let value = Arc::new(Value { bytes, meta, object: OnceLock::new() });
+        self.0.lock().insert(address(&value.bytes), value.clone());
+        Prepared { handover: self, value, finished: false }
+    }
+
+    /// The object of a value that was prepared; the feed asks once.
+    pub(super) fn take(&self, bytes: &Bytes, revision: u64) -> Option<Object> {
+        let value = self.0.lock().remove(&address(bytes))?;
+        (value.bytes.len() == bytes.len()).then(|| value.at(revision))
+    }
+}
+
+impl Prepared<'_> {
+    /// The bytes to commit.
+    pub fn bytes(&self) -> Bytes {
+        self.value.bytes.clone()
+    }
+
+    /// The object, now that it is committed.
+    pub fn committed(mut self, revision: u64) -> Object {
+        self.finished = true;
+        self.value.at(revision)
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.handover.0.lock().remove(&address(&self.value.bytes));
+        }
+    }
+}
+
+fn address(bytes: &Bytes) -> usize {
+    bytes.as_ptr().addr()
+}

@@ -1,0 +1,107 @@
+//! What lies behind the rings: pages from the store's history, 410 when that is gone too, and a restart.
+
+use std::sync::Arc;
+
+use tiphys_api::Gvr;
+use tiphys_api::schema::builtin;
+use tiphys_store::{Embedded, Store, embedded};
+
+use crate::auth::User;
+use crate::cache::{Delivery, Options};
+use crate::registry::testing::{self, Fixture};
+use crate::registry::{Body, List, ListParams, PatchType, Registry, Request, WatchParams, WriteParams};
+
+const CONFIGMAPS: Gvr = Gvr::new("", "v1", "configmaps");
+
+fn request<'r>(user: &'r User, name: &'r str) -> Request<'r> {
+    Request { resource: builtin().get(&CONFIGMAPS).unwrap(), namespace: "n", name, subresource: "", user }
+}
+
+async fn create(registry: &Registry, name: &str) -> tiphys_api::Object {
+    let body = Body::Json(format!(r#"{{"metadata":{{"name":"{name}"}}}}"#).into());
+    let user = User::default();
+    registry.create(&request(&user, ""), body, &WriteParams::default()).await.unwrap().object
+}
+
+async fn patch(registry: &Registry, name: &str, patch: String) {
+    let user = User::default();
+    let body = Body::Json(patch.into());
+    registry.patch(&request(&user, name), PatchType::Merge, body, &WriteParams::default()).await.unwrap();
+}
+
+async fn page(registry: &Registry, token: &str) -> Result<List, tiphys_api::Status> {
+    let params = ListParams { limit: 2, continue_token: token.into(), ..ListParams::default() };
+    registry.list(&request(&User::default(), ""), &params).await
+}
+
+fn names(list: &List) -> Vec<String> {
+    list.items.iter().map(|o| o.meta().name.to_string()).collect()
+}
+
+fn memory() -> Arc<dyn Store> {
+    Arc::new(Embedded::in_memory(&embedded::Options::default()).unwrap())
+}
+
+#[tokio::test]
+async fn pages_outlive_the_ring_but_not_the_history() {
+    let store = memory();
+    let options = Options { ring_bytes_max: 2000, ..Options::default() };
+    let Fixture { registry, _stop } = testing::fixture_over(store.clone(), options).await;
+    for name in ["a", "b", "c", "d"] {
+        create(&registry, name).await;
+    }
+    let first = page(&registry, "").await.unwrap();
+    assert_eq!((names(&first), first.remaining), (vec!["a".into(), "b".into()], Some(2)));
+    for n in 0..20 {
+        patch(&registry, "d", format!(r#"{{"data":{{"n":"{n}"}}}}"#)).await;
+    }
+    create(&registry, "e").await;
+    let second = page(&registry, &first.continue_token).await.unwrap();
+    assert_eq!(
+        (names(&second), second.resource_version),
+        (vec!["c".into(), "d".into()], first.resource_version)
+    );
+    assert!(!String::from_utf8_lossy(second.items[1].json()).contains("\"data\""));
+
+    store.compact(store.revision().await.unwrap()).await.unwrap();
+    let gone = page(&registry, &first.continue_token).await.unwrap_err();
+    assert_eq!((gone.code, gone.reason.as_str()), (410, "Expired"));
+    let inconsistent = page(&registry, &gone.metadata.continue_token).await.unwrap();
+    assert_eq!(names(&inconsistent), ["c", "d"]);
+    assert!(inconsistent.resource_version > first.resource_version);
+}
+
+#[tokio::test]
+async fn watchers_resume_after_a_restart() {
+    let store = memory();
+    let (since, missed) = {
+        let Fixture { registry, _stop } = testing::fixture_over(store.clone(), Options::default()).await;
+        let seen = create(&registry, "a").await;
+        (seen.meta().resource_version, create(&registry, "b").await)
+    };
+    let Fixture { registry, _stop } = testing::fixture_over(store, Options::default()).await;
+    let user = User::default();
+    let params = WatchParams { resource_version: since.to_string(), ..WatchParams::default() };
+    let mut watch = registry.watch(&request(&user, ""), &params).await.unwrap();
+    let batch = watch.next().await.unwrap().unwrap();
+    let [Delivery::Event { event, .. }] = batch.as_slice() else { panic!("{batch:?}") };
+    assert_eq!(event.object.json(), missed.json());
+}
+
+#[tokio::test]
+async fn a_write_and_a_read_share_one_object() {
+    let Fixture { registry, _stop } = testing::fixture().await;
+    let made = create(&registry, "a").await;
+    let read = registry.get(&request(&User::default(), "a"), "").await.unwrap();
+    assert!(read.same(&made));
+}
+
+#[tokio::test]
+async fn concurrent_patches_are_all_kept() {
+    let Fixture { registry, _stop } = testing::fixture().await;
+    create(&registry, "a").await;
+    let patches = (0..20).map(|n| patch(&registry, "a", format!(r#"{{"data":{{"k{n}":"v"}}}}"#)));
+    futures::future::join_all(patches).await;
+    let read = registry.get(&request(&User::default(), "a"), "").await.unwrap().value().unwrap();
+    assert_eq!(read["data"].as_object().unwrap().len(), 20);
+}
