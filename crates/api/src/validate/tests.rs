@@ -128,14 +128,14 @@ fn pods_are_checked_as_by_kubernetes() {
         r#"spec.containers[0].ports[1].name: Invalid value: "Web": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"#,
         r#"spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1"#,
         r#"spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1"#,
+        r#"spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/x": must be unique"#,
         r#"spec.containers[2].name: Invalid value: "b_": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"#,
         r#"spec.containers[2].image: Required value"#,
         r#"spec.tolerations[0].operator: Invalid value: "Equal": operator must be Exists when `key` is empty, which means "match all values and all keys""#,
         r#"spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type"#,
         r#"spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0"#,
-        r#"spec.containers[0].volumeMounts[1].name: Not found: "w""#,
-        r#"spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/x": must be unique"#,
         r#"spec.containers[1].name: Duplicate value: "a""#,
+        r#"spec.containers[0].volumeMounts[1].name: Not found: "w""#,
     ];
     assert_eq!(found("", "pods", json!({"spec": spec})), wanted);
 }
@@ -152,6 +152,13 @@ fn workloads_select_their_own_pods() {
         r#"spec.strategy.rollingUpdate.maxUnavailable: Invalid value: "0%": may not be 0 when `maxSurge` is 0"#,
     ];
     assert_eq!(found("apps", "deployments", json!({"spec": spec})), wanted);
+    let mut mounting = pod.clone();
+    mounting["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    let claims = json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}}}}]);
+    let spec = json!({"selector": {"matchLabels": {"app": "a"}}, "template": mounting, "serviceName": "s",
+        "volumeClaimTemplates": claims});
+    assert_eq!(found("apps", "statefulsets", json!({"spec": spec})), [""; 0]);
     let job = json!({"spec": {"template": pod}});
     let wanted = [r#"spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#];
     assert_eq!(found("batch", "jobs", job), wanted);

@@ -9,8 +9,32 @@ use crate::validate::meta;
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
-/// Names are unique over all containers; what is mounted exists; DNS and host ports fit together.
-pub fn pod(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
+/// What a pod's containers mount exists.
+pub fn pod(at: &At<'_>, pod: &Fields, errors: &mut Errors) {
+    if let Some(spec) = object(pod, "spec") {
+        mounts_exist(&At::Child(at, "spec"), spec, &[], errors);
+    }
+}
+
+/// Volumes that are mounted are the pod's own, or those that its controller adds.
+pub fn mounts_exist(at: &At<'_>, spec: &Fields, added: &[&str], errors: &mut Errors) {
+    let own = items(spec, "volumes").map(|(_, volume)| text(volume, "name"));
+    let volumes: Vec<&str> = own.chain(added.iter().copied()).collect();
+    for list in ["initContainers", "containers"] {
+        for (index, container) in items(spec, list) {
+            for (place, mount) in items(container, "volumeMounts") {
+                let name = text(mount, "name");
+                if !name.is_empty() && !volumes.contains(&name) {
+                    let path = at.path().child(list).index(index).child("volumeMounts").index(place);
+                    errors.push(Error::not_found(&path.child("name"), name));
+                }
+            }
+        }
+    }
+}
+
+/// Names are unique over all containers; DNS and host ports fit together.
+pub fn pod_spec(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     let mut names: Vec<&str> = Vec::new();
     for list in CONTAINERS {
         for (index, container) in items(spec, list) {
@@ -20,9 +44,6 @@ pub fn pod(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
                 errors.push(Error::duplicate(&path().child("name"), name));
             }
             names.push(name);
-            if list != "ephemeralContainers" {
-                mounts(&At::Index(&At::Child(at, list), index), spec, container, errors);
-            }
         }
     }
     host_ports(at, spec, errors);
@@ -45,17 +66,13 @@ pub fn pod(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     }
 }
 
-fn mounts(at: &At<'_>, spec: &Fields, container: &Fields, errors: &mut Errors) {
-    let volumes: Vec<&str> = items(spec, "volumes").map(|(_, volume)| text(volume, "name")).collect();
+fn mounts(at: &At<'_>, container: &Fields, errors: &mut Errors) {
     let mut paths: Vec<&str> = Vec::new();
     for (index, mount) in items(container, "volumeMounts") {
-        let path = || at.path().child("volumeMounts").index(index);
-        let (name, place) = (text(mount, "name"), text(mount, "mountPath"));
-        if !name.is_empty() && !volumes.contains(&name) {
-            errors.push(Error::not_found(&path().child("name"), name));
-        }
+        let place = text(mount, "mountPath");
         if !place.is_empty() && paths.contains(&place) {
-            errors.push(Error::invalid(&path().child("mountPath"), place, "must be unique"));
+            let path = at.path().child("volumeMounts").index(index).child("mountPath");
+            errors.push(Error::invalid(&path, place, "must be unique"));
         }
         paths.push(place);
     }
@@ -101,6 +118,7 @@ pub fn container(at: &At<'_>, container: &Fields, errors: &mut Errors) {
             errors.push(Error::invalid(&path, threshold, "must be 1"));
         }
     }
+    mounts(at, container, errors);
     for (index, variable) in items(container, "env") {
         environment(&At::Index(&At::Child(at, "env"), index), variable, errors);
     }

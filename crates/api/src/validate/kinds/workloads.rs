@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{At, Fields, number, object, text, under};
+use super::{At, Fields, items, number, object, pods, text, under};
 use crate::field::{Error, Errors};
 use crate::selector::LabelSelector;
 
@@ -38,6 +38,15 @@ fn selects_template(at: &At<'_>, spec: &Fields, selector: &Value, errors: &mut E
     }
 }
 
+/// What the template's containers mount is there, `added` by the controller included.
+fn template_mounts(at: &At<'_>, spec: &Fields, added: &[&str], errors: &mut Errors) {
+    let pod = object(spec, "template").and_then(|template| object(template, "spec"));
+    if let Some(pod) = pod {
+        let template = At::Child(at, "template");
+        pods::mounts_exist(&At::Child(&template, "spec"), pod, added, errors);
+    }
+}
+
 /// Whether a count or share is nothing at all.
 fn is_zero(value: Option<&Value>) -> bool {
     value.is_some_and(|value| *value == 0 || value == "0%")
@@ -46,6 +55,7 @@ fn is_zero(value: Option<&Value>) -> bool {
 /// Strategy and deadlines of a Deployment.
 pub fn deployment(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     lasting(at, spec, "deployment", errors);
+    template_mounts(at, spec, &[], errors);
     let strategy = object(spec, "strategy");
     let rolling = strategy.and_then(|strategy| object(strategy, "rollingUpdate"));
     let kind = strategy.map_or("", |strategy| text(strategy, "type"));
@@ -73,16 +83,28 @@ pub fn deployment(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
 /// Selector and template of a ReplicaSet.
 pub fn replica_set(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     lasting(at, spec, "replicaset", errors);
+    template_mounts(at, spec, &[], errors);
 }
 
 /// Selector and template of a StatefulSet.
 pub fn stateful_set(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     lasting(at, spec, "statefulset", errors);
+    let claims: Vec<&str> = items(spec, "volumeClaimTemplates")
+        .filter_map(|(_, claim)| object(claim, "metadata"))
+        .map(|metadata| text(metadata, "name"))
+        .collect();
+    template_mounts(at, spec, &claims, errors);
+}
+
+/// The template of a ReplicationController.
+pub fn replication_controller(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
+    template_mounts(at, spec, &[], errors);
 }
 
 /// Selector, template and update strategy of a DaemonSet.
 pub fn daemon_set(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     lasting(at, spec, "daemonset", errors);
+    template_mounts(at, spec, &[], errors);
     let rolling = object(spec, "updateStrategy").and_then(|strategy| object(strategy, "rollingUpdate"));
     let Some(rolling) = rolling else { return };
     let (unavailable, surge) = (is_zero(rolling.get("maxUnavailable")), is_zero(rolling.get("maxSurge")));
@@ -109,6 +131,7 @@ pub fn job(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
         let path = under(at, "template.spec.restartPolicy");
         errors.push(Error::required(&path, r#"valid values: "OnFailure", "Never""#));
     }
+    template_mounts(at, spec, &[], errors);
     if text(spec, "completionMode") == "Indexed" && !spec.contains_key("completions") {
         let path = at.path().child("completions");
         errors.push(Error::required(&path, "when completion mode is Indexed"));
