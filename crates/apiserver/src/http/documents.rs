@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+    ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
 };
 use http::{HeaderMap, StatusCode};
 use parking_lot::RwLock;
@@ -23,9 +23,10 @@ use tiphys_api::schema::{self, Resource};
 use tiphys_api::{Status, discovery, openapi};
 
 use super::answer::{self, Answer};
-use super::encode;
 use super::handle::Call;
 use super::negotiate::{self, Encoding, MediaType, Shape, Shapes};
+use super::query::Query;
+use super::{encode, gnostic};
 
 /// From this size on a document is kept compressed, in bytes.
 const PACK_MIN: usize = 64 * 1024;
@@ -98,10 +99,10 @@ impl Documents {
     pub fn answer(&self, path: &str, call: &Call) -> Result<Option<Answer>, Status> {
         let aggregated = matches!(path, "/api" | "/apis");
         let shapes = if aggregated { Shapes::Discovery } else { Shapes::Own };
-        let mut media = MediaType::negotiate(&call.headers, &call.query, shapes)?;
-        if path.starts_with("/openapi/") {
-            media = MediaType::default();
-        }
+        let media = match path.starts_with("/openapi/") {
+            true => openapi_media(path, &call.headers)?,
+            false => MediaType::negotiate(&call.headers, &call.query, shapes)?,
+        };
         let Some(document) = self.document(path, media)? else { return Ok(None) };
         let hash = call.query.text("hash");
         let versioned = path.starts_with("/openapi/v3/") && !hash.is_empty();
@@ -134,7 +135,11 @@ impl Documents {
 
     fn make(&self, path: &str, media: MediaType) -> Result<Option<Document>, Status> {
         if let Some((text, tag)) = self.openapi(path) {
-            return Ok(Some(Document::new(text.into(), tag)));
+            let body = match media.encoding {
+                Encoding::Protobuf => gnostic::encode(&text).map_err(Status::internal)?.into(),
+                _ => text.into(),
+            };
+            return Ok(Some(Document::new(body, tag)));
         }
         let tree = if media.shape == Shape::Discovery { aggregated(path) } else { self.plain(path) };
         let body = tree.map(|tree| encode::tree(&tree, media.encoding)).transpose()?;
@@ -172,6 +177,20 @@ impl Documents {
     }
 }
 
+/// OpenAPI is JSON, and version 2 also protobuf for who takes only that.
+fn openapi_media(path: &str, headers: &HeaderMap) -> Result<MediaType, Status> {
+    let asked = |media: &str| {
+        let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|clause| clause.trim().split(';').next() == Some(media))
+    };
+    let json = MediaType::negotiate(headers, &Query::default(), Shapes::Own);
+    let binary = path == "/openapi/v2" && (asked(gnostic::MEDIA_TYPE) || asked(gnostic::OLD_MEDIA_TYPE));
+    match json {
+        Err(_) if binary => Ok(MediaType { encoding: Encoding::Protobuf, ..MediaType::default() }),
+        json => json.map(|_| MediaType::default()),
+    }
+}
+
 fn resources() -> impl Iterator<Item = &'static Arc<Resource>> {
     schema::builtin().iter()
 }
@@ -201,7 +220,11 @@ fn tagged(document: &Document, media: MediaType, headers: &HeaderMap) -> Result<
         (false, true) => (StatusCode::OK, document.body.clone()),
         (false, false) => (StatusCode::OK, document.text()?),
     };
-    let mut answer = answer::with_body(code, media.content_type(), body);
+    let content_type = match media.encoding {
+        Encoding::Protobuf => gnostic::MEDIA_TYPE,
+        _ => media.content_type(),
+    };
+    let mut answer = answer::with_body(code, content_type, body);
     answer::set(&mut answer, ETAG, &document.tag);
     if document.packed {
         answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));

@@ -11,6 +11,7 @@ pub mod body;
 mod compress;
 mod documents;
 mod encode;
+mod gnostic;
 pub mod handle;
 mod health;
 pub mod incoming;

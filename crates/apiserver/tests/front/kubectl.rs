@@ -7,9 +7,14 @@ use tokio::process::Command;
 
 use super::support::{Running, start};
 
+/// The kubectl under `$KUBECTL`, to try another version than the one in the path.
+fn program() -> String {
+    std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned())
+}
+
 /// `kubectl` with this server's kubeconfig and its own cache directory.
 fn kubectl(running: &Running, arguments: &[&str]) -> Command {
-    let mut command = Command::new("kubectl");
+    let mut command = Command::new(program());
     let home = running.kubeconfig.parent().unwrap();
     command.arg("--kubeconfig").arg(&running.kubeconfig).arg("--cache-dir").arg(home.join("cache"));
     command.args(arguments).env("HOME", home).stdin(Stdio::null()).kill_on_drop(true);
@@ -24,7 +29,7 @@ async fn run(running: &Running, arguments: &[&str]) -> String {
 }
 
 async fn installed() -> bool {
-    let found = Command::new("kubectl").args(["version", "--client"]).output().await.is_ok();
+    let found = Command::new(program()).args(["version", "--client"]).output().await.is_ok();
     if !found {
         eprintln!("skipped: kubectl is not installed; on Debian it is in the package kubernetes-client");
     }
@@ -104,9 +109,9 @@ async fn kubectl_reads_what_the_server_tells_about_itself() {
     let versions = run(&running, &["api-versions"]).await;
     assert!(versions.contains("apps/v1\n") && versions.contains("\nv1\n"), "{versions}");
     let explained = run(&running, &["explain", "pod.spec.containers"]).await;
-    assert!(explained.contains("KIND:       Pod") && explained.contains("imagePullPolicy"), "{explained}");
+    assert!(explained.contains("KIND:") && explained.contains("imagePullPolicy"), "{explained}");
     let version = run(&running, &["version"]).await;
-    assert!(version.contains("Server Version: v1.36."), "{version}");
+    assert!(version.contains("v1.36."), "{version}");
     let info = run(&running, &["cluster-info"]).await;
     assert!(info.contains("is running at"), "{info}");
     let ready = run(&running, &["get", "--raw", "/readyz?verbose"]).await;
