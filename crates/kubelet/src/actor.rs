@@ -68,14 +68,16 @@ pub(crate) fn start(
     object: Option<Object>,
     found: Found,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
-    let (pod_tx, inbox) = watch::channel(object.clone());
+    let gone = object.is_none() && !pod::is_static(&pod);
+    let report = Report::new(object.as_ref());
+    let (pod_tx, inbox) = watch::channel(object);
     let (events_tx, events) = mpsc::channel(NEWS);
     let (tell, news) = mpsc::channel(NEWS);
     let resync = Arc::new(Notify::new());
     let handle = Handle { pod: pod_tx, events: events_tx, resync: resync.clone() };
     let mut actor = Actor {
-        state: State { gone: object.is_none() && !pod::is_static(&pod), ..State::default() },
-        report: Report::new(object.as_ref()),
+        state: State { gone, ..State::default() },
+        report,
         ctx,
         pod: Arc::new(pod),
         inbox,
@@ -194,7 +196,8 @@ impl Actor {
             let backoff = self.state.image_backoff.get(name);
             let Some(until) = backoff.and_then(|backoff| backoff.until(failure.retry)) else { continue };
             let spec = pod::container(&self.pod, name).and_then(|c| c.image.clone()).unwrap_or_default();
-            failure.message = format!("Back-off pulling image {spec:?}: {}: {}", failure.reason, failure.message);
+            failure.message =
+                format!("Back-off pulling image {spec:?}: {}: {}", failure.reason, failure.message);
             failure.reason = "ImagePullBackOff".into();
             failure.retry = until;
             told.push((name.clone(), spec));
@@ -352,4 +355,3 @@ async fn sleep_until(at: Option<Timestamp>) {
     let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
     tokio::time::sleep(left).await;
 }
-

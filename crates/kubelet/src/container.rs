@@ -114,9 +114,9 @@ fn volume_mount(
     volumes: &BTreeMap<String, PathBuf>,
     env: &[(String, String)],
 ) -> Result<Mount, String> {
-    let volume = volumes.get(&mount.name).ok_or_else(|| {
-        format!("cannot find volume {:?} to mount into container", mount.name)
-    })?;
+    let volume = volumes
+        .get(&mount.name)
+        .ok_or_else(|| format!("cannot find volume {:?} to mount into container", mount.name))?;
     let sub = match (&mount.sub_path, &mount.sub_path_expr) {
         (_, Some(expression)) => expanded_sub_path(expression, env)?,
         (Some(path), None) => path.clone(),

@@ -42,7 +42,14 @@ pub(crate) struct Context {
 
 impl Context {
     /// Tells an event about a pod, or about one container of it.
-    pub(crate) fn event(&self, pod: &Pod, container: Option<&str>, kind: &str, reason: &str, message: String) {
+    pub(crate) fn event(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        kind: &str,
+        reason: &str,
+        message: String,
+    ) {
         let mut about = pod.reference();
         about.field_path = container.map(|name| match pod::role(pod, name) {
             pod::Role::App => format!("spec.containers{{{name}}}"),
@@ -87,13 +94,22 @@ impl Context {
         Ok((Some(data.collect()), object.meta().resource_version))
     }
 
-    async fn source(&self, gvr: &Gvr, namespace: &str, name: &str) -> Result<Option<tiphys_api::Object>, String> {
+    async fn source(
+        &self,
+        gvr: &Gvr,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<tiphys_api::Object>, String> {
         let key: Key = (gvr.clone(), namespace.to_owned(), name.to_owned());
         self.sources.get(&key).await.map_err(|status| status.message)
     }
 
     /// Fetches what an environment refers to.
-    pub(crate) async fn lookup(&self, namespace: &str, names: (Vec<String>, Vec<String>)) -> Result<Lookup, String> {
+    pub(crate) async fn lookup(
+        &self,
+        namespace: &str,
+        names: (Vec<String>, Vec<String>),
+    ) -> Result<Lookup, String> {
         let mut lookup = Lookup::default();
         for name in names.0 {
             let (data, _) = self.config_map(namespace, &name).await?;
@@ -109,7 +125,7 @@ impl Context {
     /// The services whose addresses a pod's environment tells: those of its namespace, and the API's.
     pub(crate) fn services_for(&self, pod: &Pod) -> Vec<Service> {
         let links = pod::spec(pod).enable_service_links != Some(false);
-        let own = links.then(|| self.services.list(pod::namespace(pod))).unwrap_or_default();
+        let own = if links { self.services.list(pod::namespace(pod)) } else { Vec::new() };
         let api = self.services.get("default", "kubernetes");
         let api = api.filter(|_| !links || pod::namespace(pod) != "default");
         let decoded = api.iter().chain(&own).filter_map(|object| typed::decode::<Service>(object).ok());

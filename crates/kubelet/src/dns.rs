@@ -160,30 +160,33 @@ mod tests {
         }
     }
 
-    fn pod(spec: serde_json::Value) -> Pod {
+    fn pod(spec: &serde_json::Value) -> Pod {
         let meta = serde_json::json!({"name": "web", "namespace": "shop"});
         serde_json::from_value(serde_json::json!({"metadata": meta, "spec": spec})).unwrap()
     }
 
     #[test]
     fn policies() {
-        let dns = resolver(&pod(serde_json::json!({"containers": []})), &names());
+        let dns = resolver(&pod(&serde_json::json!({"containers": []})), &names());
         assert_eq!(dns.servers, ["10.43.0.10"]);
         assert_eq!(dns.searches, ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"]);
         assert_eq!(dns.options, ["rotate", "ndots:5"]);
-        let host = resolver(&pod(serde_json::json!({"containers": [], "hostNetwork": true})), &names());
+        let host = resolver(&pod(&serde_json::json!({"containers": [], "hostNetwork": true})), &names());
         assert_eq!(host, names().host);
         let own = serde_json::json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
             "nameservers": ["9.9.9.9"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}});
-        let dns = resolver(&pod(own), &names());
-        assert_eq!((dns.servers, dns.options), (vec!["9.9.9.9".into()], vec!["ndots:2".into(), "edns0".into()]));
+        let dns = resolver(&pod(&own), &names());
+        assert_eq!(
+            (dns.servers, dns.options),
+            (vec!["9.9.9.9".into()], vec!["ndots:2".into(), "edns0".into()])
+        );
     }
 
     #[test]
     fn hosts_tell_the_full_name_and_the_aliases() {
         let spec = serde_json::json!({"containers": [], "subdomain": "db", "hostname": "one",
             "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]});
-        let text = hosts_file(&pod(spec), &names(), &["10.0.0.2".into()], "");
+        let text = hosts_file(&pod(&spec), &names(), &["10.0.0.2".into()], "");
         assert!(text.contains("10.0.0.2\tone.db.shop.svc.cluster.local\tone\n"), "{text}");
         assert!(text.ends_with("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
     }

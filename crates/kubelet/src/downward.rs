@@ -60,14 +60,18 @@ fn lines(map: Option<&BTreeMap<String, String>>) -> String {
 }
 
 /// A container's limit or request, in units of the divisor, rounded up.
-pub(crate) fn resource(pod: &Pod, own: &Container, facts: &Facts, of: &ResourceFieldSelector) -> Result<String, String> {
+pub(crate) fn resource(
+    pod: &Pod,
+    own: &Container,
+    facts: &Facts,
+    of: &ResourceFieldSelector,
+) -> Result<String, String> {
     let container = match of.container_name.as_deref().filter(|name| !name.is_empty()) {
         None => own,
-        Some(name) => {
-            pod::container(pod, name).ok_or_else(|| format!("container {name} not found"))?
-        }
+        Some(name) => pod::container(pod, name).ok_or_else(|| format!("container {name} not found"))?,
     };
-    let (list, key) = of.resource.split_once('.').ok_or_else(|| format!("unsupported resource: {}", of.resource))?;
+    let (list, key) =
+        of.resource.split_once('.').ok_or_else(|| format!("unsupported resource: {}", of.resource))?;
     let empty = k8s_openapi::api::core::v1::ResourceRequirements::default();
     let resources = container.resources.as_ref().unwrap_or(&empty);
     let (value, fallback) = match list {
@@ -76,7 +80,8 @@ pub(crate) fn resource(pod: &Pod, own: &Container, facts: &Facts, of: &ResourceF
         _ => return Err(format!("unsupported resource: {}", of.resource)),
     };
     let text = value.as_ref().and_then(|list| list.get(key)).map_or(fallback, |quantity| quantity.0.as_str());
-    let divisor = of.divisor.as_ref().map(|d| d.0.as_str()).filter(|d| *d != "0" && !d.is_empty()).unwrap_or("1");
+    let divisor =
+        of.divisor.as_ref().map(|d| d.0.as_str()).filter(|d| *d != "0" && !d.is_empty()).unwrap_or("1");
     divide(key, text, divisor)
 }
 

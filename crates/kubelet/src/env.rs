@@ -43,7 +43,10 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// The environment in order; later entries of a name win. `Err` is what the event says.
-pub(crate) fn environment(container: &Container, inputs: &Inputs<'_>) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn environment(
+    container: &Container,
+    inputs: &Inputs<'_>,
+) -> Result<Vec<(String, String)>, String> {
     let services = service_variables(inputs.services);
     let mut vars = Vars::default();
     for (name, value) in from_sources(container, inputs)? {
@@ -118,7 +121,11 @@ fn value(
     Ok(Some(expand(var.value.as_deref().unwrap_or_default(), &lookup)))
 }
 
-fn referred(from: &EnvVarSource, container: &Container, inputs: &Inputs<'_>) -> Result<Option<String>, String> {
+fn referred(
+    from: &EnvVarSource,
+    container: &Container,
+    inputs: &Inputs<'_>,
+) -> Result<Option<String>, String> {
     if let Some(field) = &from.field_ref {
         return downward::field(inputs.pod, inputs.facts, &field.field_path).map(Some);
     }

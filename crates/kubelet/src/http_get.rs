@@ -30,7 +30,8 @@ const BODY_MAX: usize = 10 * 1024;
 /// Returns the status code.
 pub(crate) async fn get(request: &Request, limit: Duration) -> Result<u16, String> {
     let scheme = if request.tls { "https" } else { "http" };
-    let path = if request.path.starts_with('/') { request.path.clone() } else { format!("/{}", request.path) };
+    let path =
+        if request.path.starts_with('/') { request.path.clone() } else { format!("/{}", request.path) };
     let url = format!("{scheme}://{}{path}", request.address);
     let late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
     match tokio::time::timeout(limit, attempt(request, &path)).await {

@@ -164,7 +164,10 @@ mod tests {
             let container = Container { image: Some(image.into()), ..Container::default() };
             policy(&container).to_owned()
         };
-        assert_eq!((of("a"), of("a:latest"), of("h:1/a")), ("Always".into(), "Always".into(), "Always".into()));
+        assert_eq!(
+            (of("a"), of("a:latest"), of("h:1/a")),
+            ("Always".into(), "Always".into(), "Always".into())
+        );
         assert_eq!((of("a:1"), of("h:1/a@sha256:0")), ("IfNotPresent".into(), "IfNotPresent".into()));
     }
 }

@@ -152,7 +152,8 @@ pub(crate) async fn tail(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 /// The text of the last lines of raw log bytes.
 pub(crate) fn plain(raw: &[u8], lines: usize) -> Vec<u8> {
     let text = Reader::default().read(raw);
-    let ends: Vec<usize> = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
+    let ends: Vec<usize> =
+        text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
     let from = ends.len().checked_sub(lines + 1).map_or(0, |index| ends[index] + 1);
     text[from..].to_vec()
 }
@@ -176,7 +177,10 @@ mod tests {
     fn lines_are_joined_filtered_and_stamped() {
         assert_eq!(read(Options::default()), "one\ntwo\n\n");
         let stamped = read(Options { timestamps: true, ..Options::default() });
-        assert!(stamped.starts_with("2026-11-22T10:00:00.000000001Z one\n2026-11-22T10:00:01Z two\n"), "{stamped}");
+        assert!(
+            stamped.starts_with("2026-11-22T10:00:00.000000001Z one\n2026-11-22T10:00:01Z two\n"),
+            "{stamped}"
+        );
         let since = Some("2026-11-22T10:00:01Z".parse().unwrap());
         assert_eq!(read(Options { since, ..Options::default() }), "two\n\n");
         assert_eq!(read(Options { only: Some(Stream::Stdout), ..Options::default() }), "one\n\n");
@@ -190,7 +194,9 @@ mod tests {
         let lines: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
         std::fs::write(&path, &lines).unwrap();
         let mut file = tokio::fs::File::open(&path).await.unwrap();
-        for (count, first) in [(1, "line 19999\n"), (3, "line 19997\n"), (15_000, "line 5000\n"), (30_000, "line 0\n")] {
+        for (count, first) in
+            [(1, "line 19999\n"), (3, "line 19997\n"), (15_000, "line 5000\n"), (30_000, "line 0\n")]
+        {
             let at = usize::try_from(tail_offset(&mut file, count).await.unwrap()).unwrap();
             assert!(lines[at..].starts_with(first), "{count}");
         }

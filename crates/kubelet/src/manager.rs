@@ -215,7 +215,11 @@ fn mirrored(object: &Object) -> Option<String> {
     pod::annotation(&pod, pod::MIRROR).map(str::to_owned)
 }
 
-fn meta(name: &str, namespace: &str, uid: &str) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+fn meta(
+    name: &str,
+    namespace: &str,
+    uid: &str,
+) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
         name: Some(name.into()),
         namespace: Some(namespace.into()),
@@ -228,8 +232,10 @@ fn meta(name: &str, namespace: &str, uid: &str) -> k8s_openapi::apimachinery::pk
 fn remembered(uid: &str, found: &Found) -> Pod {
     let labels = found.sandboxes.first().map(|s| &s.labels).or(found.containers.first().map(|c| &c.labels));
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default();
-    let grace = found.containers.iter().filter_map(|c| c.annotations.get(container::GRACE)?.parse().ok()).max();
-    let containers = found.containers.iter().map(|c| Container { name: c.name.clone(), ..Container::default() });
+    let grace =
+        found.containers.iter().filter_map(|c| c.annotations.get(container::GRACE)?.parse().ok()).max();
+    let containers =
+        found.containers.iter().map(|c| Container { name: c.name.clone(), ..Container::default() });
     Pod {
         metadata: meta(&label(sandbox::POD_NAME), &label(sandbox::POD_NAMESPACE), uid),
         spec: Some(PodSpec {

@@ -100,9 +100,11 @@ impl Keeper {
         let findings = status::find(&self.ctx).await;
         self.ready = findings.complaint.is_none();
         let known = self.reported.as_ref().map(|(status, _)| status.clone());
-        let known = known.or_else(|| self.node.as_ref().and_then(|node| node.status.clone())).unwrap_or_default();
+        let known =
+            known.or_else(|| self.node.as_ref().and_then(|node| node.status.clone())).unwrap_or_default();
         let new = status::status(&self.ctx, &self.machine, &findings, &known, now);
-        let fresh = self.reported.as_ref().is_some_and(|(_, at)| now.as_second() - at.as_second() < REPORT_SECONDS);
+        let fresh =
+            self.reported.as_ref().is_some_and(|(_, at)| now.as_second() - at.as_second() < REPORT_SECONDS);
         if fresh && status::same(&known, &new) {
             return Ok(());
         }

@@ -76,9 +76,7 @@ impl Job {
 
     async fn outcome(&self, task: &Task) -> Outcome {
         match task {
-            Task::Volumes => {
-                Outcome::Volumes(volumes::prepare(&self.ctx, &self.pod, &self.ips()).await)
-            }
+            Task::Volumes => Outcome::Volumes(volumes::prepare(&self.ctx, &self.pod, &self.ips()).await),
             Task::Sandbox { attempt } => Outcome::Sandbox(self.run_sandbox(*attempt).await),
             Task::Image { container } => Outcome::Image(self.image(container).await),
             Task::Start { container, attempt, image } => {
@@ -282,8 +280,8 @@ pub(crate) async fn last_words(ctx: &Context, pod: &Pod, seen: &Container) -> Op
     if policy != Some("FallbackToLogsOnError") || seen.exit_code == 0 {
         return None;
     }
-    let log = sandbox::log_directory(&ctx.config.log_dir, pod)
-        .join(container::log_path(&seen.name, seen.attempt));
+    let log =
+        sandbox::log_directory(&ctx.config.log_dir, pod).join(container::log_path(&seen.name, seen.attempt));
     let raw = crate::logs::tail(&log, LOG_TAIL_MAX * 4).await.ok()?;
     let text = crate::logs::plain(&raw, LOG_LINES_MAX);
     let from = text.len().saturating_sub(usize::try_from(LOG_TAIL_MAX).unwrap_or(usize::MAX));

@@ -362,7 +362,8 @@ impl<'a> Planner<'a> {
             return;
         }
         let mut down = true;
-        for sandbox in self.state.sandboxes.iter().filter(|s| s.ready || !self.state.stopped.contains(&s.id)) {
+        for sandbox in self.state.sandboxes.iter().filter(|s| s.ready || !self.state.stopped.contains(&s.id))
+        {
             down = false;
             if self.due(self.state.retries.get(&sandbox.id).copied()) {
                 self.act(Task::StopSandbox { id: sandbox.id.clone() });
@@ -371,7 +372,8 @@ impl<'a> Planner<'a> {
         if !self.state.cleaned && self.due(self.state.retries.get("clean").copied()) {
             self.act(Task::CleanUp);
         }
-        let claims = pod::spec(self.pod).volumes.iter().flatten().any(|v| v.persistent_volume_claim.is_some());
+        let claims =
+            pod::spec(self.pod).volumes.iter().flatten().any(|v| v.persistent_volume_claim.is_some());
         if removing && down && (self.state.cleaned || !claims) {
             self.remove();
         }
@@ -425,7 +427,8 @@ impl<'a> Planner<'a> {
         for name in names {
             let Some(previous) = self.state.previous(name) else { continue };
             let oldest_kept = previous.attempt;
-            let old = |c: &&Seen| c.name == name && c.attempt < oldest_kept && c.state == ContainerState::Exited;
+            let old =
+                |c: &&Seen| c.name == name && c.attempt < oldest_kept && c.state == ContainerState::Exited;
             for c in self.state.containers.iter().filter(old) {
                 if !self.state.retries.contains_key(&c.id) {
                     self.act(Task::RemoveContainer { id: c.id.clone() });

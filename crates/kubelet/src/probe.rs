@@ -100,7 +100,12 @@ impl Probes {
     }
 
     /// The probes of a running container and when each is due.
-    pub(crate) fn next(&self, container: &Container, id: &str, started: Timestamp) -> Vec<(Probing, Timestamp)> {
+    pub(crate) fn next(
+        &self,
+        container: &Container,
+        id: &str,
+        started: Timestamp,
+    ) -> Vec<(Probing, Timestamp)> {
         let kinds: &[Probing] = match self.started(container, id) {
             false => &[Probing::Startup],
             true => &[Probing::Liveness, Probing::Readiness],
@@ -125,10 +130,10 @@ impl Probes {
         now: Timestamp,
     ) -> Verdict {
         let Some(probe) = kind.of(container) else { return Verdict::Ignored };
-        let track = self.0.entry((id.to_owned(), kind)).or_insert_with(|| Track {
-            passing: kind == Probing::Liveness,
-            ..Track::default()
-        });
+        let track = self
+            .0
+            .entry((id.to_owned(), kind))
+            .or_insert_with(|| Track { passing: kind == Probing::Liveness, ..Track::default() });
         let period = SignedDuration::from_secs(probe.period_seconds.unwrap_or(10).max(1).into());
         if ok {
             track.success(probe.success_threshold.unwrap_or(1), now, period);

@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 
 /// The patch that makes `old` into `new`; `None` when they are equal.
 pub(crate) fn difference(old: &Value, new: &Value) -> Option<Value> {
-    let (Value::Object(old), Value::Object(new)) = (old, new) else { return (old != new).then(|| new.clone()) };
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return (old != new).then(|| new.clone());
+    };
     let mut patch = Map::new();
     for (key, value) in new {
         let before = old.get(key).unwrap_or(&Value::Null);
@@ -41,7 +43,8 @@ mod tests {
         let old = json!({"phase": "Pending", "hostIP": "1.1.1.1", "podIPs": [{"ip": "a"}], "message": "x"});
         let new = json!({"phase": "Running", "hostIP": "1.1.1.1", "podIPs": [{"ip": "b"}]});
         let patch = difference(&old, &new).unwrap();
-        let expected = json!({"phase": "Running", "podIPs": [{"$patch": "replace"}, {"ip": "b"}], "message": null});
+        let expected =
+            json!({"phase": "Running", "podIPs": [{"$patch": "replace"}, {"ip": "b"}], "message": null});
         assert_eq!(patch, expected);
         assert_eq!(difference(&new, &new), None);
     }

@@ -98,7 +98,7 @@ pub(crate) fn cgroup_parent(root: &str, pod: &Pod) -> String {
 mod tests {
     use super::*;
 
-    fn pod(resources: serde_json::Value) -> Pod {
+    fn pod(resources: &serde_json::Value) -> Pod {
         serde_json::from_value(serde_json::json!({
             "metadata": {"uid": "u"}, "spec": {"containers": [{"name": "c", "resources": resources}]}
         }))
@@ -107,7 +107,9 @@ mod tests {
 
     #[test]
     fn requests_become_shares_and_limits_quotas() {
-        let pod = pod(serde_json::json!({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "1500m"}}));
+        let pod = pod(
+            &serde_json::json!({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "1500m"}}),
+        );
         let r = of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], 4 << 30, false);
         assert_eq!((r.cpu_shares, r.cpu_quota, r.cpu_period), (256, 150_000, 100_000));
         assert_eq!((r.memory_limit, r.oom_score_adj), (0, 750));
@@ -116,11 +118,11 @@ mod tests {
 
     #[test]
     fn the_classes_have_their_scores() {
-        let best = pod(serde_json::json!({}));
+        let best = pod(&serde_json::json!({}));
         let r = of_container(&best, &best.spec.as_ref().unwrap().containers[0], 1 << 30, false);
         assert_eq!((r.cpu_shares, r.cpu_quota, r.oom_score_adj), (2, -1, 1000));
         let limits = serde_json::json!({"limits": {"cpu": "1", "memory": "1Gi"}});
-        let sure = pod(limits);
+        let sure = pod(&limits);
         let r = of_container(&sure, &sure.spec.as_ref().unwrap().containers[0], 1 << 30, false);
         assert_eq!((r.cpu_shares, r.memory_limit, r.oom_score_adj), (1024, 1 << 30, -997));
         assert_eq!(cgroup_parent("/k", &sure), "/k/podu");

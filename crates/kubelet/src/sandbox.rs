@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
-use tiphys_runtime::model::{Map, PortMapping, Protocol};
 use tiphys_runtime::SandboxConfig;
+use tiphys_runtime::model::{Map, PortMapping, Protocol};
 
 use crate::dns::{self, Names};
 use crate::pod;
@@ -19,8 +19,7 @@ pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
 
 /// Labels that every object of a pod carries.
 pub(crate) fn labels(pod: &Pod) -> Map {
-    let pairs =
-        [(POD_NAME, pod::name(pod)), (POD_NAMESPACE, pod::namespace(pod)), (POD_UID, pod::uid(pod))];
+    let pairs = [(POD_NAME, pod::name(pod)), (POD_NAMESPACE, pod::namespace(pod)), (POD_UID, pod::uid(pod))];
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 

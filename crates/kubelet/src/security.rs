@@ -27,7 +27,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// How a pod's containers share namespaces; `pid` for the containers differs from the sandbox's.
 pub(crate) fn namespaces(pod: &Pod) -> Namespaces {
     let spec = pod::spec(pod);
-    let node_or = |node: Option<bool>, other: Namespace| if node == Some(true) { Namespace::Node } else { other };
+    let node_or =
+        |node: Option<bool>, other: Namespace| if node == Some(true) { Namespace::Node } else { other };
     let shared = spec.share_process_namespace == Some(true);
     Namespaces {
         network: node_or(spec.host_network, Namespace::Pod),
@@ -61,7 +62,8 @@ pub(crate) fn of_container(
     let user = own.run_as_user.or(shared.run_as_user).or(image.uid);
     let groups = shared.supplemental_groups.clone().unwrap_or_default();
     let unmasked = own.proc_mount.as_deref() == Some("Unmasked");
-    let paths = |list: &[&str]| if unmasked { Vec::new() } else { list.iter().map(ToString::to_string).collect() };
+    let paths =
+        |list: &[&str]| if unmasked { Vec::new() } else { list.iter().map(ToString::to_string).collect() };
     let capabilities = own.capabilities.clone().unwrap_or_default();
     Ok(Security {
         add_capabilities: capabilities.add.unwrap_or_default(),

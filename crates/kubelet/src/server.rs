@@ -112,7 +112,8 @@ async fn answer(ctx: &Arc<Context>, who: &Who, request: Request<Incoming>) -> Re
     if request.uri().path() == "/healthz" {
         return routes::text(200, "ok");
     }
-    let allowed = ctx.config.server.as_ref().map(|server| server.allowed_users.as_slice()).unwrap_or_default();
+    let allowed =
+        ctx.config.server.as_ref().map(|server| server.allowed_users.as_slice()).unwrap_or_default();
     match who.check(allowed) {
         Ok(()) => Box::pin(routes::route(ctx, request)).await,
         Err((code, message)) => routes::text(code, message),

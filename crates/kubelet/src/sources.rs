@@ -65,8 +65,11 @@ impl Sources {
 }
 
 async fn follow(client: Arc<dyn Client>, key: Key, watched: Arc<Mutex<HashMap<Key, Watched>>>) {
-    let options =
-        WatchOptions { fields: format!("metadata.name={}", key.2), bookmarks: true, ..WatchOptions::default() };
+    let options = WatchOptions {
+        fields: format!("metadata.name={}", key.2),
+        bookmarks: true,
+        ..WatchOptions::default()
+    };
     loop {
         if let Ok(mut events) = client.watch(&key.0, &key.1, &options).await {
             while let Some(Ok(event)) = events.next().await {

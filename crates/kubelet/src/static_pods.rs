@@ -59,7 +59,9 @@ async fn read(dir: &Path, node: &str) -> Pods {
     let Ok(mut entries) = tokio::fs::read_dir(dir).await else { return pods };
     while let Ok(Some(entry)) = entries.next_entry().await {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || !name.ends_with(".yaml") && !name.ends_with(".yml") && !name.ends_with(".json") {
+        if name.starts_with('.')
+            || !name.ends_with(".yaml") && !name.ends_with(".yml") && !name.ends_with(".json")
+        {
             continue;
         }
         let read = tokio::fs::read(entry.path()).await.map_err(|error| error.to_string());
@@ -114,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_manifest_becomes_a_pod_of_this_node() {
-        let yaml = b"apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: i}]}\n";
+        let yaml =
+            b"apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: i}]}\n";
         let pod = parse(yaml, Path::new("/m/web.yaml"), "N1").unwrap();
         assert_eq!((pod::name(&pod), pod::namespace(&pod)), ("web-n1", "default"));
         assert!(pod::is_static(&pod));

@@ -107,7 +107,10 @@ fn phase(
     if is(waiting) {
         return "Pending";
     }
-    let ran = apps.iter().any(|status| status.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some()) || status.last_state.as_ref().is_some_and(|last| last.terminated.is_some()));
+    let ran = apps.iter().any(|status| {
+        status.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+            || status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
+    });
     match (ran, pod::restart_policy(pod)) {
         (true, RestartPolicy::Always | RestartPolicy::OnFailure | RestartPolicy::Never) => "Running",
         (false, _) => "Pending",

@@ -270,7 +270,7 @@ impl Runtime for Fake {
         let event = {
             let mut state = self.state.lock();
             let name = state.containers.get(id).map(|c| c.name.clone()).unwrap_or_default();
-            state.called("stop_container", &format!("{name} {}", grace.as_secs()))?;
+            state.called("stop_container", &format!("{name} {}", grace.as_secs_f64().ceil()))?;
             state.end(id, if grace.is_zero() { 137 } else { 143 })
         };
         self.publish(event);

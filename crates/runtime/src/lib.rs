@@ -17,8 +17,8 @@ pub mod fake;
 pub mod model;
 
 pub use model::{
-    Auth, Condition, Container, ContainerConfig, ContainerState, Event, ExecOutput, ExecRequest, Filter, FsUsage,
-    Image, Resources, Sandbox, SandboxConfig, Stats, Version,
+    Auth, Condition, Container, ContainerConfig, ContainerState, Event, ExecOutput, ExecRequest, Filter,
+    FsUsage, Image, Resources, Sandbox, SandboxConfig, Stats, Version,
 };
 
 /// Why a runtime refused or failed. The text is the runtime's own, as it is shown in events.
@@ -107,7 +107,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// All images.
     async fn list_images(&self) -> Result<Vec<Image>>;
     /// Fetches an image; returns its identifier.
-    async fn pull_image(&self, image: &str, auth: Option<&Auth>, sandbox: Option<&SandboxConfig>) -> Result<String>;
+    async fn pull_image(
+        &self,
+        image: &str,
+        auth: Option<&Auth>,
+        sandbox: Option<&SandboxConfig>,
+    ) -> Result<String>;
     /// Removes an image.
     async fn remove_image(&self, image: &str) -> Result<()>;
     /// Usage of the file systems that hold images.

@@ -55,7 +55,9 @@ impl Actor {
             (_, Outcome::Volumes(result)) => self.volumes_done(result, now),
             (_, Outcome::Sandbox(result)) => self.sandbox_done(result, now),
             (Task::Image { container }, Outcome::Image(result)) => self.image_done(container, result, now),
-            (Task::Start { container, .. }, Outcome::Start(result)) => self.start_done(&container, result, now),
+            (Task::Start { container, .. }, Outcome::Start(result)) => {
+                self.start_done(&container, result, now)
+            }
             (Task::Probe { id, container, kind }, Outcome::Probe(result)) => {
                 self.probe_done(&id, &container, kind, result, now);
             }
@@ -150,7 +152,14 @@ impl Actor {
         }
     }
 
-    fn probe_done(&mut self, id: &str, name: &str, kind: Probing, result: Result<(), String>, now: Timestamp) {
+    fn probe_done(
+        &mut self,
+        id: &str,
+        name: &str,
+        kind: Probing,
+        result: Result<(), String>,
+        now: Timestamp,
+    ) {
         let Some(container) = pod::container(&self.pod, name).cloned() else { return };
         if !self.state.running().any(|c| c.id == id) {
             return;

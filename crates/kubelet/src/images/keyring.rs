@@ -39,7 +39,8 @@ impl Keyring {
     /// The credentials that fit an image, the most specific first.
     pub(super) fn credentials(&self, image: &str) -> Vec<Auth> {
         let image = full_name(image);
-        let mut fitting: Vec<&(String, Auth)> = self.0.iter().filter(|(server, _)| fits(server, &image)).collect();
+        let mut fitting: Vec<&(String, Auth)> =
+            self.0.iter().filter(|(server, _)| fits(server, &image)).collect();
         fitting.sort_by_key(|(server, _)| std::cmp::Reverse(server.len()));
         fitting.into_iter().map(|(_, auth)| auth.clone()).collect()
     }
@@ -86,7 +87,9 @@ fn fits(server: &str, image: &str) -> bool {
     let (image_host, image_path) = image.split_once('/').unwrap_or((image, ""));
     let (parts, image_parts) = (host.split('.'), image_host.split('.'));
     let same_count = parts.clone().count() == image_parts.clone().count();
-    same_count && parts.zip(image_parts).all(|(part, other)| part == "*" || part == other) && image_path.starts_with(path)
+    same_count
+        && parts.zip(image_parts).all(|(part, other)| part == "*" || part == other)
+        && image_path.starts_with(path)
 }
 
 #[cfg(test)]

@@ -122,7 +122,10 @@ fn watch(path: &Path) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
     registered(fd)
 }
 
-#[allow(deprecated, reason = "its replacement is unsafe for types that may lie about their descriptor; OwnedFd cannot")]
+#[allow(
+    deprecated,
+    reason = "its replacement is unsafe for types that may lie about their descriptor; OwnedFd cannot"
+)]
 fn registered(fd: std::os::fd::OwnedFd) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
     AsyncFd::new(fd)
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+    NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -58,8 +59,7 @@ pub(super) fn status(
 ) -> NodeStatus {
     let resources: BTreeMap<String, Quantity> =
         resources(&ctx.config, machine).into_iter().map(|(key, value)| (key, Quantity(value))).collect();
-    let address =
-        |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
+    let address = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", ctx.config.node_ip.to_string()),

@@ -30,7 +30,12 @@ impl Job {
         })
     }
 
-    async fn start_container(&self, container: &Container, attempt: u32, image: &str) -> Result<(), NotStarted> {
+    async fn start_container(
+        &self,
+        container: &Container,
+        attempt: u32,
+        image: &str,
+    ) -> Result<(), NotStarted> {
         let config = self.container_config(container, attempt, image).await;
         let config = config.map_err(not_started("CreateContainerConfigError"))?;
         let id = self.create(&config).await.map_err(not_started("CreateContainerError"))?;
@@ -104,8 +109,7 @@ impl Job {
         let security = security::of_container(&self.pod, container, &details, &seccomp)?;
         let mut mounts = container::mounts(container, &self.mounts, &env)?;
         mounts.extend(self.own_mounts(container, attempt, &mounts).await?);
-        let resources =
-            resources::of_container(&self.pod, container, self.ctx.memory, self.ctx.unified);
+        let resources = resources::of_container(&self.pod, container, self.ctx.memory, self.ctx.unified);
         let parts = Parts { attempt, image, env, mounts, resources, security };
         Ok(container::config(&self.pod, container, parts))
     }

@@ -82,11 +82,9 @@ async fn command(target: &Target<'_>, exec: &ExecAction, limit: Duration) -> Res
             text.push_str(&String::from_utf8_lossy(&output.stderr));
             Err(text)
         }
-        Err(Error::Timeout(_)) => Err(format!(
-            "command timed out: {:?} timed out after {}s",
-            command.join(" "),
-            limit.as_secs()
-        )),
+        Err(Error::Timeout(_)) => {
+            Err(format!("command timed out: {:?} timed out after {}s", command.join(" "), limit.as_secs()))
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -143,7 +141,9 @@ async fn grpc(address: SocketAddr, action: &GRPCAction) -> Result<(), String> {
     let path = http::uri::PathAndQuery::from_static(PATH);
     match client.unary(tonic::Request::new(request), path, codec).await {
         Ok(answer) if answer.get_ref().status == SERVING => Ok(()),
-        Ok(answer) => Err(format!("service unhealthy (responded with {:?})", health(answer.get_ref().status))),
+        Ok(answer) => {
+            Err(format!("service unhealthy (responded with {:?})", health(answer.get_ref().status)))
+        }
         Err(status) => Err(format!("error: health rpc probe failed: {}", status.message())),
     }
 }

@@ -69,7 +69,12 @@ async fn nothing(ctx: &Context, namespace: &str, pod: &str, name: &str, previous
 }
 
 /// The running container of a name.
-pub(super) async fn running(ctx: &Context, namespace: &str, pod: &str, name: &str) -> Result<String, Refusal> {
+pub(super) async fn running(
+    ctx: &Context,
+    namespace: &str,
+    pod: &str,
+    name: &str,
+) -> Result<String, Refusal> {
     let containers = all(ctx, namespace, pod, name).await?;
     let running = containers.into_iter().find(|c| c.state == ContainerState::Running);
     running.map(|c| c.id).ok_or_else(|| (404, format!("container not found ({name:?})")))

@@ -45,7 +45,9 @@ pub(super) async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Res
     let parts: Vec<&str> = path.split('/').collect();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let answer = match parts[..] {
-        ["containerLogs", namespace, pod, container] => container_logs(ctx, namespace, pod, container, &query).await,
+        ["containerLogs", namespace, pod, container] => {
+            container_logs(ctx, namespace, pod, container, &query).await
+        }
         ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
             exec(ctx, namespace, pod, container, &query, request).await
         }
@@ -83,7 +85,11 @@ impl Query {
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// `1` or `true`, under either of two names (the kubelet's own and the API's).
@@ -140,7 +146,8 @@ async fn container_logs(ctx: &Context, namespace: &str, pod: &str, name: &str, q
     let container = find::logged(ctx, namespace, pod, name, query.is("previous", "previous")).await?;
     let path = container.log_path.clone().into();
     let pieces = logs::stream(ctx.runtime.clone(), container.id, path, options).await;
-    let pieces = pieces.map_err(|error| (500, format!("failed to open log file {:?}: {error}", container.log_path)))?;
+    let pieces = pieces
+        .map_err(|error| (500, format!("failed to open log file {:?}: {error}", container.log_path)))?;
     let next = |mut pieces: tokio::sync::mpsc::Receiver<Bytes>| async move {
         pieces.recv().await.map(|piece| (Ok::<_, std::convert::Infallible>(Frame::data(piece)), pieces))
     };
@@ -198,7 +205,8 @@ async fn port_forward(
 ) -> Answer {
     let sandbox = find::sandbox(ctx, namespace, pod).await?;
     let texts = query.all("port").into_iter().chain(query.all("ports"));
-    let ports: Vec<u16> = texts.flat_map(|t| t.split(',').filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
+    let ports: Vec<u16> =
+        texts.flat_map(|t| t.split(',').filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
     let url = ctx.runtime.port_forward_url(&sandbox, &ports).await;
     Ok(upgrade::pass(request, &url.map_err(|error| (500, error.to_string()))?).await)
 }
@@ -216,7 +224,8 @@ async fn run(ctx: &Context, namespace: &str, pod: &str, name: &str, query: &Quer
 async fn pods(ctx: &Context) -> Answer {
     let fields = format!("spec.nodeName={}", ctx.config.node_name);
     let options = ListOptions { fields, ..ListOptions::default() };
-    let list = ctx.client.list(&Pod::GVR, "", &options).await.map_err(|status| (status.code, status.message))?;
+    let list =
+        ctx.client.list(&Pod::GVR, "", &options).await.map_err(|status| (status.code, status.message))?;
     let items: Vec<serde_json::Value> = list.items.iter().filter_map(|object| object.value().ok()).collect();
     Ok(json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})))
 }
@@ -246,7 +255,8 @@ async fn summary(ctx: &Context) -> Answer {
     for one in stats {
         let label = |key: &str| one.labels.get(key).cloned().unwrap_or_default();
         let uid = label(sandbox::POD_UID);
-        let pod = json!({"name": label(sandbox::POD_NAME), "namespace": label(sandbox::POD_NAMESPACE), "uid": uid});
+        let pod =
+            json!({"name": label(sandbox::POD_NAME), "namespace": label(sandbox::POD_NAMESPACE), "uid": uid});
         let time = crate::state::time(one.timestamp).to_string();
         pods.entry(uid).or_insert_with(|| (pod, Vec::new())).1.push(json!({
             "name": label(crate::container::NAME),
@@ -255,8 +265,10 @@ async fn summary(ctx: &Context) -> Answer {
             "rootfs": {"time": time, "usedBytes": one.writable_bytes},
         }));
     }
-    let pods: Vec<_> =
-        pods.into_values().map(|(pod, containers)| json!({"podRef": pod, "containers": containers})).collect();
+    let pods: Vec<_> = pods
+        .into_values()
+        .map(|(pod, containers)| json!({"podRef": pod, "containers": containers}))
+        .collect();
     Ok(json(&json!({"node": {"nodeName": ctx.config.node_name}, "pods": pods})))
 }
 

@@ -177,10 +177,13 @@ mod tests {
         let all = select(data.clone(), &selection(None, None, None), "configmap", "config", "m").unwrap();
         assert_eq!(all.len(), 2);
         let item = |key: &str| KeyToPath { key: key.into(), path: "x/y".into(), mode: Some(0o400) };
-        let one = select(data.clone(), &selection(Some(&[item("a")]), None, None), "configmap", "config", "m");
+        let one =
+            select(data.clone(), &selection(Some(&[item("a")]), None, None), "configmap", "config", "m");
         assert_eq!(one.unwrap()["x/y"], File { data: b"1".to_vec(), mode: 0o400, owner: None });
         let missing = select(data, &selection(Some(&[item("z")]), None, None), "configmap", "config", "m");
         assert_eq!(missing.unwrap_err(), "references non-existent config key: z");
-        assert!(select(None, &selection(None, None, Some(true)), "secret", "secret", "s").unwrap().is_empty());
+        assert!(
+            select(None, &selection(None, None, Some(true)), "secret", "secret", "s").unwrap().is_empty()
+        );
     }
 }
