@@ -148,8 +148,16 @@ impl Object {
 impl Meta {
     /// Reads the header out of one object's JSON.
     pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        let Envelope { metadata: m } = serde_json::from_slice(json)?;
-        Ok(Self {
+        serde_json::from_slice(json).map(Self::of)
+    }
+
+    /// Reads the header out of an object's tree.
+    pub fn read(object: &Value) -> Result<Self, serde_json::Error> {
+        Envelope::deserialize(object).map(Self::of)
+    }
+
+    fn of(Envelope { metadata: m }: Envelope) -> Self {
+        Self {
             namespace: m.namespace,
             name: m.name,
             uid: m.uid,
@@ -162,7 +170,7 @@ impl Meta {
             created: m.creation_timestamp,
             deleted: m.deletion_timestamp,
             fields: Box::default(),
-        })
+        }
     }
 
     /// The owner that manages this object, if any.

@@ -22,17 +22,16 @@ struct Node {
 }
 
 impl FieldPaths {
-    /// Compiles the resource's `field_labels`.
+    /// Compiles the resource's `field_paths`.
     pub fn new(resource: &Resource) -> Self {
         let mut paths = Self::default();
-        for (slot, label) in resource.field_labels.iter().enumerate() {
-            let path = path_of(resource, label);
+        for (slot, path) in resource.field_paths.iter().enumerate() {
             let mut node = &mut paths.root;
             for key in path.split('.') {
                 node = node.children.entry(key.into()).or_default();
             }
             node.slots.push(slot);
-            paths.absent.push(absent(resource, &path));
+            paths.absent.push(absent(resource, path));
         }
         paths
     }
@@ -46,15 +45,6 @@ impl FieldPaths {
         let mut json = serde_json::Deserializer::from_slice(json);
         Pick { node: &self.root, found: &mut found }.deserialize(&mut json)?;
         Ok(found.into())
-    }
-}
-
-/// The JSON path behind a label: the same text, but for a few that Kubernetes named otherwise.
-fn path_of(resource: &Resource, label: &str) -> String {
-    match (resource.gvr.resource.as_ref(), label) {
-        ("jobs", "status.successful") => "status.succeeded".into(),
-        ("events", "source") => "source.component".into(),
-        _ => label.into(),
     }
 }
 

@@ -15,17 +15,17 @@ use super::splice;
 
 /// Values on their way into the store, by address.
 #[derive(Debug, Default)]
-pub(super) struct Handover(Mutex<HashMap<usize, Arc<Value>>>);
+pub(super) struct Handover(Mutex<HashMap<usize, Arc<Stored>>>);
 
 #[derive(Debug)]
-struct Value {
+struct Stored {
     /// Keeps the address taken while the entry lives.
     bytes: Bytes,
     meta: Meta,
     object: OnceLock<Object>,
 }
 
-impl Value {
+impl Stored {
     fn at(&self, revision: u64) -> Object {
         let make = || {
             let meta = Meta { resource_version: revision, ..self.meta.clone() };
@@ -38,13 +38,13 @@ impl Value {
 /// A value that is about to be committed. Dropping it unfinished withdraws it.
 pub struct Prepared<'c> {
     handover: &'c Handover,
-    value: Arc<Value>,
+    value: Arc<Stored>,
     finished: bool,
 }
 
 impl Handover {
     pub(super) fn prepare(&self, bytes: Bytes, meta: Meta) -> Prepared<'_> {
-        let value = Arc::new(Value { bytes, meta, object: OnceLock::new() });
+        let value = Arc::new(Stored { bytes, meta, object: OnceLock::new() });
         self.0.lock().insert(address(&value.bytes), value.clone());
         Prepared { handover: self, value, finished: false }
     }
@@ -57,9 +57,17 @@ impl Handover {
 }
 
 impl Prepared<'_> {
-    /// The bytes to commit.
+    /// The bytes to commit: canonical JSON without a revision.
     pub fn bytes(&self) -> Bytes {
         self.value.bytes.clone()
+    }
+
+    /// The object as it would be at a revision (0: not stored), without a commit.
+    pub fn imagined(&self, revision: u64) -> Object {
+        match revision {
+            0 => Object::new(self.value.meta.clone(), self.bytes()),
+            revision => self.value.at(revision),
+        }
     }
 
     /// The object, now that it is committed.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tiphys_api::schema::Resource;
-use tiphys_api::{Meta, Object};
+use tiphys_api::{Meta, Object, Value};
 use tokio::sync::watch;
 
 use super::event::{Event, EventKind};
@@ -113,11 +113,11 @@ impl Cache {
         Ok(Object::new(meta, splice::insert(value, revision)))
     }
 
-    /// Reads the header of a value that is about to be committed, so that the feed need not.
-    pub fn prepare(&self, value: Bytes) -> Result<Prepared<'_>, serde_json::Error> {
-        let mut meta = Meta::parse(&value)?;
-        meta.fields = self.fields.read(&value)?;
-        Ok(self.handover.prepare(value, meta))
+    /// The bytes and header of an object that is about to be committed, so that the feed need not read them.
+    pub fn prepare(&self, object: &Value) -> Result<Prepared<'_>, serde_json::Error> {
+        let mut meta = Meta::read(object)?;
+        meta.fields = self.resource.selectable(object);
+        Ok(self.handover.prepare(serde_json::to_vec(object)?.into(), meta))
     }
 
     /// The newest version of one object.

@@ -31,6 +31,19 @@ pub fn insert(json: &[u8], revision: u64) -> Bytes {
     text.into()
 }
 
+/// Whether a value without revision is what `stored` is at this revision: told without a copy.
+pub fn is_same(value: &[u8], stored: &[u8], revision: u64) -> bool {
+    let Some(Place { start, end, comma_before, comma_after }) = find(value) else { return false };
+    let commas = usize::from(comma_before) + usize::from(comma_after);
+    let text = format!("\"resourceVersion\":\"{revision}\"");
+    let middle = start + text.len() + commas;
+    let written = start + usize::from(comma_before);
+    stored.len() == middle + (value.len() - end)
+        && stored.get(..start) == value.get(..start)
+        && stored.get(written..written + text.len()) == Some(text.as_bytes())
+        && stored.get(middle..) == value.get(end..)
+}
+
 /// Where the revision goes: it replaces `start..end` (empty unless one is present).
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
@@ -140,7 +153,12 @@ mod tests {
     use super::*;
 
     fn check(before: &str, after: &str) {
-        assert_eq!(std::str::from_utf8(&insert(before.as_bytes(), 7)).unwrap(), after);
+        let inserted = insert(before.as_bytes(), 7);
+        assert_eq!(std::str::from_utf8(&inserted).unwrap(), after);
+        assert!(!is_same(before.as_bytes(), &inserted, 8));
+        assert!(
+            !is_same(before.as_bytes(), before.as_bytes(), 7) || before.contains(r#""resourceVersion":"7""#)
+        );
     }
 
     #[test]
@@ -171,6 +189,18 @@ mod tests {
             r#"{"metadata":{"name":"n","resourceVersion":"1"}}"#,
             r#"{"metadata":{"name":"n","resourceVersion":"7"}}"#,
         );
+    }
+
+    #[test]
+    fn an_unchanged_object_is_recognised_without_a_copy() {
+        for value in
+            [r#"{"metadata":{"name":"x","uid":"u"},"z":1}"#, r#"{"metadata":{}}"#, r#"{"metadata":{"a":1}}"#]
+        {
+            let stored = insert(value.as_bytes(), 7);
+            assert!(is_same(value.as_bytes(), &stored, 7), "{value}");
+            let other = value.replace('1', "2");
+            assert_eq!(is_same(other.as_bytes(), &stored, 7), other == value, "{value}");
+        }
     }
 
     #[test]

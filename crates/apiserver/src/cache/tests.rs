@@ -25,6 +25,10 @@ fn pod(namespace: &str, name: &str, node: &str) -> Bytes {
     .into()
 }
 
+fn tree(json: &[u8]) -> tiphys_api::Value {
+    serde_json::from_slice(json).unwrap()
+}
+
 /// Keys to nodes.
 type State = BTreeMap<(String, String), String>;
 
@@ -111,13 +115,15 @@ fn events_of_one_revision_are_never_parted() {
 #[test]
 fn writer_and_feed_share_one_object() {
     let cache = cache(1 << 20);
-    let prepared = cache.prepare(pod("n", "p", "node7")).unwrap();
+    let prepared = cache.prepare(&tree(&pod("n", "p", "node7"))).unwrap();
     let value = prepared.bytes();
     let made = prepared.committed(5);
     cache.apply(vec![Change::Put { value: value.clone(), revision: 5 }]);
     assert!(cache.get("n", "p").unwrap().same(&made));
     // One that was withdrawn is parsed by the feed.
-    drop(cache.prepare(value.clone()).unwrap());
+    let withdrawn = cache.prepare(&tree(&value)).unwrap();
+    let value = withdrawn.bytes();
+    drop(withdrawn);
     cache.apply(vec![Change::Put { value, revision: 6 }]);
     let object = cache.get("n", "p").unwrap();
     assert_eq!(object.meta().resource_version, 6);

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
-use tiphys_api::selector::FieldSelector;
 use tiphys_api::schema::{Catalog, Resource};
+use tiphys_api::selector::FieldSelector;
 use tiphys_api::{Gvr, Object, Status};
 use tiphys_client::{
     Client, DeleteOptions, ListOptions, ObjectList, PatchKind, Target, WatchEvent, WatchOptions, WatchStream,

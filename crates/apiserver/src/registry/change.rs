@@ -1,6 +1,7 @@
 //! update and every other change of a stored object: read, make the next version, compare-and-swap, again if another
 //! was faster.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tiphys_api::{Object, Status, Value, defaults, field, validate};
@@ -11,7 +12,7 @@ use super::decode::Decoded;
 use super::request::{Body, Request, WriteParams, Written};
 use super::{Registry, convert, decode, manage, scope, system, tree};
 use crate::admission::{Operation, Review};
-use crate::cache::Cache;
+use crate::cache::{Cache, Prepared, splice};
 use crate::strategy::{self, Rules};
 
 /// How often a change that another write overtook is made anew.
@@ -116,14 +117,17 @@ impl Registry {
         validate_change(change, &tree, &old)?;
         self.admit_change(change, &mut tree, current, true).await?;
         let finished = system::is_finished(&tree);
-        let value = commit::encode(tree)?;
-        self.commit_change(change, current, value, finished).await
+        let next = commit::prepare(change.cache, tree)?;
+        self.commit_change(change, current, next, finished).await
     }
 
     /// The next version as the request has it, before admission.
     fn next_version(&self, change: &Change<'_>, current: &Object, old: &Value) -> Result<Value, Status> {
-        let mut view = old.clone();
-        convert::tree_between(&change.cache.resource, change.request.resource, &mut view);
+        let (stored, wanted) = (&change.cache.resource, change.request.resource);
+        let mut view = Cow::Borrowed(old);
+        if !convert::is_same(stored, wanted) {
+            convert::tree_between(stored, wanted, view.to_mut());
+        }
         let mut tree = (change.make)(Some(&view))?;
         check_preconditions(change, current, &tree)?;
         scope::keep(change.request, &mut tree, &view);
@@ -166,25 +170,25 @@ impl Registry {
         &self,
         change: &Change<'_>,
         current: &Object,
-        value: bytes::Bytes,
+        next: Prepared<'_>,
         finished: bool,
     ) -> Result<Attempt, Status> {
         let version = current.meta().resource_version;
         let key = (change.request.namespace, change.request.name);
-        if !finished && crate::cache::splice::insert(&value, version) == *current.json() {
+        if !finished && splice::is_same(&next.bytes(), current.json(), version) {
             return Ok(Attempt::Done(current.clone()));
         }
         if change.params.dry_run {
-            return commit::imagined(change.cache, &value, version).map(Attempt::Done);
+            return Ok(Attempt::Done(next.imagined(version)));
         }
         if !finished {
-            return Ok(match self.put(change.cache, key, value, version).await? {
+            return Ok(match self.put(change.cache, key, next, version).await? {
                 Commit::Done(object) => Attempt::Done(object),
                 Commit::Conflict(revision) => Attempt::Overtaken(revision),
             });
         }
         match self.remove(change.cache, key, version).await? {
-            Commit::Done(revision) => commit::imagined(change.cache, &value, revision).map(Attempt::Done),
+            Commit::Done(revision) => Ok(Attempt::Done(next.imagined(revision))),
             Commit::Conflict(revision) => Ok(Attempt::Overtaken(revision)),
         }
     }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tiphys_api::{Object, Status, Value};
 use tiphys_store::{Error, Op, Txn, TxnResult};
 
 use super::Registry;
 use super::tree;
-use crate::cache::Cache;
+use crate::cache::{Cache, Prepared};
 
 /// The largest object that is stored: etcd's limit for a request.
 pub const OBJECT_BYTES_MAX: usize = 3 << 19;
@@ -30,11 +29,10 @@ impl Registry {
         &self,
         cache: &Cache,
         object: (&str, &str),
-        value: Bytes,
+        next: Prepared<'_>,
         expected: u64,
     ) -> Result<Commit<Object>, Status> {
-        let prepared = cache.prepare(value).map_err(Status::internal)?;
-        let value = prepared.bytes();
+        let value = next.bytes();
         let key = tiphys_store::Key::from(cache.key(object.0, object.1));
         let op = match expires(cache) {
             true => {
@@ -44,7 +42,7 @@ impl Registry {
             false => Op::put(key.clone(), value),
         };
         Ok(match self.transact(Txn::new(op).when(key, expected)).await? {
-            Commit::Done(revision) => Commit::Done(prepared.committed(revision)),
+            Commit::Done(revision) => Commit::Done(next.committed(revision)),
             Commit::Conflict(revision) => Commit::Conflict(revision),
         })
     }
@@ -73,21 +71,13 @@ fn expires(cache: &Cache) -> bool {
     gvr.resource == "events" && matches!(gvr.group.as_ref(), "" | "events.k8s.io")
 }
 
-/// The bytes that are stored: canonical JSON without a revision.
-pub fn encode(mut object: Value) -> Result<Bytes, Status> {
+/// The object as it will be stored: without a revision, and not too large.
+pub fn prepare(cache: &Cache, mut object: Value) -> Result<Prepared<'_>, Status> {
     tree::metadata(&mut object).remove("resourceVersion");
-    let bytes = serde_json::to_vec(&object).map_err(Status::internal)?;
-    match bytes.len() > OBJECT_BYTES_MAX {
+    let prepared = cache.prepare(&object).map_err(Status::internal)?;
+    match prepared.bytes().len() > OBJECT_BYTES_MAX {
         true => Err(Status::too_large("etcdserver: request is too large")),
-        false => Ok(bytes.into()),
-    }
-}
-
-/// The object that a dry run would have committed; revision 0 for one that would be new.
-pub fn imagined(cache: &Cache, value: &[u8], revision: u64) -> Result<Object, Status> {
-    match revision {
-        0 => Object::parse(Bytes::copy_from_slice(value)).map_err(Status::internal),
-        revision => cache.object(value, revision).map_err(Status::internal),
+        false => Ok(prepared),
     }
 }
 

@@ -10,7 +10,7 @@ use super::decode::Decoded;
 use super::request::{Body, Request, WriteParams, Written};
 use super::{Registry, convert, decode, manage, names, system, tree};
 use crate::admission::{Operation, Review};
-use crate::cache::Cache;
+use crate::cache::{Cache, Prepared};
 use crate::strategy::{self, Rules};
 
 /// How often a colliding generated name is tried anew.
@@ -105,22 +105,22 @@ impl Registry {
         for plugin in &self.config.admission {
             plugin.validate(&review).await?;
         }
-        let value = commit::encode(tree)?;
-        let stored = self.commit_new(new, name, value).await?;
+        let next = commit::prepare(new.cache, tree)?;
+        let stored = self.commit_new(new, name, next).await?;
         convert::to(new.request.resource, &new.cache.resource, stored)
     }
 
-    async fn commit_new(&self, new: &New<'_>, name: &str, value: bytes::Bytes) -> Result<Object, Status> {
+    async fn commit_new(&self, new: &New<'_>, name: &str, next: Prepared<'_>) -> Result<Object, Status> {
         let namespace = new.request.namespace;
         let exists = || Status::already_exists(&new.request.resource.gvr, name);
         if new.params.dry_run {
             self.caches().catch_up().await?;
             return match new.cache.get(namespace, name) {
                 Some(_) => Err(exists()),
-                None => commit::imagined(new.cache, &value, 0),
+                None => Ok(next.imagined(0)),
             };
         }
-        match self.put(new.cache, (namespace, name), value, 0).await? {
+        match self.put(new.cache, (namespace, name), next, 0).await? {
             Commit::Done(object) => Ok(object),
             Commit::Conflict(_) => Err(exists()),
         }

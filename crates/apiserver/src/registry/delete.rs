@@ -144,11 +144,11 @@ impl Registry {
                 Commit::Conflict(revision) => Err(revision),
             }),
             Plan::Mark(tree) => {
-                let value = commit::encode(tree)?;
+                let next = commit::prepare(cache, tree)?;
                 if params.dry_run {
-                    return commit::imagined(cache, &value, version).map(|o| Ok(Deleted::Terminating(o)));
+                    return Ok(Ok(Deleted::Terminating(next.imagined(version))));
                 }
-                Ok(match self.put(cache, key, value, version).await? {
+                Ok(match self.put(cache, key, next, version).await? {
                     Commit::Done(object) => Ok(Deleted::Terminating(object)),
                     Commit::Conflict(revision) => Err(revision),
                 })

@@ -22,11 +22,16 @@ pub(super) fn keep(request: &Request<'_>, tree: &mut Value, old: &Value) {
 
 /// Everything but status, and what metadata says about identity, ownership and selection.
 fn keep_for_status(tree: &mut Value, old: &Value) {
-    let status = tree.get_mut("status").map(Value::take);
-    let metadata = tree.get_mut("metadata").map(Value::take);
-    *tree = old.clone();
-    tree::set(tree, &["status"], status.unwrap_or_default());
-    tree::set(tree, &["metadata"], metadata.unwrap_or_default());
+    if let (Value::Object(new), Value::Object(before)) = (&mut *tree, old) {
+        let apart = |key: &str| matches!(key, "status" | "metadata");
+        new.retain(|key, _| apart(key) || before.contains_key(key));
+        for (key, value) in before.iter().filter(|(key, _)| !apart(key)) {
+            // To compare costs less than to copy, and mostly they are equal.
+            if new.get(key) != Some(value) {
+                new.insert(key.clone(), value.clone());
+            }
+        }
+    }
     for name in ["ownerReferences", "labels"] {
         let is_node = old.get("kind").and_then(Value::as_str) == Some("Node");
         // A kubelet writes its labels with its status.
