@@ -3,11 +3,13 @@
 //! - One chain stands in the one write path; no verb, and no apply, goes around it.
 //! - [`Plugin::mutate`] runs before validation, [`Plugin::validate`] after it, in the order of the documentation's list.
 
+pub mod certificates;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
+pub mod persistent_volume_claim_resize;
 pub mod priority;
 pub mod rbac_escalation;
 pub mod runtime_class;
@@ -114,7 +116,11 @@ pub fn default_plugins(
         Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
         Arc::new(default_storage_class::DefaultStorageClass::new(lister())),
         Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection),
+        Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize::new(lister())),
         Arc::new(runtime_class::RuntimeClass::new(lister())),
+        Arc::new(certificates::CertificateApproval(authorizer.clone())),
+        Arc::new(certificates::CertificateSigning(authorizer.clone())),
+        Arc::new(certificates::CertificateSubjectRestriction),
         Arc::new(default_ingress_class::DefaultIngressClass::new(lister())),
         Arc::new(rbac_escalation::RbacEscalation::new(rbac.clone(), authorizer.clone())),
     ]

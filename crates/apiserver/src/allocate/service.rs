@@ -31,6 +31,9 @@ pub(super) fn arrange(service: &mut Value, old: Option<&Value>, ranges: &[Cidr])
     if kind(spec) == "ExternalName" {
         return Ok(());
     }
+    if let Some(old) = old.and_then(|old| old.get("spec")).and_then(Value::as_object) {
+        check_unchanged(spec, old)?;
+    }
     arrange_families(spec, ranges)
 }
 
@@ -131,6 +134,16 @@ fn match_addresses(spec: &mut Map<String, Value>, old: &[String]) {
     if many.is_empty() || (many == old && many.first() != Some(&one)) {
         spec.insert("clusterIPs".into(), json!([one]));
     }
+}
+
+/// An address is for life.
+fn check_unchanged(spec: &Map<String, Value>, old: &Map<String, Value>) -> Result<(), Errors> {
+    let (now, before) = (texts(spec, "clusterIPs"), texts(old, "clusterIPs"));
+    let changed = now.iter().zip(&before).enumerate().filter(|(_, (now, before))| now != before);
+    let path = Path::new("spec").child("clusterIPs");
+    let error = |i: usize| Error::invalid(&path.index(i), now.clone(), "may not change once set");
+    let errors: Errors = changed.map(|(i, _)| error(i)).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 fn arrange_families(spec: &mut Map<String, Value>, ranges: &[Cidr]) -> Result<(), Errors> {

@@ -157,6 +157,20 @@ async fn a_load_balancer_may_do_without_node_ports_and_needs_one_for_health() {
 }
 
 #[tokio::test]
+async fn an_address_is_for_life() {
+    let cluster = one();
+    cluster.write("a", json!({"clusterIP": "10.43.0.10"})).await.unwrap();
+    let moved = cluster.write("a", json!({"clusterIP": "10.43.0.11"})).await.unwrap_err();
+    assert_eq!(
+        moved,
+        "Service \"a\" is invalid: spec.clusterIPs[0]: Invalid value: [\"10.43.0.11\"]: may not change once set"
+    );
+    assert!(cluster.write("a", json!({"clusterIP": "None"})).await.is_err());
+    // Not even taken for a moment.
+    assert!(cluster.write("b", json!({"clusterIP": "10.43.0.11"})).await.is_ok());
+}
+
+#[tokio::test]
 async fn becoming_external_gives_the_address_back() {
     let cluster = one();
     let spec = cluster.write("a", json!({})).await.unwrap();
