@@ -324,7 +324,8 @@ pub(super) fn auth(from: &Auth) -> c::AuthConfig {
         username: from.username.clone(),
         password: from.password.clone(),
         auth: String::new(),
-        server_address: from.server.clone(),
+        // Left empty, as the real kubelet does: containerd reads it as a URL and fails on a plain `host:port`.
+        server_address: String::new(),
         identity_token: from.identity_token.clone(),
         registry_token: from.registry_token.clone(),
     }
