@@ -16,6 +16,7 @@ mod endpoints;
 mod garbage;
 mod hash;
 mod history;
+mod job;
 mod namespace;
 mod node;
 mod pod_control;
@@ -25,6 +26,7 @@ mod publish;
 mod recent;
 mod replicaset;
 mod resources;
+mod statefulset;
 mod taints;
 #[cfg(test)]
 mod testing;
@@ -103,6 +105,9 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("deployment", Box::pin(deployment::run(context.clone())));
     start("replicaset", Box::pin(replicaset::run(context.clone())));
     start("daemonset", Box::pin(daemonset::run(context.clone())));
+    start("statefulset", Box::pin(statefulset::run(context.clone())));
+    start("job", Box::pin(job::run(context.clone())));
+    start("ttl-after-finished", Box::pin(job::ttl::run(context.clone())));
     start("endpointslice", Box::pin(endpoints::run_slices(context.clone())));
     start("endpoint", Box::pin(endpoints::run_endpoints(context.clone())));
     start("serviceaccount", Box::pin(publish::run_service_accounts(context.clone())));

@@ -1,0 +1,162 @@
+//! Jobs: pods that run to their end, counted exactly.
+
+mod indexes;
+mod plan;
+mod pods;
+#[cfg(test)]
+mod tests;
+pub(crate) mod ttl;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+use serde_json::{Value, json};
+use tiphys_api::Status;
+use tiphys_client::typed::{Kind, decode, encode};
+use tiphys_client::{Informer, PatchKind, Target, WorkQueue, WriteOptions};
+
+use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found};
+use crate::pod_control::{PodControl, enqueue_adopters, forget_gone, pod_body, selector};
+use crate::pods::Facts;
+use crate::recent::Recent;
+use plan::Plan;
+use pods::{FINALIZER, INDEX, JobPod};
+
+const STALE_PAUSE: Duration = Duration::from_secs(1);
+const OURS: &str = "kubernetes.io/job-controller";
+
+struct Controller {
+    control: PodControl,
+    jobs: Arc<Informer>,
+    /// Our own writes of jobs: an old status must not be counted on.
+    written: Recent,
+}
+
+/// Runs the controller until the context stops.
+pub(crate) async fn run(context: Arc<Context>) {
+    let control = PodControl::new(&context, "job-controller", "job-controller");
+    let jobs = context.informer(&Job::GVR);
+    let pods = context.pods.informer();
+    let queue = Arc::new(WorkQueue::new());
+    let controller = Arc::new(Controller { control, jobs: jobs.clone(), written: Recent::default() });
+    forget_gone(&jobs, &controller, |controller| &controller.control);
+    enqueue_all(&jobs, &queue);
+    enqueue_owners(pods, "Job", &queue);
+    enqueue_adopters(pods, &jobs, &queue);
+    let reconcile = move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
+    };
+    context.work(queue, context.config.workers, &[&jobs, pods], reconcile).await;
+}
+
+impl Controller {
+    async fn reconcile(&self, key: &Key) -> Outcome {
+        let Some(object) = self.jobs.get(&key.namespace, &key.name) else {
+            self.release_orphans(key).await?;
+            return Ok(None);
+        };
+        let job: Job = decode(&object).map_err(Status::internal)?;
+        let spec = job.spec.as_ref();
+        let foreign = spec.and_then(|spec| spec.managed_by.as_deref()).is_some_and(|by| by != OURS);
+        let Some(selector) = selector(&object).filter(|_| !foreign) else { return Ok(None) };
+        if !self.control.fresh(job.uid()) || !self.written.fresh(job.uid(), self.jobs.revision()) {
+            return Ok(Some(STALE_PAUSE));
+        }
+        let pods: Vec<JobPod> = self.control.claim(&job, &selector).await?.iter().map(JobPod::of).collect();
+        if job.metadata.deletion_timestamp.is_some() {
+            return self.release(&pods).await.map(|()| None);
+        }
+        let plan = plan::plan(&job, &pods, Timestamp::now());
+        let again = plan.again;
+        self.carry_out(&job, plan).await?;
+        Ok(again)
+    }
+
+    /// The status comes first: what it does not tell may not be forgotten by taking a finalizer off.
+    async fn carry_out(&self, job: &Job, plan: Plan) -> Result<(), Status> {
+        let Plan { status, create, delete, release, events, .. } = plan;
+        if job.status.as_ref() != Some(&status) {
+            let changed = Job { status: Some(status), ..job.clone() };
+            let target = Target::new(&Job::GVR, job.namespace(), job.name()).sub("status");
+            let body = encode(&changed).map_err(Status::internal)?;
+            let written = self.control.client.update(&target, body, &WriteOptions::default()).await?;
+            self.written.wrote(job.uid(), &written);
+        }
+        for (kind, reason, message) in events {
+            self.control.tell(job, kind, &reason, message);
+        }
+        self.release(&release).await?;
+        let delete: Vec<Arc<Facts>> = delete.into_iter().map(|pod| pod.facts).collect();
+        self.control.delete_all(job, &delete).await?;
+        let bodies: Result<Vec<Bytes>, Status> = create.into_iter().map(|index| body(job, index)).collect();
+        self.control.create_all(job, &bodies?).await
+    }
+
+    async fn release(&self, pods: &[JobPod]) -> Result<(), Status> {
+        let released = pods.iter().filter(|pod| pod.tracked).map(|pod| self.release_one(&pod.facts));
+        futures::future::join_all(released).await.into_iter().collect()
+    }
+
+    /// Takes our finalizer off a pod.
+    async fn release_one(&self, pod: &Facts) -> Result<(), Status> {
+        let meta = pod.meta();
+        let left: Vec<&str> = meta.finalizers.iter().map(AsRef::as_ref).filter(|f| *f != FINALIZER).collect();
+        let patch = json!({"metadata": {
+            "finalizers": if left.is_empty() { Value::Null } else { json!(left) },
+            "resourceVersion": meta.resource_version.to_string(),
+            "uid": meta.uid,
+        }});
+        let target = Target::new(&Pod::GVR, &meta.namespace, &meta.name);
+        let options = WriteOptions::default();
+        let patched =
+            self.control.client.patch(&target, PatchKind::Merge, patch.to_string().into(), &options).await;
+        ignore_not_found(patched.map(drop))
+    }
+
+    /// Lets the pods go whose job is gone.
+    async fn release_orphans(&self, key: &Key) -> Result<(), Status> {
+        for pod in self.control.pods.in_namespace(&key.namespace) {
+            let owner = pod.meta().controller();
+            let ours = owner.is_some_and(|owner| *owner.kind == *"Job" && owner.name == key.name);
+            let pod = JobPod::of(&pod);
+            if ours && pod.tracked {
+                self.release_one(&pod.facts).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pod of a job, or of one of its indexes.
+fn body(job: &Job, index: Option<i32>) -> Result<Bytes, Status> {
+    let mut template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+    let metadata = template.metadata.get_or_insert_default();
+    metadata.finalizers.get_or_insert_default().push(FINALIZER.into());
+    let Some(index) = index else { return pod_body(job, template, None) };
+    metadata.annotations.get_or_insert_default().insert(INDEX.into(), index.to_string());
+    metadata.labels.get_or_insert_default().insert(INDEX.into(), index.to_string());
+    let spec = template.spec.get_or_insert_default();
+    spec.hostname.get_or_insert_with(|| format!("{}-{index}", job.name()));
+    let field =
+        ObjectFieldSelector { field_path: format!("metadata.labels['{INDEX}']"), ..Default::default() };
+    let variable = EnvVar {
+        name: "JOB_COMPLETION_INDEX".into(),
+        value_from: Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }),
+        ..EnvVar::default()
+    };
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        let env = container.env.get_or_insert_default();
+        if !env.iter().any(|known| known.name == variable.name) {
+            env.push(variable.clone());
+        }
+    }
+    let mut body: Value =
+        serde_json::from_slice(&pod_body(job, template, None)?).map_err(Status::internal)?;
+    body["metadata"]["generateName"] = format!("{}-{index}-", job.name()).into();
+    Ok(body.to_string().into())
+}
