@@ -94,7 +94,7 @@ fn strangers_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn every_kind_comes_back_as_it_was(seed in any::<u64>(), pick in any::<prop::sample::Index>()) {

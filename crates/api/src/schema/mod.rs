@@ -8,6 +8,8 @@
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod catalog;
+#[cfg(test)]
+mod laws;
 mod names;
 mod table;
 #[cfg(test)]
