@@ -77,6 +77,11 @@ impl Context {
         self.owners.lock().insert(id.to_owned(), uid.to_owned());
     }
 
+    /// Whether a container or sandbox is of a pod of this kubelet.
+    pub(crate) fn owns(&self, id: &str) -> bool {
+        self.owners.lock().contains_key(id)
+    }
+
     /// Keys and values of a ConfigMap.
     pub(crate) async fn config_map(&self, namespace: &str, name: &str) -> Result<(Data, u64), String> {
         let Some(object) = self.source(&ConfigMap::GVR, namespace, name).await? else { return Ok((None, 0)) };

@@ -62,16 +62,18 @@ impl Manager {
     async fn try_read(&self) -> tiphys_runtime::Result<EventStream> {
         let runtime = &self.ctx.runtime;
         let events = runtime.events().await?;
-        let of_pods = |labels: &tiphys_runtime::model::Map| labels.get(sandbox::POD_UID).cloned();
+        let config = &self.ctx.config;
         let mut found: HashMap<String, (Vec<_>, Vec<_>)> = HashMap::new();
+        let mut owners = HashMap::new();
         for sandbox in runtime.list_sandboxes(&Filter::default()).await? {
-            if let Some(uid) = of_pods(&sandbox.labels) {
-                found.entry(uid).or_default().0.push(sandbox);
+            if sandbox::is_own(&sandbox.annotations, &config.node_name, &config.root_dir) {
+                owners.insert(sandbox.id.clone(), sandbox.uid.clone());
+                found.entry(sandbox.uid.clone()).or_default().0.push(sandbox);
             }
         }
         for container in runtime.list_containers(&Filter::default()).await? {
-            if let Some(uid) = of_pods(&container.labels) {
-                found.entry(uid).or_default().1.push(container);
+            if let Some(uid) = owners.get(&container.sandbox) {
+                found.entry(uid.clone()).or_default().1.push(container);
             }
         }
         for (uid, (sandboxes, containers)) in found {

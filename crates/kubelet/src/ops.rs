@@ -117,6 +117,7 @@ impl Job {
         let node = sandbox::Node {
             names: &self.ctx.names,
             log_dir: &config.log_dir,
+            own: (&config.node_name, &config.root_dir),
             cgroup_root: &config.cgroup_root,
             seccomp: &seccomp,
         };

@@ -17,6 +17,11 @@ pub(crate) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 /// Identity of the pod.
 pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
 
+/// Annotation: the node whose kubelet made the sandbox.
+pub(crate) const NODE: &str = "tiphys.io/node";
+/// Annotation: that kubelet's directory, which tells kubelets of one machine apart.
+pub(crate) const ROOT: &str = "tiphys.io/root-dir";
+
 /// Labels that every object of a pod carries.
 pub(crate) fn labels(pod: &Pod) -> Map {
     let pairs = [(POD_NAME, pod::name(pod)), (POD_NAMESPACE, pod::namespace(pod)), (POD_UID, pod::uid(pod))];
@@ -32,14 +37,28 @@ pub(crate) fn log_directory(root: &Path, pod: &Pod) -> std::path::PathBuf {
 pub(crate) struct Node<'a> {
     pub(crate) names: &'a Names,
     pub(crate) log_dir: &'a Path,
+    /// Name of the node, and the kubelet's directory on it.
+    pub(crate) own: (&'a str, &'a Path),
     pub(crate) cgroup_root: &'a str,
     pub(crate) seccomp: &'a Path,
+}
+
+/// What marks a sandbox as made by this kubelet.
+fn marks(node: &str, root: &Path) -> [(String, String); 2] {
+    [(NODE.into(), node.into()), (ROOT.into(), root.display().to_string())]
+}
+
+/// Whether this kubelet made a sandbox. A runtime may serve several.
+pub(crate) fn is_own(annotations: &Map, node: &str, root: &Path) -> bool {
+    marks(node, root).iter().all(|(key, value)| annotations.get(key) == Some(value))
 }
 
 /// The sandbox of this attempt.
 pub(crate) fn config(pod: &Pod, attempt: u32, node: &Node<'_>) -> SandboxConfig {
     let spec = pod::spec(pod);
     let shared = security::of_pod(pod);
+    let mut annotations = pod.metadata.annotations.clone().unwrap_or_default();
+    annotations.extend(marks(node.own.0, node.own.1));
     let mut all = pod.metadata.labels.clone().unwrap_or_default();
     all.extend(labels(pod));
     let host = pod::host_network(pod);
@@ -55,7 +74,7 @@ pub(crate) fn config(pod: &Pod, attempt: u32, node: &Node<'_>) -> SandboxConfig 
         dns: Some(dns::resolver(pod, node.names)),
         ports: if host { Vec::new() } else { ports(pod) },
         labels: all,
-        annotations: pod.metadata.annotations.clone().unwrap_or_default(),
+        annotations,
         cgroup_parent: resources::cgroup_parent(node.cgroup_root, pod),
         sysctls: sysctls.collect(),
         namespaces: security::namespaces(pod),

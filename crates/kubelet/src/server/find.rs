@@ -22,6 +22,7 @@ async fn all(ctx: &Context, namespace: &str, pod: &str, name: &str) -> Result<Ve
     filter.labels.insert(container::NAME.into(), name.into());
     let listed = ctx.runtime.list_containers(&filter).await;
     let mut containers = listed.map_err(|error| (500, error.to_string()))?;
+    containers.retain(|c| ctx.owns(&c.id));
     containers.sort_by_key(|c| std::cmp::Reverse(c.created_at));
     Ok(containers)
 }
@@ -84,6 +85,7 @@ pub(super) async fn running(
 pub(super) async fn sandbox(ctx: &Context, namespace: &str, pod: &str) -> Result<String, Refusal> {
     let listed = ctx.runtime.list_sandboxes(&filter(namespace, pod)).await;
     let sandboxes = listed.map_err(|error| (500, error.to_string()))?;
-    let ready = sandboxes.into_iter().filter(|s: &Sandbox| s.ready).max_by_key(|s| s.created_at);
+    let ready =
+        sandboxes.into_iter().filter(|s: &Sandbox| s.ready && ctx.owns(&s.id)).max_by_key(|s| s.created_at);
     ready.map(|s| s.id).ok_or_else(|| (404, format!("pod not found ({pod:?})")))
 }

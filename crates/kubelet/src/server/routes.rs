@@ -234,8 +234,8 @@ async fn metrics(ctx: &Context) -> Answer {
     let failed = |error: tiphys_runtime::Error| (500, error.to_string());
     let containers = ctx.runtime.list_containers(&Filter::default()).await.map_err(failed)?;
     let sandboxes = ctx.runtime.list_sandboxes(&Filter::default()).await.map_err(failed)?;
-    let running = containers.iter().filter(|c| c.state == ContainerState::Running).count();
-    let ready = sandboxes.iter().filter(|s| s.ready).count();
+    let running = containers.iter().filter(|c| c.state == ContainerState::Running && ctx.owns(&c.id)).count();
+    let ready = sandboxes.iter().filter(|s| s.ready && ctx.owns(&s.id)).count();
     Ok(text(
         200,
         format!(
@@ -252,7 +252,7 @@ async fn metrics(ctx: &Context) -> Answer {
 async fn summary(ctx: &Context) -> Answer {
     let stats = ctx.runtime.list_stats().await.map_err(|error| (500, error.to_string()))?;
     let mut pods = std::collections::BTreeMap::<String, (serde_json::Value, Vec<serde_json::Value>)>::new();
-    for one in stats {
+    for one in stats.into_iter().filter(|one| ctx.owns(&one.id)) {
         let label = |key: &str| one.labels.get(key).cloned().unwrap_or_default();
         let uid = label(sandbox::POD_UID);
         let pod =
