@@ -9,7 +9,8 @@ use crate::{convert, decode, defaults, protobuf, validate};
 
 fn resource(pick: prop::sample::Index) -> &'static Resource {
     let all: Vec<&Resource> = builtin().iter().map(AsRef::as_ref).collect();
-    *pick.get(&all)
+    let found: &&Resource = pick.get(&all);
+    found
 }
 
 /// Puts wrong values into random places.
