@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use tiphys_api::Object;
@@ -14,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::resource::{Cache, Change};
 use super::{Caches, Index, keys};
 
+/// Pause before a failed read is tried again.
+const READ_AGAIN: Duration = Duration::from_millis(500);
 /// Keys of one read while the caches are filled.
 const PAGE: usize = 2000;
 
@@ -37,28 +40,50 @@ impl Feed {
         Ok(feed)
     }
 
-    /// Follows the store until `stop`. A store that has compacted what was not read yet makes the caches start anew.
+    /// Follows the store until `stop`. A store that has compacted what was not read yet, or that failed to read, makes
+    /// the caches begin anew.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             let batch = tokio::select! {
                 batch = self.watch.next() => batch,
                 () = stop.cancelled() => return,
             };
-            let outcome = match batch {
+            let error = match batch {
                 Some(Ok(batch)) => {
                     self.take(batch);
                     continue;
                 }
-                // Events were lost: the rings begin anew, and watchers must list again.
-                Some(Err(Error::Compacted { .. })) => {
-                    fill(&self.caches, 0).await.map(|watch| self.watch = watch)
-                }
-                Some(Err(error)) => Err(error),
-                None => Err(Error::Closed),
+                Some(Err(error)) => error,
+                None => Error::Closed,
             };
-            if let Err(error) = outcome {
-                tracing::error!(%error, "the watch cache lost the store and stands still");
-                return;
+            tokio::select! {
+                outcome = self.begin_anew(error) => match outcome {
+                    Ok(()) => {}
+                    Err(error) => return tracing::error!(%error, "the watch cache lost the store and stands still"),
+                },
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Fills the caches again after events were lost; watchers must list again. An error that stays is returned.
+    async fn begin_anew(&mut self, mut error: Error) -> Result<(), Error> {
+        loop {
+            match error {
+                Error::Compacted { .. } => {}
+                Error::Read(why) => {
+                    tracing::warn!(%why, "the watch cache reads the store again");
+                    // The store's own failing is no event to wait for.
+                    tokio::time::sleep(READ_AGAIN).await;
+                }
+                lasting => return Err(lasting),
+            }
+            match fill(&self.caches, 0).await {
+                Ok(watch) => {
+                    self.watch = watch;
+                    return Ok(());
+                }
+                Err(again) => error = again,
             }
         }
     }

@@ -10,7 +10,7 @@ use super::commit::{self, Commit};
 use super::create::{New, refuse};
 use super::decode::Decoded;
 use super::request::{Body, Request, WriteParams, Written};
-use super::{Registry, convert, decode, manage, scope, system, tree};
+use super::{Registry, admit, convert, decode, manage, scope, system, tree};
 use crate::admission::{Operation, Review};
 use crate::cache::{Cache, Prepared, splice};
 use crate::strategy::{self, Rules};
@@ -31,6 +31,8 @@ pub(super) struct Change<'a> {
     pub creates: bool,
     /// The maker keeps `managedFields` itself (server-side apply).
     pub managed: bool,
+    /// Admission has judged the action behind this change.
+    pub admitted: bool,
     pub make: Make<'a>,
 }
 
@@ -61,7 +63,16 @@ impl Registry {
         defaults::apply(request.resource, &mut tree);
         let make = |_: Option<&Value>| Ok(tree.clone());
         let creates = rules.create_on_update && request.subresource.is_empty();
-        let change = Change { request, params, cache: &cache, rules, creates, managed: false, make: &make };
+        let change = Change {
+            request,
+            params,
+            cache: &cache,
+            rules,
+            creates,
+            managed: false,
+            admitted: false,
+            make: &make,
+        };
         self.change(change, warnings).await
     }
 
@@ -110,12 +121,16 @@ impl Registry {
     async fn attempt(&self, change: &Change<'_>, current: &Object) -> Result<Attempt, Status> {
         let old = current.value().map_err(Status::internal)?;
         let mut tree = self.next_version(change, current, &old)?;
-        self.admit_change(change, &mut tree, current, false).await?;
+        if !change.admitted {
+            self.mutate(review(change, &mut tree, current)).await?;
+        }
         convert::tree_between(change.request.resource, &change.cache.resource, &mut tree);
         (change.rules.on_update)(&mut tree, &old, change.request.subresource);
         system::on_update(&mut tree, &old, change.rules, change.request.subresource);
         validate_change(change, &tree, &old)?;
-        self.admit_change(change, &mut tree, current, true).await?;
+        if !change.admitted {
+            self.admit(review(change, &mut tree, current)).await?;
+        }
         let finished = system::is_finished(&tree);
         let next = commit::prepare(change.cache, tree)?;
         self.commit_change(change, current, next, finished).await
@@ -135,35 +150,6 @@ impl Registry {
             manage::record(change.request, change.params, Some(&view), &mut tree);
         }
         Ok(tree)
-    }
-
-    async fn admit_change(
-        &self,
-        change: &Change<'_>,
-        tree: &mut Value,
-        old: &Object,
-        validate: bool,
-    ) -> Result<(), Status> {
-        let request = change.request;
-        let mut review = Review {
-            operation: Operation::Update,
-            gvr: &request.resource.gvr,
-            gvk: &request.resource.gvk,
-            subresource: request.subresource,
-            namespace: request.namespace,
-            name: request.name,
-            object: tree,
-            old: Some(old),
-            user: request.user,
-            dry_run: change.params.dry_run,
-        };
-        for plugin in &self.config.admission {
-            match validate {
-                true => plugin.validate(&review).await?,
-                false => plugin.mutate(&mut review).await?,
-            }
-        }
-        Ok(())
     }
 
     async fn commit_change(
@@ -192,6 +178,10 @@ impl Registry {
             Commit::Conflict(revision) => Ok(Attempt::Overtaken(revision)),
         }
     }
+}
+
+fn review<'r>(change: &'r Change<'_>, tree: &'r mut Value, old: &'r Object) -> Review<'r> {
+    admit::review(Operation::Update, change.request, tree, Some(old), change.params.dry_run)
 }
 
 fn validate_change(change: &Change<'_>, tree: &Value, old: &Value) -> Result<(), Status> {

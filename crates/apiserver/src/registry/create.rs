@@ -8,7 +8,7 @@ use tiphys_api::{Object, Status, Value, defaults, field, validate};
 use super::commit::{self, Commit};
 use super::decode::Decoded;
 use super::request::{Body, Request, WriteParams, Written};
-use super::{Registry, convert, decode, manage, names, system, tree};
+use super::{Registry, admit, convert, decode, manage, names, system, tree};
 use crate::admission::{Operation, Review};
 use crate::cache::{Cache, Prepared};
 use crate::strategy::{self, Rules};
@@ -35,7 +35,7 @@ impl Registry {
         params: &WriteParams,
     ) -> Result<Written, Status> {
         if let Some(computed) = self.computed(request) {
-            return self.compute(computed, request, body).await;
+            return self.compute(computed, request, body, params).await;
         }
         if super::action::is_action(request) {
             return self.act(request, body, params).await;
@@ -93,18 +93,12 @@ impl Registry {
     }
 
     async fn create_named(&self, new: &New<'_>, mut tree: Value, name: &str) -> Result<Object, Status> {
-        let mut review = review(new, &mut tree, name);
-        for plugin in &self.config.admission {
-            plugin.mutate(&mut review).await?;
-        }
+        self.mutate(review(new, &mut tree, name)).await?;
         convert::tree_between(new.request.resource, &new.cache.resource, &mut tree);
         system::on_create(&mut tree, new.rules, Timestamp::now());
         (new.rules.on_create)(&mut tree, new.request.user);
         validate_new(new, &tree, name)?;
-        let review = self::review(new, &mut tree, name);
-        for plugin in &self.config.admission {
-            plugin.validate(&review).await?;
-        }
+        self.admit(review(new, &mut tree, name)).await?;
         let next = commit::prepare(new.cache, tree)?;
         let stored = self.commit_new(new, name, next).await?;
         convert::to(new.request.resource, &new.cache.resource, stored)
@@ -151,16 +145,9 @@ pub(super) fn refuse(request: &Request<'_>, name: &str, mut errors: field::Error
 
 fn review<'r>(new: &'r New<'_>, object: &'r mut Value, name: &'r str) -> Review<'r> {
     Review {
-        operation: Operation::Create,
-        gvr: &new.request.resource.gvr,
-        gvk: &new.request.resource.gvk,
-        subresource: "",
-        namespace: new.request.namespace,
         name,
-        object,
-        old: None,
-        user: new.request.user,
-        dry_run: new.params.dry_run,
+        subresource: "",
+        ..admit::review(Operation::Create, new.request, object, None, new.params.dry_run)
     }
 }
 

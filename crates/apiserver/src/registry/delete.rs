@@ -8,7 +8,6 @@ use tiphys_api::{Object, Status, Value};
 use super::commit::{self, Commit};
 use super::request::{DeleteParams, Deleted, List, ListParams, Propagation, Request};
 use super::{Registry, convert, tree};
-use crate::admission::{Operation, Review};
 use crate::cache::Cache;
 use crate::strategy::{self, Rules};
 
@@ -32,6 +31,16 @@ enum Plan {
 impl Registry {
     /// Deletes an object.
     pub async fn delete(&self, request: &Request<'_>, params: &DeleteParams) -> Result<Deleted, Status> {
+        self.remove_object(request, params, false).await
+    }
+
+    /// The same; `admitted` says that admission has judged the action behind the deletion.
+    pub(super) async fn remove_object(
+        &self,
+        request: &Request<'_>,
+        params: &DeleteParams,
+        admitted: bool,
+    ) -> Result<Deleted, Status> {
         let cache = self.cache(request.resource)?;
         let rules = strategy::of(&request.resource.gvr);
         for _ in 0..RETRIES_MAX {
@@ -39,7 +48,9 @@ impl Registry {
             let current = cache.get(request.namespace, request.name);
             let current = current.ok_or_else(|| Status::not_found(&request.resource.gvr, request.name))?;
             check_preconditions(request, params, &current)?;
-            self.admit_delete(request, params, &current).await?;
+            if !admitted {
+                self.admit_delete(request, &current, params.dry_run).await?;
+            }
             match self.attempt_delete(&cache, rules, params, &current).await? {
                 Ok(Deleted::Gone(o)) => {
                     return Ok(Deleted::Gone(convert::to(request.resource, &cache.resource, o)?));
@@ -93,34 +104,6 @@ impl Registry {
             Err(status) if !status.is("NotFound") => Err(status),
             _ => Ok(()),
         }
-    }
-
-    async fn admit_delete(
-        &self,
-        request: &Request<'_>,
-        params: &DeleteParams,
-        old: &Object,
-    ) -> Result<(), Status> {
-        let mut none = Value::Null;
-        let mut review = Review {
-            operation: Operation::Delete,
-            gvr: &request.resource.gvr,
-            gvk: &request.resource.gvk,
-            subresource: request.subresource,
-            namespace: request.namespace,
-            name: request.name,
-            object: &mut none,
-            old: Some(old),
-            user: request.user,
-            dry_run: params.dry_run,
-        };
-        for plugin in &self.config.admission {
-            plugin.mutate(&mut review).await?;
-        }
-        for plugin in &self.config.admission {
-            plugin.validate(&review).await?;
-        }
-        Ok(())
     }
 
     /// The inner error is the revision at which another write was seen to be first.

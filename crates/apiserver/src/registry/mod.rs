@@ -6,6 +6,7 @@
 //! - The caller has authenticated and authorized; nothing here looks at the transport.
 
 mod action;
+mod admit;
 mod change;
 pub mod commit;
 mod convert;

@@ -45,8 +45,16 @@ impl Registry {
             defaults::apply(request.resource, &mut tree);
             Ok(tree)
         };
-        let change =
-            Change { request, params, cache: &cache, rules, creates: false, managed: false, make: &make };
+        let change = Change {
+            request,
+            params,
+            cache: &cache,
+            rules,
+            creates: false,
+            managed: false,
+            admitted: false,
+            make: &make,
+        };
         let mut written = self.change(change, Vec::new()).await?;
         written.warnings.extend(warnings.into_inner());
         Ok(written)
@@ -69,7 +77,16 @@ impl Registry {
             Ok(tree)
         };
         let creates = request.subresource.is_empty();
-        let change = Change { request, params, cache: &cache, rules, creates, managed: true, make: &make };
+        let change = Change {
+            request,
+            params,
+            cache: &cache,
+            rules,
+            creates,
+            managed: true,
+            admitted: false,
+            make: &make,
+        };
         self.change(change, Vec::new()).await
     }
 }

@@ -59,8 +59,16 @@ impl Registry {
             take(request, &mut object, &scale)?;
             Ok(object)
         };
-        let change =
-            Change { request, params, cache: &cache, rules, creates: false, managed: false, make: &make };
+        let change = Change {
+            request,
+            params,
+            cache: &cache,
+            rules,
+            creates: false,
+            managed: false,
+            admitted: false,
+            make: &make,
+        };
         let mut written = self.change(change, Vec::new()).await?;
         written.object = of(request, &written.object)?;
         Ok(written)

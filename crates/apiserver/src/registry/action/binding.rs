@@ -20,13 +20,15 @@ impl Registry {
         body: Body,
         params: &WriteParams,
     ) -> Result<Written, Status> {
-        let binding = decode::loose(&BINDING, body)?;
+        let mut binding = decode::loose(&BINDING, body)?;
         let name = tree::text(&binding, &["metadata", "name"]);
         if !request.name.is_empty() && !name.is_empty() && name != request.name {
             return Err(decode::wrong_name(name, request.name));
         }
-        let name = if request.name.is_empty() { name } else { request.name };
+        let name = if request.name.is_empty() { name.to_owned() } else { request.name.to_owned() };
+        let name = name.as_str();
         check(&binding, name)?;
+        self.admit_action(request, &BINDING, &mut binding, params.dry_run).await?;
         let pods = tiphys_api::schema::builtin().get(&PODS).ok_or_else(Status::no_such_path)?;
         let cache = self.cache(pods)?;
         let request = Request { resource: pods, name, subresource: "binding", ..*request };
@@ -39,6 +41,7 @@ impl Registry {
             rules,
             creates: false,
             managed: false,
+            admitted: true,
             make: &make,
         };
         self.change(change, Vec::new()).await?;

@@ -23,11 +23,12 @@ impl Registry {
         body: Body,
         params: &WriteParams,
     ) -> Result<Written, Status> {
-        let eviction = decode::loose(&EVICTION, body)?;
+        let mut eviction = decode::loose(&EVICTION, body)?;
         let named = tree::text(&eviction, &["metadata", "name"]);
         if !named.is_empty() && named != request.name {
             return Err(Status::bad_request("name in URL does not match name in Eviction object"));
         }
+        self.admit_action(request, &EVICTION, &mut eviction, params.dry_run).await?;
         let pod = self.current(request).await?;
         let options = delete_options(tree::at(&eviction, &["deleteOptions"]), params.dry_run);
         let tree = pod.value().map_err(Status::internal)?;
@@ -35,7 +36,7 @@ impl Registry {
             self.spend_budget(request, &pod, &tree, params).await?;
         }
         let pod = Request { subresource: "", ..*request };
-        self.delete(&pod, &options).await?;
+        self.remove_object(&pod, &options, true).await?;
         super::success()
     }
 
@@ -71,6 +72,7 @@ impl Registry {
             rules,
             creates: false,
             managed: false,
+            admitted: true,
             make: &make,
         };
         self.change(change, Vec::new()).await.map(drop)

@@ -38,6 +38,7 @@ impl Registry {
         by: &Arc<dyn Computed>,
         request: &Request<'_>,
         body: Body,
+        params: &WriteParams,
     ) -> Result<Written, Status> {
         let (mut tree, parent) = match request.resource.subresource(request.subresource) {
             None => {
@@ -50,6 +51,8 @@ impl Registry {
                 (decode::loose(&sub.gvk, body)?, Some(parent))
             }
         };
+        let gvk = request.resource.subresource(request.subresource).map_or(&request.resource.gvk, |s| &s.gvk);
+        self.admit_action(request, gvk, &mut tree, params.dry_run).await?;
         by.create(request, parent.as_ref(), &mut tree).await?;
         let object = Object::from_value(&tree).map_err(Status::internal)?;
         Ok(Written { object, created: true, warnings: Vec::new() })
