@@ -10,7 +10,7 @@ use super::{Field, List, ListKind, Patch, Proto, Schema, Struct, StructId, Subre
 use crate::gvr::{Gvk, Gvr};
 
 /// The generated texts.
-pub const FILES: &[&str] = &include!("../../schema/generated/index.rs");
+pub const FILES: &[&str] = &include!("../../schema/generated/index.in");
 /// Closed sets and other rules, by hand; [`crate::validate`] reads those about names and absence.
 pub const RULES: &str = include_str!("../../schema/rules.txt");
 /// Fields whose zero is a value of its own, by hand.
