@@ -131,8 +131,10 @@ async fn a_fresh_cluster_holds_what_kubernetes_has() {
 async fn a_pod_is_admitted_with_account_token_priority_and_tolerations() {
     let cluster = cluster().await;
     let admin = cluster.admin();
-    let refused = admin.create(&PODS, "default", pod("early")).await.unwrap_err();
-    assert!(refused.message.contains("error looking up service account default/default"), "{refused}");
+    let mut other = pod("other");
+    other["spec"]["serviceAccountName"] = "none".into();
+    let refused = admin.create(&PODS, "default", other).await.unwrap_err();
+    assert!(refused.message.contains("error looking up service account default/none"), "{refused}");
     admin.create(&ACCOUNTS, "default", named("v1", "ServiceAccount", "default")).await.unwrap();
     let spec = admin.create(&PODS, "default", pod("web")).await.unwrap()["spec"].clone();
     assert_eq!((&spec["serviceAccountName"], &spec["priority"]), (&json!("default"), &json!(0)));

@@ -1,11 +1,12 @@
 //! ServiceAccount: every pod runs as an account, and finds its token, the cluster's CA and its namespace in a volume.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
-use tiphys_api::{Gvr, Status, Value};
+use tiphys_api::{Gvr, Object, Status, Value};
 
 use super::tree::{items, list, text};
 use super::{Operation, Plugin, Review};
@@ -14,6 +15,10 @@ use crate::auth::Lister;
 const SERVICE_ACCOUNTS: Gvr = Gvr::new("", "v1", "serviceaccounts");
 /// Where clients in pods look.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// The account of pods that name none. A controller makes it in every new namespace.
+const DEFAULT: &str = "default";
+/// How long a pod in a new namespace waits for that.
+const DEFAULT_WITHIN: Duration = Duration::from_secs(1);
 const VOLUME_PREFIX: &str = "kube-api-access-";
 /// A pod that mirrors a file of the node, not made through the API.
 pub(super) const MIRROR: &str = "/metadata/annotations/kubernetes.io~1config.mirror";
@@ -38,18 +43,34 @@ impl ServiceAccount {
 
     async fn account(&self, review: &Review<'_>) -> Result<Account, Status> {
         let name = text(review.object, "/spec/serviceAccountName");
-        let mut found = self.lister.get(&SERVICE_ACCOUNTS, review.namespace, name);
-        if found.is_none() {
-            self.lister.refresh().await;
-            found = self.lister.get(&SERVICE_ACCOUNTS, review.namespace, name);
-        }
-        let Some(object) = found else {
+        let Some(object) = self.find(review.namespace, name).await else {
             let namespace = review.namespace;
             return Err(review.forbidden(&format!(
                 "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
             )));
         };
         object.decode().map_err(Status::internal)
+    }
+
+    async fn find(&self, namespace: &str, name: &str) -> Option<Object> {
+        let get = || self.lister.get(&SERVICE_ACCOUNTS, namespace, name);
+        if let Some(found) = get() {
+            return Some(found);
+        }
+        self.lister.refresh().await;
+        let arrives = async {
+            loop {
+                let change = self.lister.next_change();
+                match get() {
+                    Some(found) => return found,
+                    None => change.await,
+                }
+            }
+        };
+        match name {
+            DEFAULT => tokio::time::timeout(DEFAULT_WITHIN, arrives).await.ok(),
+            _ => get(),
+        }
     }
 }
 
@@ -65,7 +86,7 @@ impl Plugin for ServiceAccount {
         }
         if text(review.object, "/spec/serviceAccountName").is_empty() {
             let old_name = text(review.object, "/spec/serviceAccount");
-            let name = if old_name.is_empty() { "default" } else { old_name }.to_owned();
+            let name = if old_name.is_empty() { DEFAULT } else { old_name }.to_owned();
             review.object["spec"]["serviceAccountName"] = name.into();
         }
         review.object["spec"]["serviceAccount"] = review.object["spec"]["serviceAccountName"].clone();
@@ -219,6 +240,20 @@ mod tests {
             refused.message,
             r#"pods "x" is forbidden: error looking up service account ns/no: serviceaccount "no" not found"#
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_waits_a_moment_for_the_default_account() {
+        let fake = Arc::new(Fake::default());
+        let plugin = ServiceAccount::new(fake.clone());
+        let refused = pod(json!({})).mutate(&plugin).await.unwrap_err();
+        assert!(refused.message.ends_with(r#"serviceaccount "default" not found"#), "{refused}");
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            fake.put_named(&SERVICE_ACCOUNTS, "ns", "default", "u");
+        };
+        let (admitted, ()) = tokio::join!(pod(json!({})).mutate(&plugin), late);
+        assert_eq!(admitted.unwrap()["spec"]["serviceAccountName"], "default");
     }
 
     #[tokio::test]

@@ -108,4 +108,8 @@ pub trait Lister: Send + Sync {
     fn refresh(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
+    /// Completes when something that changed after this call can be read here.
+    fn next_change(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 }

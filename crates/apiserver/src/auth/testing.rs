@@ -1,10 +1,13 @@
 //! A cluster state for tests: the objects, and nothing else.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use serde_json::json;
 use tiphys_api::{Gvr, Object, Value};
+use tokio::sync::Notify;
 
 use super::Lister;
 
@@ -13,6 +16,7 @@ use super::Lister;
 pub(crate) struct Fake {
     pub(crate) objects: RwLock<Vec<(Gvr, Object)>>,
     pub(crate) changes: AtomicU64,
+    pub(crate) notify: Arc<Notify>,
     pub(crate) versioned: bool,
 }
 
@@ -23,6 +27,7 @@ impl Fake {
         self.delete(gvr, &object.meta().namespace, &object.meta().name);
         self.objects.write().push((gvr.clone(), object.clone()));
         self.changes.fetch_add(1, Ordering::Relaxed);
+        self.notify.notify_waiters();
         object
     }
 
@@ -57,5 +62,9 @@ impl Lister for Fake {
 
     fn version(&self, _gvr: &Gvr) -> Option<u64> {
         self.versioned.then(|| self.changes.load(Ordering::Relaxed))
+    }
+    fn next_change(&self) -> BoxFuture<'static, ()> {
+        let notified = self.notify.clone().notified_owned();
+        Box::pin(notified)
     }
 }

@@ -220,4 +220,14 @@ impl Lister for Caches {
             }
         })
     }
+
+    fn next_change(&self) -> BoxFuture<'static, ()> {
+        let mut progress = self.progress.subscribe();
+        Box::pin(async move {
+            if progress.changed().await.is_err() {
+                // The feed has ended; nothing will change here any more.
+                std::future::pending().await
+            }
+        })
+    }
 }
