@@ -35,6 +35,9 @@ pub fn remove(settings: &Settings) -> Result<()> {
             write(path, &config)?;
         }
     }
+    if settings.kubeconfig.as_os_str().is_empty() {
+        return Ok(());
+    }
     match std::fs::remove_file(&settings.kubeconfig) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", settings.kubeconfig.display()))

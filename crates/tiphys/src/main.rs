@@ -68,7 +68,7 @@ async fn serve(command: Command, args: &[OsString]) -> Result<()> {
     match command {
         Command::Up(flags) if flags.detach.detach => {
             host::require_root("tiphys up")?;
-            detach::up(&flags.cluster.data_dir, args).await
+            detach::up(&flags.cluster.place.data_dir, args).await
         }
         Command::Up(flags) => up::up(&flags).await,
         Command::Server(flags) => up::server(&flags, up::Master::WithControllers).await,

@@ -11,7 +11,7 @@ use tiphys_network::address::{Range, node_address};
 use tiphys_runtime::containerd;
 
 use crate::applets::image::PAUSE;
-use crate::cli::{Cluster, NodeFlags};
+use crate::cli::{Cluster, NodeFlags, Place};
 
 /// Bits of a node's part of the pod range.
 const NODE_RANGE_BITS: u8 = 24;
@@ -52,31 +52,39 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Works out the settings of `up`.
+    /// Works out the settings of `up` and `server`.
     pub fn new(cluster: &Cluster, node: &NodeFlags) -> Result<Self> {
-        let service_range = Range::parse(&cluster.service_cidr)?;
-        let tenth = || {
-            service_range
-                .at(10)
-                .with_context(|| format!("--service-cidr {} is too small", cluster.service_cidr))
-        };
-        let pod_cidr = Range::parse(&cluster.cluster_cidr)?.part(0, NODE_RANGE_BITS);
         Ok(Self {
-            data_dir: std::path::absolute(&cluster.data_dir)?,
-            node_name: cluster.node_name.clone().unwrap_or_else(crate::host::node_name),
-            node_ip: cluster.node_ip.map_or_else(node_address, |ip| Ok(ip.into()))?,
             bind_address: cluster.bind_address,
             https_port: cluster.https_port,
-            kubelet_port: node.kubelet_port,
-            bridge: node.bridge.clone(),
-            cluster_cidr: cluster.cluster_cidr.clone(),
-            // A range of fewer than 256 addresses is the one node's whole range.
-            pod_cidr: pod_cidr.unwrap_or_else(|| cluster.cluster_cidr.clone()),
-            service_cidr: cluster.service_cidr.clone(),
-            cluster_dns: cluster.cluster_dns.map_or_else(tenth, Ok)?,
-            cluster_domain: cluster.cluster_domain.clone(),
             kubeconfig: std::path::absolute(&cluster.kubeconfig)?,
             merged_into: (!cluster.no_merge).then(home_kubeconfig).flatten(),
+            ..Self::of_node(&cluster.place, node)?
+        })
+    }
+
+    /// Works out the settings of a node without a master. What concerns only the API server stays empty.
+    pub fn of_node(place: &Place, node: &NodeFlags) -> Result<Self> {
+        let services = &place.service_cidr;
+        let range = Range::parse(services)?;
+        let tenth = || range.at(10).with_context(|| format!("--service-cidr {services} is too small"));
+        let pod_cidr = Range::parse(&place.cluster_cidr)?.part(0, NODE_RANGE_BITS);
+        Ok(Self {
+            data_dir: std::path::absolute(&place.data_dir)?,
+            node_name: place.node_name.clone().unwrap_or_else(crate::host::node_name),
+            node_ip: place.node_ip.map_or_else(node_address, |ip| Ok(ip.into()))?,
+            bind_address: Ipv4Addr::UNSPECIFIED.into(),
+            https_port: 0,
+            kubelet_port: node.kubelet_port,
+            bridge: node.bridge.clone(),
+            cluster_cidr: place.cluster_cidr.clone(),
+            // A range of fewer than 256 addresses is the one node's whole range.
+            pod_cidr: pod_cidr.unwrap_or_else(|| place.cluster_cidr.clone()),
+            service_cidr: services.clone(),
+            cluster_dns: place.cluster_dns.map_or_else(tenth, Ok)?,
+            cluster_domain: place.cluster_domain.clone(),
+            kubeconfig: PathBuf::new(),
+            merged_into: None,
             runtime_endpoint: node.runtime_endpoint.clone(),
         })
     }

@@ -1,5 +1,9 @@
 //! The API as kubectl sees it: every kind, every way to print, explain, apply, edit and delete.
 
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -15,6 +19,9 @@ pub const CASES: Table = &[
     ("edit-patch-label-annotate", Run::Shared(edit)),
     ("namespace-deletion-empties-it-and-ends", Run::Shared(namespace_deletion)),
     ("rbac-limits-a-service-account", Run::Shared(rbac)),
+    ("watch-follows-changes", Run::Shared(watch)),
+    ("finalizers-hold-a-deletion", Run::Shared(finalizers)),
+    ("old-and-new-kubectl-agree", Run::Shared(other_versions)),
 ];
 
 fn node_facts(ns: &Namespace<'_>) -> Result<()> {
@@ -157,5 +164,65 @@ fn rbac(ns: &Namespace<'_>) -> Result<()> {
     ensure!(refused.contains(&user), "{refused}");
     let may: Value = as_reader(&["auth", "can-i", "get", "configmaps"])?.trim().into();
     ensure!(may == "yes", "{may}");
+    Ok(())
+}
+
+fn watch(ns: &Namespace<'_>) -> Result<()> {
+    ns.kubectl(&["create", "configmap", "w"])?;
+    let mut command = ns.kubectl_command();
+    let mut watch =
+        command.args(["get", "configmap", "w", "-w", "-o", "name"]).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(watch.stdout.take().context("no output")?).lines();
+    let first = lines.next().context("no first line")??;
+    ns.kubectl(&["label", "configmap", "w", "seen=yes"])?;
+    let second = lines.next().context("no second line")??;
+    watch.kill()?;
+    watch.wait()?;
+    ensure!(first == "configmap/w" && second == "configmap/w", "{first} {second}");
+    // The table form has its head once, and a row per event.
+    let mut command = ns.kubectl_command();
+    let mut watch = command.args(["get", "configmap", "w", "-w"]).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(watch.stdout.take().context("no output")?).lines();
+    let head = lines.next().context("no head")??;
+    let row = lines.next().context("no row")??;
+    watch.kill()?;
+    watch.wait()?;
+    ensure!(head.starts_with("NAME") && row.starts_with("w "), "{head}\n{row}");
+    Ok(())
+}
+
+fn finalizers(ns: &Namespace<'_>) -> Result<()> {
+    ns.kubectl(&["create", "configmap", "f"])?;
+    ns.kubectl(&["patch", "configmap", "f", "-p", r#"{"metadata":{"finalizers":["example.test/hold"]}}"#])?;
+    ns.kubectl(&["delete", "configmap", "f", "--wait=false"])?;
+    let held = ns.get(&["configmap", "f"])?;
+    ensure!(held["metadata"]["deletionTimestamp"].is_string(), "{held}");
+    ns.kubectl(&["patch", "configmap", "f", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#])?;
+    ensure!(ns.kubectl_fails(&["get", "configmap", "f"])?.contains("NotFound"));
+    Ok(())
+}
+
+/// Any other kubectl on this machine: beside the one in use, and as `kubectl.1.NN` where a distribution keeps several.
+fn other_versions(ns: &Namespace<'_>) -> Result<()> {
+    ns.hello(1)?;
+    let real = std::fs::canonicalize(run(Command::new("sh").args(["-c", "command -v kubectl"]))?.trim())?;
+    let dir = real.parent().unwrap_or(Path::new("/usr/bin"));
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name != "kubectl" && !name.starts_with("kubectl.1.") {
+            continue;
+        }
+        let kubectl = |args: &[&str]| {
+            let mut command = Command::new(&path);
+            command.arg("--kubeconfig").arg(ns.cluster.kubeconfig()).args(["--namespace", &ns.name]);
+            run(command.env("HOME", ns.cluster.scratch(&name)).args(args)).with_context(|| name.clone())
+        };
+        ensure!(kubectl(&["get", "pods"])?.contains("Running"), "{name}");
+        kubectl(&["describe", "deployment", "hello"])?;
+        kubectl(&["annotate", "deployment", "hello", "--overwrite", &format!("by={name}")])?;
+        ensure!(kubectl(&["exec", "deploy/hello", "--", "env"])?.contains("VERSION=1"), "{name}");
+        ensure!(kubectl(&["logs", "deploy/hello"])?.contains("listens"), "{name}");
+    }
     Ok(())
 }

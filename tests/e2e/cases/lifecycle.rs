@@ -12,6 +12,7 @@ pub const CASES: Table = &[
     ("killed-and-started-again-nothing-is-lost", Run::Own(killed)),
     ("stopped-and-started-again-pods-run-on", Run::Own(stopped)),
     ("reset-leaves-no-trace", Run::Own(reset)),
+    ("boxes-run-apart", Run::Own(apart)),
     ("reset-on-a-clean-machine-does-nothing", Run::Own(reset_nothing)),
 ];
 
@@ -94,15 +95,59 @@ fn processes(word: &str) -> Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
+/// Another program's packet rules, as Docker makes them: FORWARD drops what none of its own rules accepts.
+struct Foreign;
+
+impl Foreign {
+    fn install() -> Result<Self> {
+        run(Command::new("iptables").args(["-w", "-N", "TEST-FOREIGN"]))?;
+        run(Command::new("iptables").args([
+            "-w",
+            "-A",
+            "TEST-FOREIGN",
+            "-s",
+            "198.51.100.0/24",
+            "-j",
+            "ACCEPT",
+        ]))?;
+        run(Command::new("iptables").args(["-w", "-A", "FORWARD", "-j", "TEST-FOREIGN"]))?;
+        run(Command::new("iptables").args(["-w", "-P", "FORWARD", "DROP"]))?;
+        Ok(Self)
+    }
+
+    fn untouched() -> Result<()> {
+        let rules = run(Command::new("iptables").args(["-w", "-S"]))?;
+        for rule in
+            ["-P FORWARD DROP", "-A FORWARD -j TEST-FOREIGN", "-A TEST-FOREIGN -s 198.51.100.0/24 -j ACCEPT"]
+        {
+            ensure!(rules.lines().any(|line| line == rule), "{rule} is gone:\n{rules}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        for args in ["-P FORWARD ACCEPT", "-D FORWARD -j TEST-FOREIGN", "-F TEST-FOREIGN", "-X TEST-FOREIGN"]
+        {
+            let _ = Command::new("iptables").arg("-w").args(args.split(' ')).status();
+        }
+    }
+}
+
 fn reset() -> Result<()> {
-    // As Docker does: what it forwards is accepted by its own rules, everything else dropped.
+    let _foreign = Foreign::install()?;
     let cluster = Cluster::start("reset", 3)?;
     let ns = cluster.namespace("reset")?;
     ns.hello(2)?;
-    eventually("rules are there", || {
-        ensure!(!traces()?["nat rules"].is_empty());
-        Ok(())
-    })?;
+    ensure!(!traces()?["nat rules"].is_empty());
+    let pods = ns.get(&["pods"])?;
+    let (one, two) = (&pods["items"][0], &pods["items"][1]);
+    let (from, to) = (one["metadata"]["name"].as_str(), two["status"]["podIP"].as_str());
+    let (from, to) = (from.context("no pod")?, to.context("no address")?);
+    // Pod to pod on one bridge, and through the Service: both are forwarded despite the policy.
+    ns.kubectl(&["exec", from, "--", "get", &format!("http://{to}:8080/")])?;
+    eventually("the Service answers pods", || ns.kubectl(&["exec", from, "--", "get", "http://hello/"]))?;
     let asked = run(tiphys().arg("reset").arg("--data-dir").arg(cluster.data_dir()))?;
     ensure!(asked.contains("Nothing was changed"), "{asked}");
     ns.kubectl(&["get", "pods"])?;
@@ -111,7 +156,41 @@ fn reset() -> Result<()> {
         ensure!(left.is_empty(), "{what}: {left:?}");
     }
     ensure!(!cluster.data_dir().exists() && !cluster.kubeconfig().exists());
-    Ok(())
+    Foreign::untouched()
+}
+
+/// A process that is ended with its case.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Scheduler and controller manager as processes of their own, each with its own identity over HTTPS.
+fn apart() -> Result<()> {
+    let cluster = Cluster::new("apart", 4)?;
+    run(&mut cluster.up_command(&["--detach", "--disable", "scheduler,controller-manager"]))?;
+    let ns = cluster.namespace("apart");
+    let part = |name: &str| -> Result<Running> {
+        let kubeconfig = cluster.data_dir().join(format!("kubeconfig/{name}.kubeconfig"));
+        Ok(Running(tiphys().arg(name).arg("--kubeconfig").arg(kubeconfig).spawn()?))
+    };
+    let ns = ns?;
+    ns.apply(&crate::harness::hello_manifest(1))?;
+    let pods = || ns.kubectl(&["get", "pods", "-o", "name"]);
+    ensure!(pods()?.is_empty(), "pods were made without a controller manager");
+    let _controllers = part("controller-manager")?;
+    eventually("a pod is made", || {
+        ensure!(pods()?.lines().count() == 1);
+        Ok(())
+    })?;
+    let pending = ns.get(&["pods"])?;
+    ensure!(pending["items"][0]["spec"]["nodeName"].is_null(), "a pod was bound without a scheduler");
+    let _scheduler = part("scheduler")?;
+    ns.rolled_out("deployment/hello").map(drop)
 }
 
 fn reset_nothing() -> Result<()> {

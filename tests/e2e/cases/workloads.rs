@@ -14,6 +14,8 @@ pub const CASES: Table = &[
     ("liveness-restarts", Run::Shared(liveness)),
     ("unschedulable-pod-says-why", Run::Shared(unschedulable)),
     ("job-like-pod-succeeds", Run::Shared(succeeds)),
+    ("expose-as-the-documentation-does", Run::Shared(expose)),
+    ("static-pod-has-its-mirror", Run::Shared(static_pod)),
 ];
 
 fn deployment(ns: &Namespace<'_>) -> Result<()> {
@@ -217,4 +219,38 @@ fn succeeds(ns: &Namespace<'_>) -> Result<()> {
     ns.wait("jsonpath={.status.phase}=Succeeded", &["pod/once"])?;
     ensure!(ns.kubectl(&["logs", "once"])?.contains("HOSTNAME=once"));
     Ok(())
+}
+
+fn expose(ns: &Namespace<'_>) -> Result<()> {
+    let image = "--image=tiphys.local/hello:1";
+    ns.kubectl(&["create", "deployment", "hello", image, "--replicas=2", "--port=8080"])?;
+    ns.kubectl(&["expose", "deployment", "hello", "--port=80", "--type=NodePort"])?;
+    ns.rolled_out("deployment/hello")?;
+    ns.kubectl(&["run", "client", image])?;
+    ns.wait("condition=Ready", &["pod/client"])?;
+    let answer = eventually("the Service answers by name", || {
+        ns.kubectl(&["exec", "client", "--", "get", "http://hello"])
+    })?;
+    ensure!(answer.starts_with("Hello from pod hello-"), "{answer}");
+    Ok(())
+}
+
+fn static_pod(ns: &Namespace<'_>) -> Result<()> {
+    let file = ns.cluster.data_dir().join("manifests/still.yaml");
+    let manifest = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: still, namespace: {}}}\nspec:\n  containers:\n  \
+         - {{name: c, image: 'tiphys.local/hello:1'}}\n",
+        ns.name
+    );
+    std::fs::create_dir_all(file.parent().context("no directory")?)?;
+    std::fs::write(&file, manifest)?;
+    let nodes = ns.get(&["nodes"])?;
+    let mirror = format!("pod/still-{}", nodes["items"][0]["metadata"]["name"].as_str().context("no node")?);
+    eventually("the mirror pod is there", || ns.kubectl(&["get", &mirror]))?;
+    ns.wait("condition=Ready", &[&mirror])?;
+    std::fs::remove_file(&file)?;
+    eventually("it goes with its file", || {
+        ensure!(ns.kubectl(&["get", "pods", "-o", "name"])?.is_empty());
+        Ok(())
+    })
 }

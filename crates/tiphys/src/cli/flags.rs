@@ -5,56 +5,15 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// A cluster: what its master needs to know.
+/// Where a process is, and in which cluster: what master and node both need to know.
 #[derive(Clone, Debug, Args)]
-pub struct Cluster {
+pub struct Place {
     /// File of flags as YAML keys [default: /etc/tiphys/config.yaml if present]
     #[arg(long, env = "TIPHYS_CONFIG", value_name = "FILE", help_heading = "Files")]
     pub config: Option<PathBuf>,
-    /// Directory of everything the cluster keeps
+    /// Directory of everything that is kept
     #[arg(long, env = "TIPHYS_DATA_DIR", default_value = crate::DATA_DIR, value_name = "DIR", help_heading = "Files")]
     pub data_dir: PathBuf,
-    /// Where to write the admin kubeconfig
-    #[arg(
-        long,
-        env = "TIPHYS_KUBECONFIG",
-        default_value = crate::ADMIN_KUBECONFIG,
-        value_name = "FILE",
-        help_heading = "Files"
-    )]
-    pub kubeconfig: PathBuf,
-    /// Do not add a context to ~/.kube/config
-    #[arg(long, env = "TIPHYS_NO_MERGE", help_heading = "Files")]
-    pub no_merge: bool,
-
-    /// Address that the API server listens on
-    #[arg(
-        long,
-        env = "TIPHYS_BIND_ADDRESS",
-        default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        value_name = "IP",
-        help_heading = "API server"
-    )]
-    pub bind_address: IpAddr,
-    /// Port of the API server
-    #[arg(
-        long,
-        env = "TIPHYS_HTTPS_PORT",
-        default_value_t = 6443,
-        value_name = "PORT",
-        help_heading = "API server"
-    )]
-    pub https_port: u16,
-    /// More names and addresses for the API server's certificate
-    #[arg(
-        long,
-        env = "TIPHYS_TLS_SAN",
-        value_delimiter = ',',
-        value_name = "NAME",
-        help_heading = "API server"
-    )]
-    pub tls_san: Vec<String>,
-
     /// Range of the pods' addresses
     #[arg(
         long,
@@ -85,7 +44,59 @@ pub struct Cluster {
         help_heading = "Network"
     )]
     pub cluster_domain: String,
+    /// This node's address [default: that of the default route]
+    #[arg(long, env = "TIPHYS_NODE_IP", value_name = "IP", help_heading = "Node")]
+    pub node_ip: Option<Ipv4Addr>,
+    /// This node's name [default: the host's name]
+    #[arg(long, env = "TIPHYS_NODE_NAME", value_name = "NAME", help_heading = "Node")]
+    pub node_name: Option<String>,
+}
 
+/// What only a master needs to know.
+#[derive(Clone, Debug, Args)]
+pub struct Cluster {
+    /// Where it is.
+    #[command(flatten)]
+    pub place: Place,
+    /// Where to write the admin kubeconfig
+    #[arg(
+        long,
+        env = "TIPHYS_KUBECONFIG",
+        default_value = crate::ADMIN_KUBECONFIG,
+        value_name = "FILE",
+        help_heading = "Files"
+    )]
+    pub kubeconfig: PathBuf,
+    /// Do not add a context to ~/.kube/config
+    #[arg(long, env = "TIPHYS_NO_MERGE", help_heading = "Files")]
+    pub no_merge: bool,
+    /// Address that the API server listens on
+    #[arg(
+        long,
+        env = "TIPHYS_BIND_ADDRESS",
+        default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        value_name = "IP",
+        help_heading = "API server"
+    )]
+    pub bind_address: IpAddr,
+    /// Port of the API server
+    #[arg(
+        long,
+        env = "TIPHYS_HTTPS_PORT",
+        default_value_t = 6443,
+        value_name = "PORT",
+        help_heading = "API server"
+    )]
+    pub https_port: u16,
+    /// More names and addresses for the API server's certificate
+    #[arg(
+        long,
+        env = "TIPHYS_TLS_SAN",
+        value_delimiter = ',',
+        value_name = "NAME",
+        help_heading = "API server"
+    )]
+    pub tls_san: Vec<String>,
     /// Components not to run, so that others can take their place
     #[arg(
         long,
@@ -96,13 +107,6 @@ pub struct Cluster {
         help_heading = "Components"
     )]
     pub disable: Vec<String>,
-
-    /// This node's address [default: that of the default route]
-    #[arg(long, env = "TIPHYS_NODE_IP", value_name = "IP", help_heading = "Node")]
-    pub node_ip: Option<Ipv4Addr>,
-    /// This node's name [default: the host's name]
-    #[arg(long, env = "TIPHYS_NODE_NAME", value_name = "NAME", help_heading = "Node")]
-    pub node_name: Option<String>,
 }
 
 /// What only a node needs to know.
@@ -146,6 +150,20 @@ pub struct Component {
     /// Messages.
     #[command(flatten)]
     pub logging: Logging,
+}
+
+/// The kubelet's own certificate, when it runs alone. Without one it serves no logs, exec and port-forward.
+#[derive(Clone, Debug, Args)]
+pub struct Serving {
+    /// Certificate of the kubelet's server [default: pki/kubelet.crt in --data-dir, if present]
+    #[arg(long, env = "TIPHYS_TLS_CERT_FILE", value_name = "FILE", help_heading = "Node")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Key of that certificate [default: pki/kubelet.key in --data-dir, if present]
+    #[arg(long, env = "TIPHYS_TLS_PRIVATE_KEY_FILE", value_name = "FILE", help_heading = "Node")]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// CA of the clients that may use it [default: pki/ca.crt in --data-dir, if present]
+    #[arg(long, env = "TIPHYS_CLIENT_CA_FILE", value_name = "FILE", help_heading = "Node")]
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// What is logged, and how.

@@ -7,7 +7,7 @@
 pub mod config;
 mod flags;
 
-pub use flags::{Cluster, Component, Detach, LogFormat, Logging, Manifest, NodeFlags};
+pub use flags::{Cluster, Component, Detach, LogFormat, Logging, Manifest, NodeFlags, Place, Serving};
 
 use std::path::PathBuf;
 
@@ -109,12 +109,21 @@ pub struct Server {
 /// Flags of `agent` and of the node's single components.
 #[derive(Debug, Args)]
 pub struct Agent {
-    /// The API server to speak to.
+    /// Where it is.
     #[command(flatten)]
-    pub component: Component,
+    pub place: Place,
+    /// Kubeconfig of the API server to speak to, with this node's own identity
+    #[arg(long, env = "TIPHYS_KUBECONFIG", value_name = "FILE", help_heading = "Files")]
+    pub kubeconfig: PathBuf,
     /// The node.
     #[command(flatten)]
     pub node: NodeFlags,
+    /// Its certificate.
+    #[command(flatten)]
+    pub serving: Serving,
+    /// Messages.
+    #[command(flatten)]
+    pub logging: Logging,
 }
 
 /// Flags of `stop`.

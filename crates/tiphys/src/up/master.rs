@@ -1,18 +1,17 @@
 //! The master: keys, store, API server, and the components that only speak to it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tiphys_apiserver::auth::User;
 use tiphys_apiserver::pki::{self, Pki};
 use tiphys_apiserver::{ApiServer, Config};
 use tiphys_client::Client;
 use tiphys_network::address::Range;
 use tiphys_store::embedded::{Embedded, Options};
-use tokio::task::JoinSet;
 
-use super::{END_WITHIN, Stop};
+use super::Stop;
+use super::components::Components;
 use crate::cli::Cluster;
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -23,14 +22,8 @@ pub struct Running {
     pub api: ApiServer,
     /// Keys and certificates.
     pub pki: Pki,
-    components: Components,
-}
-
-/// Components of this process, each with its name and how it ends.
-#[derive(Default)]
-pub struct Components {
-    tasks: JoinSet<(&'static str, Result<()>)>,
-    running: BTreeSet<&'static str>,
+    /// What runs besides the API server.
+    pub components: Components,
 }
 
 /// Starts keys, store and API server; serves when this returns.
@@ -86,7 +79,7 @@ impl Running {
         if runs("scheduler") {
             let client = self.api.client(User::system("system:kube-scheduler", &[]), "kube-scheduler");
             let running = tiphys_scheduler::run(tiphys_scheduler::Config::default(), client, stop.clone());
-            self.spawn("scheduler", async move {
+            self.components.spawn("scheduler", async move {
                 running.await;
                 Ok(())
             });
@@ -101,7 +94,7 @@ impl Running {
                 ..tiphys_controllers::Config::default()
             };
             let running = tiphys_controllers::run(config, client, stop.clone());
-            self.spawn("controller manager", async move { Ok(running.await?) });
+            self.components.spawn("controller manager", async move { Ok(running.await?) });
         }
     }
 
@@ -116,46 +109,9 @@ impl Running {
         self.api.client(User::system("kubernetes-admin", &["system:masters"]), "tiphys")
     }
 
-    /// Starts a component.
-    pub fn spawn(&mut self, name: &'static str, running: impl Future<Output = Result<()>> + Send + 'static) {
-        self.components.running.insert(name);
-        self.components.tasks.spawn(async move { (name, running.await) });
-    }
-
-    /// Returns when a component has failed; one that merely ended is no failure.
-    pub async fn failed(&mut self) -> anyhow::Error {
-        loop {
-            match self.components.next().await {
-                Some((name, Err(error))) => return error.context(format!("the {name} failed")),
-                Some((_, Ok(()))) => {}
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Waits until the components have ended, but not for ever: one that hangs ends with the process.
-    pub async fn components_ended(&mut self) {
-        let all = async { while self.components.next().await.is_some() {} };
-        if tokio::time::timeout(END_WITHIN, all).await.is_err() {
-            tracing::warn!(components = ?self.components.running, "components have not ended in time");
-        }
-    }
-
     /// Ends the API server.
     pub async fn end(self, stop: &Stop) -> Result<()> {
         stop.api.cancel();
         Ok(self.api.ended().await?)
-    }
-}
-
-impl Components {
-    async fn next(&mut self) -> Option<(&'static str, Result<()>)> {
-        match self.tasks.join_next().await? {
-            Ok((name, result)) => {
-                self.running.remove(name);
-                Some((name, result))
-            }
-            Err(panic) => Some(("component", Err(anyhow!("it panicked: {panic}")))),
-        }
     }
 }

@@ -5,11 +5,10 @@
 //! - Everything ends through one token per layer: first the components, then pods if asked, then the API server, then
 //!   containerd. A part that fails ends the process with its error.
 
+mod components;
 mod example;
 mod master;
 mod node;
-
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -76,13 +75,18 @@ pub async fn up(flags: &Up) -> Result<()> {
     master.start_components(&runs, &stop);
     kubeconfig::merge(&settings)?;
     let parts: Vec<NodePart> = NodePart::ALL.into_iter().filter(|part| runs(part.name())).collect();
-    node::start(&settings, &mut master, &ground, &parts, &stop).await?;
+    if parts.contains(&NodePart::Dns) {
+        tiphys_dns::ensure_service(&*master.admin(), settings.cluster_dns).await?;
+    }
+    let identities = node::Identities::local(&master.api, &settings.node_name);
+    let serving = Some(node::own_serving(&settings, &master.pki));
+    node::start(&settings, &mut master.components, &identities, serving, &ground, &parts, &stop.components)?;
     let admin = master.admin();
     if runs("kubelet") {
         tokio::select! {
             ready = node::ready(&settings, admin.clone()) => ready?,
             () = ending.any() => return finish(settings, master, ground, stop, &ending, flags.node.stop_pods).await,
-            failed = master.failed() => return Err(failed),
+            failed = master.components.failed() => return Err(failed),
         }
         progress.done(&format!("node {} Ready", settings.node_name));
     }
@@ -93,7 +97,7 @@ pub async fn up(flags: &Up) -> Result<()> {
     say_next(&progress, &settings);
     tokio::select! {
         () = ending.any() => {}
-        failed = master.failed() => return Err(failed),
+        failed = master.components.failed() => return Err(failed),
     }
     progress.stopping();
     let ended = finish(settings, master, ground, stop, &ending, flags.node.stop_pods).await;
@@ -124,7 +128,7 @@ async fn finish(
     stop_pods: bool,
 ) -> Result<()> {
     stop.components.cancel();
-    master.components_ended().await;
+    master.components.ended().await;
     if stop_pods || ending.with_pods {
         let ended = reset::stop_pods(&settings).await?;
         tracing::info!(ended, "pods ended");
@@ -150,11 +154,11 @@ pub async fn server(flags: &Server, how: Master) -> Result<()> {
     progress.ready();
     tokio::select! {
         () = ending.any() => {}
-        failed = master.failed() => return Err(failed),
+        failed = master.components.failed() => return Err(failed),
     }
     progress.stopping();
     stop.components.cancel();
-    master.components_ended().await;
+    master.components.ended().await;
     master.end(&stop).await
 }
 
@@ -187,13 +191,38 @@ pub async fn component(flags: &Component, part: Part) -> Result<()> {
 /// `tiphys agent`, `kubelet`, `proxy` and `dns`: the node's parts against an API server elsewhere.
 pub async fn agent(flags: &Agent, parts: &[NodePart]) -> Result<()> {
     let mut ending = Ending::listen()?;
-    logging::start(&flags.component.logging)?;
+    let mut progress = Progress::new();
+    logging::start(&flags.logging)?;
     host::require_root("a node")?;
-    let client = node::remote(&flags.component.kubeconfig)?;
-    tokio::select! {
-        ended = node::alone(flags, parts, client) => ended,
-        () = ending.any() => Ok(()),
+    let client = node::remote(&flags.kubeconfig)?;
+    let settings = Settings::of_node(&flags.place, &flags.node)?;
+    let kubelet = parts.contains(&NodePart::Kubelet);
+    // The kubelet keeps things; proxy and DNS alone may stand beside another process of the same directory.
+    let _lock = if kubelet { Some(lock::take(&settings.data_dir)?) } else { None };
+    if kubelet {
+        host::require_programs(settings.runtime_endpoint.is_none())?;
+        host::check_format(&settings.data_dir)?;
+        settings.save()?;
     }
+    let stop = CancellationToken::new();
+    let ground = node::Ground::prepare(&settings, kubelet).await?;
+    progress.done("pod network and container runtime ready");
+    let mut components = components::Components::default();
+    let identities = node::Identities::remote(client);
+    let serving = node::serving(&settings, &flags.serving)?;
+    node::start(&settings, &mut components, &identities, serving, &ground, parts, &stop)?;
+    progress.ready();
+    tokio::select! {
+        () = ending.any() => {}
+        failed = components.failed() => return Err(failed),
+    }
+    progress.stopping();
+    stop.cancel();
+    components.ended().await;
+    if flags.node.stop_pods || ending.with_pods {
+        reset::stop_pods(&settings).await?;
+    }
+    ground.end().await
 }
 
 /// What ends each layer.
@@ -232,6 +261,3 @@ impl Ending {
         }
     }
 }
-
-/// How long a component may take to end.
-const END_WITHIN: Duration = Duration::from_secs(10);

@@ -1,24 +1,27 @@
 //! The node: its groundwork (network, container runtime, own images), and kubelet, proxy and DNS upon it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use tiphys_api::{Gvr, Object};
+use tiphys_apiserver::ApiServer;
 use tiphys_apiserver::auth::User;
 use tiphys_apiserver::pki::{Leaf, Pki};
 use tiphys_client::kubeconfig::{Kubeconfig, Overrides};
 use tiphys_client::remote::RemoteClient;
 use tiphys_client::{Client, Informers};
+use tiphys_kubelet::server::Config as Serving;
 use tiphys_runtime::Runtime;
 use tiphys_runtime::containerd::{Containerd, connect, images};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::{Stop, master};
+use super::components::Components;
 use crate::applets::image;
-use crate::cli::{Agent, NodeFlags};
+use crate::cli::{self, NodeFlags};
 use crate::settings::Settings;
 
 const NODES: Gvr = Gvr::new("", "v1", "nodes");
@@ -111,52 +114,100 @@ fn stamp(program: &Path) -> Result<String> {
     Ok(format!("{} {} {} {}.{}\n", meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
 }
 
-/// Starts the node's parts among the master's components.
-pub async fn start(
+/// Gives each part of the node a client with its own identity.
+pub struct Identities(Box<dyn Fn(NodePart) -> Arc<dyn Client>>);
+
+impl Identities {
+    /// In the process of the API server.
+    pub fn local(api: &ApiServer, node_name: &str) -> Self {
+        let (identities, node) = (api.identities(), format!("system:node:{node_name}"));
+        Self(Box::new(move |part| match part {
+            NodePart::Kubelet => identities.client(User::system(&node, &["system:nodes"]), "kubelet"),
+            NodePart::Proxy => {
+                identities.client(User::system("system:kube-proxy", &["system:node-proxier"]), "kube-proxy")
+            }
+            NodePart::Dns => identities.client(User::service_account("kube-system", "kube-dns", ""), "dns"),
+        }))
+    }
+
+    /// Elsewhere: the one identity of the kubeconfig.
+    pub fn remote(client: Arc<dyn Client>) -> Self {
+        Self(Box::new(move |_| client.clone()))
+    }
+}
+
+/// Starts the node's parts among the components of this process.
+pub fn start(
     settings: &Settings,
-    master: &mut master::Running,
+    components: &mut Components,
+    identities: &Identities,
+    serving: Option<Serving>,
     ground: &Ground,
     parts: &[NodePart],
-    stop: &Stop,
+    stop: &CancellationToken,
 ) -> Result<()> {
-    let stop = &stop.components;
+    let mut serving = serving;
     for part in parts {
+        let (client, stop) = ((identities.0)(*part), stop.clone());
         match part {
             NodePart::Kubelet => {
-                let config = kubelet_config(settings, &master.pki, ground)?;
-                let user = User::system(&format!("system:node:{}", settings.node_name), &["system:nodes"]);
-                let running = tiphys_kubelet::run(config, master.api.client(user, "kubelet"), stop.clone());
-                master.spawn("kubelet", async move { Ok(running.await?) });
+                let running =
+                    tiphys_kubelet::run(kubelet_config(settings, serving.take(), ground)?, client, stop);
+                components.spawn("kubelet", async move { Ok(running.await?) });
             }
             NodePart::Proxy => {
-                let client = master
-                    .api
-                    .client(User::system("system:kube-proxy", &["system:node-proxier"]), "kube-proxy");
-                let running = tiphys_proxy::run(proxy_config(settings), client, stop.clone());
-                master.spawn("proxy", async move { Ok(running.await?) });
+                let running = tiphys_proxy::run(proxy_config(settings), client, stop);
+                components.spawn("proxy", async move { Ok(running.await?) });
             }
             NodePart::Dns => {
-                tiphys_dns::ensure_service(&*master.admin(), settings.cluster_dns).await?;
-                let user = User::service_account("kube-system", "kube-dns", "");
-                let running =
-                    tiphys_dns::run(dns_config(settings), master.api.client(user, "dns"), stop.clone());
-                master.spawn("dns", async move { Ok(running.await?) });
+                let running = tiphys_dns::run(dns_config(settings), client, stop);
+                components.spawn("dns", async move { Ok(running.await?) });
             }
         }
     }
     Ok(())
 }
 
-fn kubelet_config(settings: &Settings, pki: &Pki, ground: &Ground) -> Result<tiphys_kubelet::Config> {
-    let serving = pki.leaf(Leaf::Kubelet);
-    let server = tiphys_kubelet::server::Config {
+/// The kubelet's server, with the certificate that the cluster's own CA signed.
+pub fn own_serving(settings: &Settings, pki: &Pki) -> Serving {
+    let leaf = pki.leaf(Leaf::Kubelet);
+    serving_with(settings, leaf.cert_pem.clone(), leaf.key_pem.clone(), pki.ca_pem().to_owned())
+}
+
+/// The kubelet's server of a node that runs alone; `None` where no certificate is at hand.
+pub fn serving(settings: &Settings, flags: &cli::Serving) -> Result<Option<Serving>> {
+    let path = |flag: &Option<PathBuf>, default: &str| {
+        flag.clone().unwrap_or_else(|| settings.data_dir.join("pki").join(default))
+    };
+    let certificate = path(&flags.tls_cert_file, "kubelet.crt");
+    if flags.tls_cert_file.is_none() && !certificate.exists() {
+        tracing::warn!("no serving certificate (--tls-cert-file): logs, exec and port-forward will not work");
+        return Ok(None);
+    }
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let key = read(&path(&flags.tls_private_key_file, "kubelet.key"))?;
+    let ca = read(&path(&flags.client_ca_file, "ca.crt"))?;
+    Ok(Some(serving_with(settings, read(&certificate)?, key, ca)))
+}
+
+fn serving_with(settings: &Settings, certificate: String, key: String, client_ca: String) -> Serving {
+    Serving {
         address: settings.node_ip,
         port: settings.kubelet_port,
-        certificate: serving.cert_pem.clone(),
-        key: serving.key_pem.clone(),
-        client_ca: pki.ca_pem().to_owned(),
+        certificate,
+        key,
+        client_ca,
         allowed_users: vec![API_SERVER.to_owned()],
-    };
+    }
+}
+
+fn kubelet_config(
+    settings: &Settings,
+    server: Option<Serving>,
+    ground: &Ground,
+) -> Result<tiphys_kubelet::Config> {
     Ok(tiphys_kubelet::Config {
         node_name: settings.node_name.clone(),
         node_ip: settings.node_ip,
@@ -171,7 +222,7 @@ fn kubelet_config(settings: &Settings, pki: &Pki, ground: &Ground) -> Result<tip
         version: tiphys_apiserver::http::git_version(&build()),
         labels: BTreeMap::new(),
         taints: Vec::new(),
-        server: Some(server),
+        server,
         runtime: ground.runtime.clone().context("the kubelet needs a container runtime")?,
     })
 }
@@ -227,9 +278,4 @@ pub fn remote(kubeconfig: &Path) -> Result<Arc<dyn Client>> {
 /// The node's flags of a process without a node.
 pub fn no_node() -> NodeFlags {
     NodeFlags { runtime_endpoint: None, kubelet_port: 0, bridge: String::new(), stop_pods: false }
-}
-
-/// The parts that need no kubelet's certificates, against an API server elsewhere.
-pub async fn alone(_flags: &Agent, _parts: &[NodePart], _client: Arc<dyn Client>) -> Result<()> {
-    Err(anyhow!("not yet"))
 }
