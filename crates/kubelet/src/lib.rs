@@ -19,6 +19,7 @@ mod expand;
 mod hooks;
 mod http_get;
 mod images;
+mod inotify;
 mod logs;
 mod manager;
 mod node;

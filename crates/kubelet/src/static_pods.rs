@@ -11,35 +11,43 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tiphys_api::decode;
 
+use crate::inotify::Watch;
 use crate::manager::Manager;
 use crate::pod;
 
-/// How often the directory is looked at; a file system gives no event that can be relied on over a restart.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often mirror pods are looked after, and the directory too, should the kernel not tell of its changes.
+const LOOK: Duration = Duration::from_secs(20);
 
 /// Pods of the manifests by uid.
 type Pods = BTreeMap<String, Pod>;
 
+/// The manifests as they were read first, and what tells of their changes since before that.
+pub(crate) type Started = (Pods, Option<Watch>);
+
 /// Starts the pods of the manifests that are there now.
-pub(crate) async fn start(manager: &Arc<Manager>) -> Pods {
+pub(crate) async fn start(manager: &Arc<Manager>) -> Started {
     let ctx = manager.context();
-    let Some(dir) = ctx.config.static_pod_dir.clone() else { return Pods::new() };
+    let Some(dir) = ctx.config.static_pod_dir.clone() else { return Started::default() };
+    let changes = Watch::directory(&dir).ok();
     let pods = read(&dir, &ctx.config.node_name).await;
     for pod in pods.values() {
         manager.start(pod.clone(), None);
     }
-    pods
+    (pods, changes)
 }
 
 /// Follows the directory: new and changed manifests start pods, removed ones end them.
-pub(crate) async fn follow(manager: Arc<Manager>, mut known: Pods) {
+pub(crate) async fn follow(manager: Arc<Manager>, (mut known, changes): Started) {
     let ctx = manager.context();
     let Some(dir) = ctx.config.static_pod_dir.clone() else { return std::future::pending().await };
     loop {
         for pod in known.values() {
             mirror::keep(&ctx, pod).await;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::select! {
+            () = changed(changes.as_ref()) => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
         let now = read(&dir, &ctx.config.node_name).await;
         for (uid, pod) in known.iter().filter(|(uid, _)| !now.contains_key(*uid)) {
             manager.removed(uid);
@@ -52,6 +60,15 @@ pub(crate) async fn follow(manager: Arc<Manager>, mut known: Pods) {
         }
         known = now;
     }
+}
+
+async fn changed(changes: Option<&Watch>) {
+    if let Some(changes) = changes
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn read(dir: &Path, node: &str) -> Pods {

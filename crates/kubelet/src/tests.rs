@@ -33,6 +33,7 @@ impl World {
             client: FakeClient::new(),
             kubelet: None,
         };
+        std::fs::create_dir(world.dir.path().join("static")).unwrap();
         world.start();
         world
     }
@@ -267,19 +268,16 @@ async fn a_changed_image_replaces_the_container() {
 
 #[tokio::test]
 async fn a_static_pod_runs_and_has_a_picture_in_the_api() {
-    let mut world = World::new();
+    let world = World::new();
     let dir = world.dir.path().join("static");
-    std::fs::create_dir_all(&dir).unwrap();
     let yaml =
         "apiVersion: v1\nkind: Pod\nmetadata: {name: s}\nspec: {containers: [{name: c, image: web:1}]}\n";
     std::fs::write(dir.join("s.yaml"), yaml).unwrap();
-    world.start();
     let status = world.until("s-n1", ready).await;
     assert_eq!(phase(&status), "Running");
     let mirror = world.client.find::<Pod>("default", "s-n1").unwrap();
     assert!(mirror.metadata.annotations.unwrap().contains_key("kubernetes.io/config.mirror"));
     std::fs::remove_file(dir.join("s.yaml")).unwrap();
-    world.start();
     world.wait(|| world.runtime.sandboxes().is_empty().then_some(()), String::new).await;
 }
 

@@ -98,6 +98,7 @@ impl Actor {
         match result {
             Ok(sandbox) => {
                 self.state.sandbox_failure = None;
+                self.state.failures.clear();
                 self.state.observe_sandbox(sandbox);
             }
             Err(message) => {
@@ -132,6 +133,8 @@ impl Actor {
             self.state.failures.remove(name);
             return;
         };
+        // The sandbox itself may have ended: the runtime knows.
+        self.resync.notify_one();
         let newest = self.state.newest(name).cloned();
         match newest.map(|c| (c.state, c.id)) {
             // It runs, but its hook failed: it is killed and started again like one that crashed.
@@ -143,7 +146,7 @@ impl Actor {
                 self.state.failures.remove(name);
             }
             Some((ContainerState::Exited, _)) if failure.reason == "PostStartHookError" => {}
-            _ if failure.message.contains(BEING_MADE) => self.resync.notify_one(),
+            _ if failure.message.contains(BEING_MADE) => {}
             _ => {
                 let retry = after(now, RETRY * 10);
                 let failure = Failure { reason: failure.reason.into(), message: failure.message, retry };

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tiphys_runtime::{ContainerState, Runtime};
 use tokio::fs::File;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
 
 use super::{Options, Reader, tail_offset};
+use crate::inotify::Watch;
 
 const BLOCK: usize = 32 * 1024;
 /// Pieces read ahead of a slow client.
@@ -81,18 +80,18 @@ impl Pump {
 
     async fn follow(mut self, mut file: File) -> io::Result<()> {
         loop {
-            let changes = watch(&self.path)?;
+            let changes = Watch::file(&self.path)?;
             // Whatever came between opening and watching is read now; after that every change is told.
             loop {
                 let running = self.running().await;
                 if !self.drain(&mut file).await? || !running {
                     return Ok(());
                 }
-                let seen = tokio::select! {
-                    seen = next(&changes) => seen?,
+                let moved = tokio::select! {
+                    moved = changes.changed() => moved?,
                     () = self.sender.closed() => return Ok(()),
                 };
-                if seen.moved {
+                if moved {
                     break;
                 }
             }
@@ -108,47 +107,4 @@ impl Pump {
         let status = self.runtime.container_status(&self.container).await;
         status.is_ok_and(|status| matches!(status.state, ContainerState::Running | ContainerState::Created))
     }
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    moved: bool,
-}
-
-fn watch(path: &Path) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
-    let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-    let what = WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
-    inotify::add_watch(&fd, path, what)?;
-    registered(fd)
-}
-
-#[allow(
-    deprecated,
-    reason = "its replacement is unsafe for types that may lie about their descriptor; OwnedFd cannot"
-)]
-fn registered(fd: std::os::fd::OwnedFd) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
-    AsyncFd::new(fd)
-}
-
-/// Waits for a change; takes in all that are there.
-async fn next(changes: &AsyncFd<std::os::fd::OwnedFd>) -> io::Result<Seen> {
-    let mut guard = changes.readable().await?;
-    let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
-    let mut reader = inotify::Reader::new(changes.get_ref(), &mut buffer);
-    let mut seen = Seen::default();
-    loop {
-        match reader.next() {
-            Ok(event) => {
-                let moved = inotify::ReadFlags::MOVE_SELF | inotify::ReadFlags::DELETE_SELF;
-                seen.moved |= event.events().intersects(moved);
-            }
-            Err(rustix::io::Errno::AGAIN) => break,
-            Err(error) => return Err(error.into()),
-        }
-        if reader.is_buffer_empty() {
-            break;
-        }
-    }
-    guard.clear_ready();
-    Ok(seen)
 }
