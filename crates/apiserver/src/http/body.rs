@@ -33,12 +33,13 @@ pub enum Body {
 /// A body of many shared pieces whose length is known.
 pub struct Pieces {
     parts: Box<dyn Iterator<Item = Bytes> + Send>,
-    left: u64,
+    /// Bytes not yet sent, where known.
+    left: Option<u64>,
 }
 
 impl Pieces {
-    /// `parts` in order; `length` is the sum of their lengths.
-    pub fn new(parts: impl Iterator<Item = Bytes> + Send + 'static, length: u64) -> Self {
+    /// `parts` in order; `length` is the sum of their lengths, if that is known beforehand.
+    pub fn new(parts: impl Iterator<Item = Bytes> + Send + 'static, length: Option<u64>) -> Self {
         Self { parts: Box::new(parts), left: length }
     }
 
@@ -46,12 +47,13 @@ impl Pieces {
     pub fn next_chunk(&mut self) -> Option<Bytes> {
         let first = self.parts.find(|part| !part.is_empty())?;
         let chunk = if first.len() >= CHUNK { first } else { self.gather(&first) };
-        self.left = self.left.saturating_sub(chunk.len() as u64);
+        self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
         Some(chunk)
     }
 
     fn gather(&mut self, first: &[u8]) -> Bytes {
-        let room = (CHUNK + first.len()).min(usize::try_from(self.left).unwrap_or(CHUNK).max(first.len()));
+        let left = self.left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
+        let room = (CHUNK + first.len()).min(left.max(first.len()));
         let mut chunk = BytesMut::with_capacity(room);
         chunk.extend_from_slice(first);
         while chunk.len() < CHUNK {
@@ -110,7 +112,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Pieces(pieces) => pieces.left == 0,
+            Self::Pieces(pieces) => pieces.left == Some(0),
             Self::Stream(_) => false,
             Self::Incoming(body) => body.is_end_stream(),
         }
@@ -119,7 +121,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Pieces(pieces) => SizeHint::with_exact(pieces.left),
+            Self::Pieces(pieces) => pieces.left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Stream(_) => SizeHint::default(),
             Self::Incoming(body) => body.size_hint(),
         }
@@ -139,7 +141,7 @@ mod tests {
             .chain([Bytes::from(vec![b'x'; 3 * CHUNK])])
             .collect();
         let whole: Vec<u8> = parts.concat();
-        let mut body = Body::Pieces(Pieces::new(parts.into_iter(), whole.len() as u64));
+        let mut body = Body::Pieces(Pieces::new(parts.into_iter(), Some(whole.len() as u64)));
         let (mut seen, mut chunks) = (Vec::new(), 0);
         while let Some(frame) = body.frame().await {
             seen.extend_from_slice(&frame.unwrap().into_data().unwrap());

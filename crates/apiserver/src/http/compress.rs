@@ -26,7 +26,7 @@ pub fn gzip(answer: Answer) -> Answer {
     }
     let (mut head, body) = answer.into_parts();
     let body = match body {
-        Body::Full(bytes) => packed(Pieces::new([bytes].into_iter(), size)),
+        Body::Full(bytes) => packed(Pieces::new([bytes].into_iter(), Some(size))),
         Body::Pieces(pieces) => packed(pieces),
         other => return Answer::from_parts(head, other),
     };

@@ -5,11 +5,10 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, HeaderName, HeaderValue};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, request};
 use http_body::Body as _;
 use tiphys_api::Status;
@@ -23,7 +22,7 @@ use super::query::Query;
 use super::server::{Peer, Server};
 use super::{compress, paths, resource};
 use crate::auth::{self, Attributes, Decision, User};
-use crate::metrics::Dimensions;
+use crate::metrics::{Dimensions, InFlight};
 
 /// How long an answer may take, unless the request says less with `?timeout=` or streams.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -57,7 +56,7 @@ impl Server {
         let began = Instant::now();
         let (mut head, body) = request.into_parts();
         let query = Query::parse(head.uri.query().unwrap_or_default());
-        let (encoding, gzip) = (failure_encoding(&head.headers, &query), wants_gzip(&head, peer));
+        let (taste, gzip) = (Taste::of(&head.headers), wants_gzip(&head, peer));
         let audit_id = audit_id(&mut head.headers);
         let is_head = head.method == Method::HEAD;
         let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
@@ -65,18 +64,18 @@ impl Server {
         let outcome = match info {
             Err(error) => Err(Status::bad_request(error.to_string())),
             Ok(info) => {
-                dimensions = self.dimensions(&info, &query);
+                dimensions = self.dimensions(&info, &query, &head.headers);
                 let served = self.serve(peer, head, body, info, query, &dimensions);
-                // The closure owns or reads what it touches; a panic leaves nothing of ours half-changed.
+                // The future owns or only reads what it touches; a panic leaves nothing of ours half-changed.
                 AssertUnwindSafe(Box::pin(served)).catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
             }
         };
-        let mut answer = outcome.unwrap_or_else(|status| answer::status(&status, encoding));
+        let mut answer = outcome.unwrap_or_else(|status| answer::status(&status, taste.encoding()));
         if gzip {
             answer = compress::gzip(answer);
         }
         let (code, size) = (answer.status().as_u16(), answer.body().size_hint().exact());
-        self.metrics.answered(&dimensions, code, began.elapsed(), size);
+        self.metrics.requests.answered(&dimensions, code, began.elapsed(), size);
         finish(answer, &audit_id, is_head)
     }
 
@@ -122,13 +121,12 @@ impl Server {
         Ok(other.unwrap_or(user))
     }
 
-    fn admit(&self, mutating: bool, dimensions: &Dimensions) -> Result<crate::metrics::InFlight, Status> {
-        let flying = self.metrics.in_flight(mutating);
-        let limit = if mutating { WRITES } else { READS };
-        if self.metrics.in_flight_gauge(mutating).load(Ordering::Relaxed) <= limit {
+    fn admit(&self, mutating: bool, dimensions: &Dimensions) -> Result<InFlight, Status> {
+        let (flying, now) = self.metrics.in_flight(mutating);
+        if now <= if mutating { WRITES } else { READS } {
             return Ok(flying);
         }
-        self.metrics.terminated(dimensions, 429);
+        self.metrics.requests.terminated(dimensions, 429);
         Err(Status::too_many_requests("Too many requests, please try again later.", 1))
     }
 
@@ -140,37 +138,57 @@ impl Server {
         }
     }
 
-    /// What the request is counted under: only names from the table of kinds and served paths.
-    fn dimensions(&self, info: &RequestInfo, query: &Query) -> Dimensions {
-        let verb = match info.verb {
-            "get" | "head" => "GET",
-            "list" => "LIST",
-            "watch" => "WATCH",
-            "create" | "post" => "POST",
-            "update" | "put" => "PUT",
-            "patch" => "PATCH",
-            "delete" => "DELETE",
-            "deletecollection" => "DELETECOLLECTION",
-            _ => "other",
-        };
-        let dry_run = if query.text("dryRun") == "All" { "All" } else { "" };
-        let known = self.resource(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
+    /// What the request is counted under.
+    fn dimensions(&self, info: &RequestInfo, query: &Query, headers: &HeaderMap) -> Dimensions {
+        let dry_run = query.text("dryRun") == "All";
+        let verb = counted_verb(info, headers);
+        let known =
+            info.is_resource.then(|| self.resource(&info.group, &info.version, &info.resource)).flatten();
         let Some(resource) = known else {
-            let subresource = paths::known(&info.path).unwrap_or_default().to_owned();
-            return Dimensions { verb, dry_run, subresource, ..Dimensions::default() };
+            let path = paths::known(&info.path).unwrap_or_default();
+            return Dimensions { verb, dry_run, path, ..Dimensions::default() };
         };
-        let subresource =
-            resource.subresource(&info.subresource).map(|s| s.name.to_string()).unwrap_or_default();
-        let connect = matches!(subresource.as_str(), "exec" | "attach" | "portforward" | "proxy");
-        Dimensions {
-            verb: if connect { "CONNECT" } else { verb },
-            dry_run,
-            group: info.group.clone(),
-            version: info.version.clone(),
-            resource: info.resource.clone(),
-            subresource,
-            scope: info.scope(),
-        }
+        let subresource = resource.subresources.iter().position(|sub| *sub.name == info.subresource);
+        let scope = info.scope();
+        Dimensions { verb, dry_run, resource: Some(resource), subresource, path: "", scope }
+    }
+}
+
+fn counted_verb(info: &RequestInfo, headers: &HeaderMap) -> &'static str {
+    if matches!(info.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") {
+        return "CONNECT";
+    }
+    match info.verb {
+        "get" | "head" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" | "post" => "POST",
+        "update" | "put" => "PUT",
+        "patch" if negotiate::essence(headers) == "application/apply-patch+yaml" => "APPLY",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        _ => "other",
+    }
+}
+
+/// What of the request decides the form of a refusal, kept until there is one.
+struct Taste {
+    accept: Option<HeaderValue>,
+    agent: Option<HeaderValue>,
+}
+
+impl Taste {
+    fn of(headers: &HeaderMap) -> Self {
+        Self { accept: headers.get(ACCEPT).cloned(), agent: headers.get(USER_AGENT).cloned() }
+    }
+
+    fn encoding(self) -> Encoding {
+        let mut headers = HeaderMap::new();
+        self.accept.into_iter().for_each(|value| drop(headers.insert(ACCEPT, value)));
+        self.agent.into_iter().for_each(|value| drop(headers.insert(USER_AGENT, value)));
+        let media = MediaType::negotiate(&headers, &Query::default(), Shapes::Own);
+        media.map(|media| media.encoding).unwrap_or_default()
     }
 }
 
@@ -187,10 +205,6 @@ fn attributes<'a>(info: &'a RequestInfo, user: &'a User) -> Attributes<'a> {
         name: &info.name,
         path: &info.path,
     }
-}
-
-fn failure_encoding(headers: &HeaderMap, query: &Query) -> Encoding {
-    MediaType::negotiate(headers, query, Shapes::Own).map(|media| media.encoding).unwrap_or_default()
 }
 
 fn wants_gzip(head: &request::Parts, peer: &Peer) -> bool {

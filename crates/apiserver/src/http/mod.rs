@@ -16,6 +16,7 @@ pub mod handle;
 mod health;
 pub mod incoming;
 mod listen;
+mod listing;
 mod negotiate;
 mod params;
 pub mod path;

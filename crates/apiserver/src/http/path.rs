@@ -182,13 +182,13 @@ fn name_selected(selector: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn parse(method: Method, url: &str) -> RequestInfo {
+    fn parse(method: &Method, url: &str) -> RequestInfo {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
-        RequestInfo::parse(&method, path, &Query::parse(query)).unwrap()
+        RequestInfo::parse(method, path, &Query::parse(query)).unwrap()
     }
 
     /// `verb group/version namespace resource name subresource [rest]`
-    fn line(method: Method, url: &str) -> String {
+    fn line(method: &Method, url: &str) -> String {
         let i = parse(method, url);
         if !i.is_resource {
             return format!("{} path", i.verb);
@@ -226,17 +226,17 @@ mod tests {
             ("/healthz", "get path"),
             ("/", "get path"),
         ] {
-            assert_eq!(line(get.clone(), url), expected, "{url}");
+            assert_eq!(line(&get, url), expected, "{url}");
         }
     }
 
     #[test]
     fn methods_are_verbs() {
-        assert_eq!(line(Method::DELETE, "/api/v1/namespaces/n/pods"), "deletecollection /v1 n:pods::");
-        assert_eq!(line(Method::DELETE, "/api/v1/namespaces/n/pods/p"), "delete /v1 n:pods:p:");
-        assert_eq!(line(Method::POST, "/api/v1/namespaces/n/pods"), "create /v1 n:pods::");
-        assert_eq!(line(Method::OPTIONS, "/api/v1/namespaces/n/pods"), " /v1 n:pods::");
-        assert_eq!(line(Method::POST, "/metrics"), "post path");
+        assert_eq!(line(&Method::DELETE, "/api/v1/namespaces/n/pods"), "deletecollection /v1 n:pods::");
+        assert_eq!(line(&Method::DELETE, "/api/v1/namespaces/n/pods/p"), "delete /v1 n:pods:p:");
+        assert_eq!(line(&Method::POST, "/api/v1/namespaces/n/pods"), "create /v1 n:pods::");
+        assert_eq!(line(&Method::OPTIONS, "/api/v1/namespaces/n/pods"), " /v1 n:pods::");
+        assert_eq!(line(&Method::POST, "/metrics"), "post path");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use serde::de::IgnoredAny;
 use tiphys_api::schema::Resource;
-use tiphys_api::{Gvr, Object, Status, Value};
+use tiphys_api::{Gvk, Gvr, Object, Status, Value};
 
 use super::answer::{self, Answer};
 use super::handle::Call;
@@ -14,7 +14,7 @@ use super::path::RequestInfo;
 use super::server::Server;
 use super::table::{TableForm, Tables};
 use super::watch::{self, Frames, Running};
-use super::{encode, params};
+use super::{encode, listing, params};
 use crate::metrics::Dimensions;
 use crate::node_proxy;
 use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written};
@@ -22,11 +22,10 @@ use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written};
 /// Answers one request for a resource.
 pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
     let info = &call.info;
-    let resource = server.resource(&info.group, &info.version, &info.resource);
-    let resource = resource.ok_or_else(Status::no_such_path)?;
+    let resource = dimensions.resource.clone().ok_or_else(Status::no_such_path)?;
     check(&resource, info, &call.method)?;
     if node_proxy::serves(info) {
-        let lasting = server.metrics.long_running(dimensions);
+        let lasting = server.metrics.requests.long_running(dimensions);
         return server.nodes.answer(server.lister.as_ref(), call, lasting).await;
     }
     let asked = Asked { server, resource: &resource, media: media(&call)?, dimensions };
@@ -119,7 +118,7 @@ impl Asked<'_> {
         let watch = self.server.registry.watch(&self.request(call, &call.info.name), &params).await?;
         let Gvr { group, version, resource } = &self.resource.gvr;
         let sent = self.server.metrics.watch_events(group, version, resource);
-        let lasting = self.server.metrics.long_running(self.dimensions);
+        let lasting = self.server.metrics.requests.long_running(self.dimensions);
         Ok(watch::answer(Running::new(watch, frames, self.server.stop.clone(), sent, lasting)))
     }
 
@@ -195,13 +194,17 @@ impl Asked<'_> {
         Ok(answer)
     }
 
+    fn list_kind(&self) -> Gvk {
+        Gvk { kind: self.resource.list_kind.to_string().into(), ..self.resource.gvk.clone() }
+    }
+
     fn many(&self, list: crate::registry::List, call: &Call) -> Result<Answer, Status> {
         match self.media.shape {
             Shape::Table => {
                 Tables::new(self.resource, self.media, TableForm::of(&call.query)?).of_list(&list)
             }
-            Shape::PartialMetadata | Shape::PartialMetadataList => encode::partial_list(&list, self.media),
-            _ => encode::list(list, &self.resource.gvr.api_version(), &self.resource.list_kind, self.media),
+            Shape::PartialMetadata | Shape::PartialMetadataList => listing::partial(&list, self.media),
+            _ => listing::whole(list, &self.list_kind(), self.media),
         }
     }
 }
@@ -250,12 +253,12 @@ mod tests {
     use super::super::query::Query;
     use super::*;
 
-    fn code(method: Method, url: &str) -> u16 {
+    fn code(method: &Method, url: &str) -> u16 {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
-        let info = RequestInfo::parse(&method, path, &Query::parse(query)).unwrap();
+        let info = RequestInfo::parse(method, path, &Query::parse(query)).unwrap();
         let gvr = Gvr::owned(&info.group, &info.version, &info.resource);
         let Some(resource) = schema::builtin().get(&gvr) else { return 404 };
-        check(resource, &info, &method).err().map_or(200, |status| status.code)
+        check(resource, &info, method).err().map_or(200, |status| status.code)
     }
 
     #[test]
@@ -282,7 +285,7 @@ mod tests {
             (Method::GET, "/api/v1/watch/namespaces/n/pods/p", 200),
             (Method::GET, "/api/v1/nothings", 404),
         ] {
-            assert_eq!(code(method.clone(), url), expected, "{method} {url}");
+            assert_eq!(code(&method, url), expected, "{method} {url}");
         }
     }
 }

@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tiphys_api::schema::Resource;
 use tiphys_api::{Gvk, Object, Status};
 
-use super::answer::Answer;
-use super::encode;
-use super::negotiate::MediaType;
+use super::answer::{Answer, with_body};
+use super::body::Body;
+use super::negotiate::{Encoding, MediaType};
 use super::query::Query;
+use super::{encode, listing};
 use crate::registry::List;
 
 /// `?includeObject=`: what of the object stands beside its cells.
@@ -77,10 +79,21 @@ impl Tables {
     /// The table of a collection.
     pub fn of_list(&self, list: &List) -> Result<Answer, Status> {
         let now = Timestamp::now();
-        let empty = table(self.media, &encode::list_meta(list), &columns(&self.gvk), &[]);
+        let empty = table(self.media, &listing::list_meta(list), &columns(&self.gvk), &[]);
         let rows: Result<Vec<Bytes>, Status> =
             list.items.iter().map(|object| self.row(object, now)).collect();
-        encode::finish_list(table_head(&empty), rows?, self.media)
+        let rows = rows?;
+        let length = rows.iter().map(Bytes::len).sum();
+        let mut pieces = listing::framed(table_head(&empty), rows.into_iter(), length);
+        let body = match self.media.encoding {
+            Encoding::Json => Body::Pieces(pieces),
+            // For people, and of at most some thousand rows: one tree.
+            other => {
+                let text: Vec<u8> = std::iter::from_fn(|| pieces.next_chunk()).flatten().collect();
+                Body::Full(encode::tree(&serde_json::from_slice(&text).map_err(Status::internal)?, other)?)
+            }
+        };
+        Ok(with_body(StatusCode::OK, self.media.content_type(), body))
     }
 
     /// `{"cells":[...],"object":{...}}`

@@ -1,4 +1,4 @@
-//! Series by label text: counters, gauges and histograms, and how they are written.
+//! Counters, gauges and histograms, and how they are written.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,6 +15,11 @@ impl Counter {
     /// Counts on.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// What was counted.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -36,124 +41,71 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// Series of one metric. Keys are label texts without braces, as `verb="GET",code="200"`.
-pub struct Family<S> {
+/// Counters of one name. Keys are label texts without braces, as `verb="GET",code="200"`.
+pub struct Counters {
     name: &'static str,
     help: &'static str,
-    kind: &'static str,
-    series: RwLock<BTreeMap<Box<str>, S>>,
+    series: RwLock<BTreeMap<Box<str>, Counter>>,
 }
 
-/// Counters of one name.
-pub type Counters = Family<Counter>;
-/// Gauges of one name.
-pub type Gauges = Family<Arc<AtomicI64>>;
-
-impl<S: Clone + Default> Family<S> {
-    fn of(name: &'static str, help: &'static str, kind: &'static str) -> Self {
-        Self { name, help, kind, series: RwLock::default() }
+impl Counters {
+    /// Counters without a series yet.
+    pub fn new(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, series: RwLock::default() }
     }
 
-    /// The series of a label text, made when new.
-    pub fn with(&self, labels: &str) -> S {
-        if let Some(series) = self.series.read().get(labels) {
-            return series.clone();
+    /// The counter of a label text, made when new.
+    pub fn with(&self, labels: &str) -> Counter {
+        if let Some(counter) = self.series.read().get(labels) {
+            return counter.clone();
         }
         self.series.write().entry(labels.into()).or_default().clone()
     }
 
-    fn render_with(&self, out: &mut String, value: impl Fn(&S) -> i128) {
-        header(out, self.name, self.kind, self.help);
-        for (labels, series) in self.series.read().iter() {
-            let _ = writeln!(out, "{}{{{labels}}} {}", self.name, value(series));
+    /// Writes all series.
+    pub fn render(&self, out: &mut String) {
+        header(out, self.name, "counter", self.help);
+        for (labels, counter) in self.series.read().iter() {
+            line(out, self.name, labels, counter.get());
         }
     }
 }
 
-impl Family<Counter> {
-    /// Counters without a series yet.
-    pub fn new(name: &'static str, help: &'static str) -> Self {
-        Self::of(name, help, "counter")
-    }
-
-    /// Writes all series.
-    pub fn render(&self, out: &mut String) {
-        self.render_with(out, |counter| counter.0.load(Ordering::Relaxed).into());
-    }
-}
-
-impl Family<Arc<AtomicI64>> {
-    /// Gauges without a series yet.
-    pub fn new(name: &'static str, help: &'static str) -> Self {
-        Self::of(name, help, "gauge")
-    }
-
-    /// Writes all series.
-    pub fn render(&self, out: &mut String) {
-        self.render_with(out, |gauge| gauge.load(Ordering::Relaxed).into());
-    }
-}
-
-/// Histograms of one name with the same buckets.
-pub struct Histograms {
-    name: &'static str,
-    help: &'static str,
+/// One histogram.
+pub struct Histogram {
     buckets: &'static [f64],
-    series: RwLock<BTreeMap<Box<str>, Arc<Histogram>>>,
-}
-
-struct Histogram {
     /// One per bucket and one for what is over the last; not cumulative.
     counts: Box<[AtomicU64]>,
     /// In millionths, so that an integer can be added to.
     sum_micros: AtomicU64,
 }
 
-impl Histograms {
-    /// Histograms without a series yet.
-    pub fn new(name: &'static str, help: &'static str, buckets: &'static [f64]) -> Self {
-        Self { name, help, buckets, series: RwLock::default() }
+impl Histogram {
+    /// Nothing recorded yet. `buckets` are upper limits in rising order.
+    pub fn new(buckets: &'static [f64]) -> Self {
+        let counts = (0..=buckets.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { buckets, counts, sum_micros: AtomicU64::new(0) }
     }
 
     /// Records one value.
-    pub fn observe(&self, labels: &str, value: f64) {
-        let histogram = self.with(labels);
+    pub fn observe(&self, value: f64) {
         let bucket = self.buckets.partition_point(|limit| *limit < value);
-        if let Some(count) = histogram.counts.get(bucket) {
+        if let Some(count) = self.counts.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         // Durations and sizes are positive and far below the range's end: the cast only drops a fraction.
-        histogram.sum_micros.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
+        self.sum_micros.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
     }
 
-    fn with(&self, labels: &str) -> Arc<Histogram> {
-        if let Some(series) = self.series.read().get(labels) {
-            return series.clone();
-        }
-        let empty = || {
-            let counts = (0..=self.buckets.len()).map(|_| AtomicU64::new(0)).collect();
-            Arc::new(Histogram { counts, sum_micros: AtomicU64::new(0) })
-        };
-        self.series.write().entry(labels.into()).or_insert_with(empty).clone()
-    }
-
-    /// Writes all series.
-    pub fn render(&self, out: &mut String) {
-        header(out, self.name, "histogram", self.help);
-        for (labels, histogram) in self.series.read().iter() {
-            self.render_one(out, labels, histogram);
-        }
-    }
-
-    fn render_one(&self, out: &mut String, labels: &str, histogram: &Histogram) {
-        let name = self.name;
+    /// Writes the series.
+    pub fn render(&self, out: &mut String, name: &str, labels: &str) {
         let limits = self.buckets.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
         let mut total = 0;
-        for (limit, count) in limits.zip(&histogram.counts) {
+        for (limit, count) in limits.zip(&self.counts) {
             total += count.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{limit}\"}} {total}");
         }
-        let sum = histogram.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
+        let sum = self.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
         let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {total}");
     }
 }
@@ -161,6 +113,11 @@ impl Histograms {
 /// The two comment lines above a metric.
 pub fn header(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}");
+}
+
+/// One sample.
+pub fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(out, "{name}{{{labels}}} {value}");
 }
 
 #[cfg(test)]
@@ -179,19 +136,20 @@ mod tests {
 
     #[test]
     fn buckets_are_cumulative_and_count_their_limit() {
-        let histograms = Histograms::new("h", "help", &[0.5, 1.0]);
+        let histogram = Histogram::new(&[0.5, 1.0]);
         for value in [0.1, 0.5, 0.7, 9.0] {
-            histograms.observe("x=\"1\"", value);
+            histogram.observe(value);
         }
         let mut out = String::new();
-        histograms.render(&mut out);
-        for line in [
+        histogram.render(&mut out, "h", "x=\"1\"");
+        let lines = [
             "h_bucket{x=\"1\",le=\"0.5\"} 2",
             "le=\"1\"} 3",
             "le=\"+Inf\"} 4",
             "h_sum{x=\"1\"} 10.3",
-            "h_count{x=\"1\"} 4",
-        ] {
+            "_count{x=\"1\"} 4",
+        ];
+        for line in lines {
             assert!(out.contains(line), "{line} in {out}");
         }
     }

@@ -1,6 +1,8 @@
 //! The API server's front as clients meet it: over TLS, with real kubectl where it is installed, with golden answers,
 //! and with malformed requests.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test's message")]
+
 mod golden;
 mod kubectl;
 mod malformed;

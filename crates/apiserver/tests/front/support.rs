@@ -14,7 +14,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::Value;
 use tiphys_apiserver::auth::authenticate::Authentication;
 use tiphys_apiserver::auth::token::{Keys, ServiceAccountTokens, default_issuer};
 use tiphys_apiserver::auth::x509::ClientCa;
@@ -36,7 +35,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub struct Running {
     pub address: SocketAddr,
     pub kubeconfig: PathBuf,
-    pub server: Arc<front::Server>,
     pub pki: Pki,
     _dir: tempfile::TempDir,
     _stop: DropGuard,
@@ -83,7 +81,7 @@ pub async fn start() -> Running {
         caches.clone(),
     );
     let authentication = Authentication {
-        client_ca: ClientCa::new(&[ca.clone()]).unwrap(),
+        client_ca: ClientCa::new(std::slice::from_ref(&ca)).unwrap(),
         tokens: Arc::new(tokens),
         anonymous: true,
     };
@@ -113,10 +111,10 @@ pub async fn start() -> Running {
         key: own.key().unwrap(),
         client_cas: front::subjects(&[ca]),
     };
-    tokio::spawn(front::serve(front::Config { listener, identity }, server.clone(), stop.clone()));
+    tokio::spawn(front::serve(front::Config { listener, identity }, server, stop.clone()));
     let kubeconfig = dir.path().join("admin.kubeconfig");
     pki::kubeconfig::write_admin(&kubeconfig, &pki, "test", &format!("https://{address}")).unwrap();
-    Running { address, kubeconfig, server, pki, _dir: dir, _stop: stop.drop_guard() }
+    Running { address, kubeconfig, pki, _dir: dir, _stop: stop.drop_guard() }
 }
 
 impl Running {
@@ -183,11 +181,6 @@ impl Running {
     ) -> Response<Bytes> {
         let response = self.h2().await.send_request(self.request(method, path, headers, body)).await.unwrap();
         whole(response).await
-    }
-
-    /// A GET whose answer is JSON.
-    pub async fn json(&self, path: &str) -> Value {
-        serde_json::from_slice(self.ask("GET", path, &[], "").await.body()).unwrap()
     }
 }
 

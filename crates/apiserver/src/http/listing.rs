@@ -1,0 +1,206 @@
+//! Collections as bodies: a head, the items as they are sent, a tail.
+//!
+//! - JSON takes the items' own bytes, so its length is known and a reader costs one chunk of memory.
+//! - Forms for people (indented, YAML) are made item by item, so that a large collection never stands as one tree.
+//! - Protobuf needs lengths before contents and is made whole, again item by item.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tiphys_api::{Gvk, Object, Status, protobuf};
+
+use super::answer::{Answer, with_body};
+use super::body::{Body, Pieces};
+use super::encode;
+use super::negotiate::{Encoding, MediaType};
+use crate::registry::List;
+
+/// A collection of whole objects.
+pub fn whole(list: List, gvk: &Gvk, media: MediaType) -> Result<Answer, Status> {
+    let meta = list_meta(&list);
+    if media.encoding == Encoding::Protobuf {
+        return binary(&list, gvk, &meta);
+    }
+    let length = list.items.iter().map(|item| item.json().len()).sum();
+    let items = list.items.into_iter().map(|item| item.json().clone());
+    Ok(answer(&Head { gvk, meta: &meta, length }, items, media))
+}
+
+/// A collection of metadata only.
+pub fn partial(list: &List, media: MediaType) -> Result<Answer, Status> {
+    let gvk = Gvk::new("meta.k8s.io", if media.beta { "v1beta1" } else { "v1" }, "PartialObjectMetadataList");
+    let items: Result<Vec<Bytes>, Status> =
+        list.items.iter().map(|item| encode::partial(item, media.beta)).collect();
+    let items = items?;
+    let length = items.iter().map(Bytes::len).sum();
+    Ok(answer(&Head { gvk: &gvk, meta: &list_meta(list), length }, items.into_iter(), media))
+}
+
+/// What stands round the items.
+struct Head<'a> {
+    gvk: &'a Gvk,
+    meta: &'a Value,
+    /// Bytes of all items together.
+    length: usize,
+}
+
+fn answer(
+    head: &Head<'_>,
+    items: impl ExactSizeIterator<Item = Bytes> + Send + 'static,
+    media: MediaType,
+) -> Answer {
+    let pieces = match media.encoding {
+        Encoding::Yaml => yaml(head, items),
+        Encoding::PrettyJson => indented(head, items),
+        _ => json(head, items),
+    };
+    with_body(StatusCode::OK, media.content_type(), Body::Pieces(pieces))
+}
+
+fn json(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
+    let (kind, version) = (Value::from(head.gvk.kind.as_ref()), Value::from(head.gvk.api_version()));
+    let meta = head.meta;
+    let start = format!(r#"{{"kind":{kind},"apiVersion":{version},"metadata":{meta},"items":["#);
+    framed(start, items, head.length)
+}
+
+/// `start`, the items between commas, and the end of a list in an object.
+pub fn framed(
+    start: String,
+    items: impl ExactSizeIterator<Item = Bytes> + Send + 'static,
+    length: usize,
+) -> Pieces {
+    const TAIL: Bytes = Bytes::from_static(b"]}\n");
+    let all = start.len() + length + items.len().saturating_sub(1) + TAIL.len();
+    let parts = [Bytes::from(start)].into_iter().chain(separated(items, b",")).chain([TAIL]);
+    Pieces::new(parts, Some(all as u64))
+}
+
+fn separated(items: impl Iterator<Item = Bytes>, comma: &'static [u8]) -> impl Iterator<Item = Bytes> {
+    items.enumerate().flat_map(move |(at, item)| {
+        let comma = (at > 0).then_some(Bytes::from_static(comma));
+        comma.into_iter().chain([item])
+    })
+}
+
+/// Indented as one text: every item lies two levels deep.
+fn indented(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
+    let empty = json!({"kind": head.gvk.kind, "apiVersion": head.gvk.api_version(), "metadata": head.meta});
+    let text = serde_json::to_string_pretty(&empty).unwrap_or_default();
+    // The text ends in a line with the closing brace; items come before it.
+    let start = text.strip_suffix("\n}").unwrap_or(&text).to_owned() + ",\n  \"items\": [";
+    let (open, close) = if items.len() == 0 { ("", "]\n}\n") } else { ("\n    ", "\n  ]\n}\n") };
+    let items = items.map(|item| {
+        let tree: Value = serde_json::from_slice(&item).unwrap_or_default();
+        let text = serde_json::to_string_pretty(&tree).unwrap_or_default();
+        Bytes::from(text.replace('\n', "\n    "))
+    });
+    let start = Bytes::from(start + open);
+    Pieces::new([start].into_iter().chain(separated(items, b",\n    ")).chain([Bytes::from(close)]), None)
+}
+
+fn yaml(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
+    let none = if items.len() == 0 { " []" } else { "" };
+    let start = format!("apiVersion: {}\nitems:{none}\n", head.gvk.api_version());
+    let rest = json!({"kind": head.gvk.kind, "metadata": head.meta});
+    let tail = serde_saphyr::to_string(&rest).unwrap_or_default();
+    let items = items.map(|item| {
+        let tree: Value = serde_json::from_slice(&item).unwrap_or_default();
+        let text = serde_saphyr::to_string(&tree).unwrap_or_default();
+        Bytes::from(format!("- {}\n", text.trim_end().replace('\n', "\n  ")))
+    });
+    Pieces::new([Bytes::from(start)].into_iter().chain(items).chain([Bytes::from(tail)]), None)
+}
+
+fn binary(list: &List, gvk: &Gvk, meta: &Value) -> Result<Answer, Status> {
+    let refuse = |error: protobuf::Error| {
+        Status::failure(406, "NotAcceptable", format!("the answer has no protobuf form: {error}"))
+    };
+    let kind = gvk.kind.strip_suffix("List").unwrap_or(&gvk.kind);
+    let item_kind = Gvk { kind: kind.to_owned().into(), ..gvk.clone() };
+    let message = |object: &Object| {
+        let tree = object.value().map_err(Status::internal)?;
+        protobuf::message(&item_kind, &tree).map_err(refuse)
+    };
+    let items: Result<Vec<Vec<u8>>, Status> = list.items.iter().map(message).collect();
+    let message = protobuf::list(meta, items?.iter().map(Vec::as_slice)).map_err(refuse)?;
+    let media = MediaType { encoding: Encoding::Protobuf, ..MediaType::default() };
+    Ok(with_body(StatusCode::OK, media.content_type(), protobuf::seal(gvk, &message)))
+}
+
+/// `metadata` of a list.
+pub fn list_meta(list: &List) -> Value {
+    let mut meta = json!({"resourceVersion": list.resource_version.to_string()});
+    if !list.continue_token.is_empty() {
+        meta["continue"] = Value::String(list.continue_token.clone());
+    }
+    if let Some(remaining) = list.remaining {
+        meta["remainingItemCount"] = Value::from(remaining);
+    }
+    meta
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAPS: Gvk = Gvk::new("", "v1", "ConfigMapList");
+
+    fn list(count: usize) -> List {
+        let make = |n: usize| {
+            let data = json!({"text": "two\nlines\n", "k": n.to_string()});
+            Object::from_value(&json!({
+                "apiVersion": "v1", "data": data, "kind": "ConfigMap", "metadata": {"name": format!("c{n}")},
+            }))
+        };
+        List { items: (0..count).map(|n| make(n).unwrap()).collect(), resource_version: 7, ..List::default() }
+    }
+
+    fn text(answer: Answer) -> Vec<u8> {
+        match answer.into_body() {
+            Body::Full(bytes) => bytes.to_vec(),
+            Body::Pieces(mut pieces) => std::iter::from_fn(|| pieces.next_chunk()).flatten().collect(),
+            _ => unreachable!("lists are full or in pieces"),
+        }
+    }
+
+    #[test]
+    fn every_form_says_the_same_at_any_length() {
+        for count in [0, 1, 2, 300] {
+            let read = |encoding| {
+                text(whole(list(count), &MAPS, MediaType { encoding, ..MediaType::default() }).unwrap())
+            };
+            let value: Value = serde_json::from_slice(&read(Encoding::Json)).unwrap();
+            assert_eq!(value["items"].as_array().unwrap().len(), count);
+            assert_eq!(
+                (&value["kind"], &value["metadata"]),
+                (&json!("ConfigMapList"), &json!({"resourceVersion": "7"}))
+            );
+            let pretty = String::from_utf8(read(Encoding::PrettyJson)).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&pretty).unwrap(), value, "{pretty}");
+            let yaml = read(Encoding::Yaml);
+            assert_eq!(
+                tiphys_api::decode::yaml(&yaml).unwrap().value,
+                value,
+                "{}",
+                String::from_utf8_lossy(&yaml)
+            );
+            assert_eq!(
+                protobuf::open(&read(Encoding::Protobuf)).unwrap()["items"].as_array().map_or(0, Vec::len),
+                count
+            );
+        }
+    }
+
+    #[test]
+    fn pages_say_how_to_go_on() {
+        let page = List { continue_token: "t".into(), remaining: Some(3), ..List::default() };
+        let value: Value =
+            serde_json::from_slice(&text(partial(&page, MediaType::default()).unwrap())).unwrap();
+        assert_eq!(
+            value["metadata"],
+            json!({"resourceVersion": "0", "continue": "t", "remainingItemCount": 3})
+        );
+        assert_eq!(value["apiVersion"], "meta.k8s.io/v1");
+    }
+}
