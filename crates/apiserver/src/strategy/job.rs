@@ -30,6 +30,10 @@ fn on_create(job: &mut Value, _: &User) {
         let value = tree::at(job, &["metadata", from]).clone();
         tree::set(job, &["spec", "template", "metadata", "labels", label], value);
     }
+    if tree::at(job, &["metadata", "labels"]).is_null() {
+        let labels = tree::at(job, &["spec", "template", "metadata", "labels"]).clone();
+        tree::set(job, &["metadata", "labels"], labels);
+    }
     if tree::at(job, &["spec", "selector"]).is_null() {
         let uid = tree::at(job, &["metadata", "uid"]).clone();
         tree::set(job, &["spec", "selector", "matchLabels", CONTROLLER_UID], uid);

@@ -1,10 +1,16 @@
 //! What lies behind the rings: pages from the store's history, 410 when that is gone too, and a restart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
 use tiphys_api::Gvr;
 use tiphys_api::schema::builtin;
-use tiphys_store::{Embedded, Store, embedded};
+use tiphys_store::{
+    Embedded, Error, LeaseId, Range, RangeResult, Store, Txn, TxnResult, Watch, WatchFrom, embedded,
+};
+use tokio::sync::Notify;
 
 use crate::auth::User;
 use crate::cache::{Delivery, Options};
@@ -86,6 +92,72 @@ async fn watchers_resume_after_a_restart() {
     let batch = watch.next().await.unwrap().unwrap();
     let [Delivery::Event { event, .. }] = batch.as_slice() else { panic!("{batch:?}") };
     assert_eq!(event.object.json(), missed.json());
+}
+
+/// A store whose first watch breaks off, as when its reader fell behind, once `break_now` is set.
+struct Breaking {
+    inner: Embedded,
+    break_now: Arc<Notify>,
+}
+
+#[async_trait]
+impl Store for Breaking {
+    async fn watch(&self, from: WatchFrom) -> Result<Watch, Error> {
+        let at = from.revision;
+        let broken = stream::once(self.break_now.clone().notified_owned())
+            .map(move |()| Err(Error::Compacted { requested: at, at: at + 1 }));
+        Ok(stream::select(broken, self.inner.watch(from).await?).boxed())
+    }
+    async fn revision(&self) -> Result<u64, Error> {
+        self.inner.revision().await
+    }
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
+        self.inner.txn(txn).await
+    }
+    async fn range(&self, range: Range) -> Result<RangeResult, Error> {
+        self.inner.range(range).await
+    }
+    async fn request_progress(&self) -> Result<(), Error> {
+        self.inner.request_progress().await
+    }
+    async fn compact(&self, revision: u64) -> Result<(), Error> {
+        self.inner.compact(revision).await
+    }
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+        self.inner.grant(ttl).await
+    }
+    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+        self.inner.keep_alive(lease).await
+    }
+    async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+        self.inner.revoke(lease).await
+    }
+    async fn status(&self) -> Result<tiphys_store::Status, Error> {
+        self.inner.status().await
+    }
+}
+
+#[tokio::test]
+async fn lost_events_cut_watchers_off_and_readers_never_notice() {
+    let break_now = Arc::new(Notify::new());
+    let inner = Embedded::in_memory(&embedded::Options::default()).unwrap();
+    let store = Arc::new(Breaking { inner, break_now: break_now.clone() });
+    let Fixture { registry, _stop } = testing::fixture_over(store, Options::default()).await;
+    let seen = create(&registry, "a").await;
+    create(&registry, "b").await;
+    let user = User::default();
+    let params =
+        WatchParams { resource_version: seen.meta().resource_version.to_string(), ..WatchParams::default() };
+    let mut watch = registry.watch(&request(&user, ""), &params).await.unwrap();
+    registry.caches().catch_up().await.unwrap();
+    let mut changes = registry.caches().of(&CONFIGMAPS).unwrap().changes();
+    break_now.notify_waiters();
+    changes.changed().await.unwrap();
+    let cut = watch.next().await.unwrap().unwrap_err();
+    assert_eq!((cut.code, cut.reason.as_str()), (410, "Expired"));
+    let (before, made) = (page(&registry, "").await.unwrap(), create(&registry, "z").await);
+    assert_eq!(names(&before), ["a", "b"]);
+    assert!(registry.get(&request(&user, "z"), "").await.unwrap().same(&made));
 }
 
 #[tokio::test]
