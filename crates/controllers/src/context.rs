@@ -11,6 +11,7 @@ use tiphys_client::{Client, Informer, Informers, Recorder, WorkQueue, run_worker
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::pod_control::namespace_terminating;
 use crate::pods::Pods;
 use crate::resources::Resources;
 
@@ -96,6 +97,14 @@ impl Context {
         F: Fn(K) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
+        let reconcile = move |key| {
+            let work = reconcile(key);
+            // A namespace on its way out takes nothing in: what was to be made there is settled.
+            async move {
+                work.await
+                    .or_else(|status| if namespace_terminating(&status) { Ok(None) } else { Err(status) })
+            }
+        };
         let work = async {
             for informer in informers {
                 informer.synced().await;

@@ -10,8 +10,10 @@
 mod affinity;
 mod claim;
 mod context;
+mod cronjob;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod garbage;
 mod hash;
@@ -19,6 +21,7 @@ mod history;
 mod job;
 mod namespace;
 mod node;
+mod node_ipam;
 mod pod_control;
 mod pod_gc;
 mod pods;
@@ -55,6 +58,8 @@ pub struct Config {
     pub disabled: Vec<String>,
     /// PEM of the CA that pods are to trust, published as the ConfigMap `kube-root-ca.crt`. Empty: not published.
     pub root_ca: String,
+    /// Ranges of pod addresses, at most one of a family, of which every node gets a part. Empty: none is handed out.
+    pub cluster_cidrs: Vec<String>,
     /// How long a node may be silent before it counts as lost.
     pub node_monitor_grace_period: Duration,
     /// How many ended pods may stay before the oldest are removed; 0 for any number.
@@ -69,6 +74,7 @@ impl Default for Config {
             identities: None,
             disabled: Vec::new(),
             root_ca: String::new(),
+            cluster_cidrs: Vec::new(),
             node_monitor_grace_period: Duration::from_secs(50),
             terminated_pod_threshold: 12_500,
             workers: 5,
@@ -108,6 +114,9 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("statefulset", Box::pin(statefulset::run(context.clone())));
     start("job", Box::pin(job::run(context.clone())));
     start("ttl-after-finished", Box::pin(job::ttl::run(context.clone())));
+    start("cronjob", Box::pin(cronjob::run(context.clone())));
+    start("disruption", Box::pin(disruption::run(context.clone())));
+    start("node-ipam", Box::pin(node_ipam::run(context.clone())));
     start("endpointslice", Box::pin(endpoints::run_slices(context.clone())));
     start("endpoint", Box::pin(endpoints::run_endpoints(context.clone())));
     start("serviceaccount", Box::pin(publish::run_service_accounts(context.clone())));
