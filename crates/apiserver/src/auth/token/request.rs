@@ -186,7 +186,10 @@ impl ServiceAccountTokens {
         }
         let audiences = request.audiences.iter().flatten();
         let own = |audience: &str| if audience == self.issuer { "" } else { audience }.to_owned();
-        match audiences.map(|audience| own(audience)).find(|audience| !audience.is_empty() && !spec.wants(audience)) {
+        match audiences
+            .map(|audience| own(audience))
+            .find(|audience| !audience.is_empty() && !spec.wants(audience))
+        {
             Some(audience) => refuse(&format!(
                 "audience {audience:?} not found in pod spec volume, node is not authorized to request this token"
             )),
