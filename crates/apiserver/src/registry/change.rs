@@ -51,7 +51,7 @@ impl Registry {
         body: Body,
         params: &WriteParams,
     ) -> Result<Written, Status> {
-        manage::check(params, None)?;
+        manage::check("UpdateOptions", params, None)?;
         if request.subresource == "scale" {
             return self.update_scale(request, body, params).await;
         }

@@ -34,6 +34,7 @@ impl Registry {
         body: Body,
         params: &WriteParams,
     ) -> Result<Written, Status> {
+        manage::check("CreateOptions", params, None)?;
         if let Some(computed) = self.computed(request) {
             return self.compute(computed, request, body, params).await;
         }

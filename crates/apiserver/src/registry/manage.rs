@@ -40,8 +40,12 @@ fn manager(params: &WriteParams) -> String {
     if name.is_empty() { "unknown".into() } else { name }
 }
 
-/// Checks the options that are about managers.
-pub(super) fn check(params: &WriteParams, form: Option<PatchType>) -> Result<(), Status> {
+/// Checks the options that are about managers; `options` is their kind, as errors name it.
+pub(super) fn check(
+    options: &'static str,
+    params: &WriteParams,
+    form: Option<PatchType>,
+) -> Result<(), Status> {
     let mut errors = field::Errors::new();
     let path = field::Path::new("fieldManager");
     if form == Some(PatchType::Apply) && params.field_manager.is_empty() {
@@ -63,6 +67,6 @@ pub(super) fn check(params: &WriteParams, form: Option<PatchType>) -> Result<(),
     }
     match errors.is_empty() {
         true => Ok(()),
-        false => Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", "PatchOptions"), "", &errors)),
+        false => Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", options), "", &errors)),
     }
 }

@@ -17,7 +17,7 @@ impl Registry {
         body: Body,
         params: &WriteParams,
     ) -> Result<Written, Status> {
-        manage::check(params, Some(form))?;
+        manage::check("PatchOptions", params, Some(form))?;
         match (request.subresource, form) {
             ("scale", _) => self.patch_scale(request, form, body, params).await,
             (_, PatchType::Apply) => self.apply(request, body, params).await,

@@ -116,6 +116,9 @@ impl Registry {
         let range = Range::prefix(cache.key(&selection.namespace, "")).at(page.revision);
         let found = match self.caches().store().range(range).await {
             Ok(found) => found,
+            Err(Error::Compacted { .. }) if page.start == Default::default() => {
+                return Err(Status::expired("The resourceVersion for the provided list is too old."));
+            }
             Err(Error::Compacted { .. }) => return Err(page::expired(&page.start)),
             Err(other) => return Err(super::commit::store_error(other)),
         };
