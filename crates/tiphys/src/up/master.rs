@@ -74,7 +74,7 @@ fn ensure_pki(settings: &Settings, cluster: &Cluster) -> Result<Pki> {
 
 impl Running {
     /// Starts the scheduler and the controllers, as far as they are wanted.
-    pub fn start_components(&mut self, runs: &dyn Fn(&str) -> bool, stop: &Stop) {
+    pub fn start_components(&mut self, settings: &Settings, runs: &dyn Fn(&str) -> bool, stop: &Stop) {
         let stop = &stop.components;
         if runs("scheduler") {
             let client = self.api.client(User::system("system:kube-scheduler", &[]), "kube-scheduler");
@@ -91,6 +91,7 @@ impl Running {
             let config = tiphys_controllers::Config {
                 root_ca: self.pki.ca_pem().to_owned(),
                 identities: Some(self.identities()),
+                cluster_cidrs: vec![settings.cluster_cidr.clone()],
                 ..tiphys_controllers::Config::default()
             };
             let running = tiphys_controllers::run(config, client, stop.clone());

@@ -72,7 +72,7 @@ pub async fn up(flags: &Up) -> Result<()> {
         tokio::join!(master::start(&settings, &flags.cluster, &stop, &mut progress), ground);
     let (mut master, ground) = (master?, ground?);
     progress.done("pod network and container runtime ready");
-    master.start_components(&runs, &stop);
+    master.start_components(&settings, &runs, &stop);
     kubeconfig::merge(&settings)?;
     let parts: Vec<NodePart> = NodePart::ALL.into_iter().filter(|part| runs(part.name())).collect();
     if parts.contains(&NodePart::Dns) {
@@ -150,7 +150,7 @@ pub async fn server(flags: &Server, how: Master) -> Result<()> {
     let mut master = master::start(&settings, &flags.cluster, &stop, &mut progress).await?;
     let runs =
         |part: &str| how == Master::WithControllers && !flags.cluster.disable.iter().any(|d| d == part);
-    master.start_components(&runs, &stop);
+    master.start_components(&settings, &runs, &stop);
     progress.ready();
     tokio::select! {
         () = ending.any() => {}
