@@ -10,6 +10,7 @@ use tiphys_api::Gvr;
 use tiphys_client::typed::{self, Kind};
 use tiphys_client::{Client, Informer, Recorder};
 use tiphys_runtime::Runtime;
+use tokio::sync::Semaphore;
 
 use crate::dns::Names;
 use crate::downward::Facts;
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) memory: i64,
     /// Whether control groups are v2.
     pub(crate) unified: bool,
+    /// Removing what has ended is no hurry: one at a time, so that it never slows down starts and stops.
+    pub(crate) removals: Semaphore,
     /// The pod of each container and sandbox, by identifier: where the runtime's events go.
     pub(crate) owners: Mutex<HashMap<String, String>>,
 }

@@ -158,6 +158,7 @@ async fn context(
         allocatable: node::allocatable(&config, machine),
         memory: machine.memory,
         unified: cgroups::unified(),
+        removals: tokio::sync::Semaphore::new(1),
         owners: Default::default(),
         config,
         client,

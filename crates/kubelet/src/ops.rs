@@ -90,7 +90,10 @@ impl Job {
             }
             Task::Delete => Outcome::Deleted(self.delete().await),
             Task::StopSandbox { id } => Outcome::Plain(text(self.ctx.runtime.stop_sandbox(id).await)),
-            Task::RemoveSandbox { id } => Outcome::Plain(text(self.ctx.runtime.remove_sandbox(id).await)),
+            Task::RemoveSandbox { id } => {
+                let _turn = self.ctx.removals.acquire().await;
+                Outcome::Plain(text(self.ctx.runtime.remove_sandbox(id).await))
+            }
             Task::RemoveContainer { id } => Outcome::Plain(self.remove_container(id).await),
             Task::CleanUp => Outcome::Plain(self.clean_up().await),
             Task::Purge => Outcome::Plain(self.purge().await),
@@ -225,6 +228,7 @@ impl Job {
         let logs = sandbox::log_directory(&self.ctx.config.log_dir, &self.pod);
         let parent = crate::resources::cgroup_parent(&self.ctx.config.cgroup_root, &self.pod);
         self.ctx.tokens.forget(uid);
+        let _turn = self.ctx.removals.acquire().await;
         blocking(move || {
             // Slow in the kernel, so after everyone has been told that the pod is gone.
             cgroups::remove(&parent);

@@ -5,6 +5,9 @@
 //! - It is level-triggered: a restarted kubelet that reads the same state from the runtime makes the same plan.
 //! - Containers start in the order of the spec, one after another, postStart hooks included, as users rely on it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
