@@ -20,7 +20,7 @@ use super::negotiate::{self, Encoding, MediaType, Shapes};
 use super::path::RequestInfo;
 use super::query::Query;
 use super::server::{Peer, Server};
-use super::{compress, paths, resource};
+use super::{compress, paths, resource, websocket};
 use crate::auth::{self, Attributes, Decision, User};
 use crate::metrics::{Dimensions, InFlight};
 
@@ -94,15 +94,20 @@ impl Server {
         let _flying = if long { None } else { Some(self.admit(mutating, dimensions)?) };
         self.authorize(&info, &user).await?;
         let raw_query = head.uri.query().unwrap_or_default().to_owned();
+        let socket = websocket::Wanted::of(&info, &mut head);
         let upgrade = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let (method, headers) = (head.method, head.headers);
         let limit = if long { None } else { Some(time_limit(&query)?) };
         let call = Call { method, info, query, raw_query, headers, user, body, upgrade };
         let answer = self.dispatch(call, dimensions);
-        match limit {
-            None => answer.await,
-            Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(late(limit))),
-        }
+        let answer = match limit {
+            None => answer.await?,
+            Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(late(limit)))?,
+        };
+        Ok(match socket {
+            None => answer,
+            Some(socket) => socket.switch(answer),
+        })
     }
 
     async fn dispatch(self: &Arc<Self>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {

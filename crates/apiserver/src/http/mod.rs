@@ -27,6 +27,7 @@ mod server;
 mod table;
 mod tls;
 mod watch;
+mod websocket;
 
 pub use health::{Health, Scope};
 pub use listen::{Config, Error, bind, serve};

@@ -149,3 +149,35 @@ async fn manifests_are_applied_by_client_and_by_server() {
     assert!(!unknown.status.success());
     run(&running, &["delete", "-f", file]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_finalizers_goes_when_they_are_gone() {
+    if !installed().await {
+        return;
+    }
+    let running = start().await;
+    run(&running, &["create", "cm", "held"]).await;
+    run(
+        &running,
+        &["patch", "cm", "held", "--type=merge", "-p", r#"{"metadata":{"finalizers":["example.com/hold"]}}"#],
+    )
+    .await;
+    let arguments = ["get", "cm", "-w", "--output-watch-events", "--no-headers"];
+    let mut watching = kubectl(&running, &arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    assert!(lines.next_line().await.unwrap().unwrap().starts_with("ADDED "), "the object is there at first");
+    let mut deleting = kubectl(&running, &["delete", "cm", "held"]).stdout(Stdio::piped()).spawn().unwrap();
+    assert!(lines.next_line().await.unwrap().unwrap().starts_with("MODIFIED "), "it is marked, and stays");
+    let marked = run(&running, &["get", "cm", "held", "-o", "jsonpath={.metadata.deletionTimestamp}"]).await;
+    assert!(marked.ends_with('Z'), "{marked}");
+    run(
+        &running,
+        &["patch", "cm", "held", "--type=json", "-p", r#"[{"op":"remove","path":"/metadata/finalizers"}]"#],
+    )
+    .await;
+    assert!(
+        lines.next_line().await.unwrap().unwrap().starts_with("DELETED "),
+        "it went with its last finalizer"
+    );
+    assert!(deleting.wait().await.unwrap().success(), "kubectl waited for it");
+}

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -115,6 +116,16 @@ async fn logs_and_node_paths_pass_through() {
         (moved.status().as_u16(), moved.headers()["location"].to_str().unwrap().ends_with("/proxy/")),
         (301, true)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_read_over_websocket() {
+    let running = start().await;
+    node_and_pod(&running).await;
+    let mut socket = running.websocket(&format!("{POD}/log?tailLines=1"), Some("binary.k8s.io")).await;
+    let message = socket.next().await.unwrap().unwrap();
+    assert_eq!(message.into_data(), "GET /containerLogs/default/p/c?tailLines=1 secret=false\n");
+    assert!(socket.next().await.unwrap().unwrap().is_close());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,8 @@ use tiphys_store::embedded::Options;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A running server. Dropping it stops it.
@@ -154,6 +156,20 @@ impl Running {
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         tokio::spawn(connection);
         sender
+    }
+
+    /// A WebSocket as the administrator.
+    pub async fn websocket(
+        &self,
+        path: &str,
+        protocol: Option<&str>,
+    ) -> WebSocketStream<TlsStream<TcpStream>> {
+        let url = format!("wss://{}{path}", self.address);
+        let mut request = url.into_client_request().unwrap();
+        if let Some(protocol) = protocol {
+            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+        }
+        tokio_tungstenite::client_async(request, self.tls(true, "http/1.1").await).await.unwrap().0
     }
 
     /// A request for this server.

@@ -1,6 +1,7 @@
 //! Watches as they come over the wire: HTTP/1.1 chunks and HTTP/2 frames, whole objects, tables and protobuf.
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -91,6 +92,21 @@ async fn only_the_first_table_has_columns() {
     assert_eq!(frames[0]["object"]["columnDefinitions"][0]["name"], "Name");
     assert_eq!(frames[1]["object"]["columnDefinitions"], Value::Null);
     assert_eq!(frames[1]["object"]["rows"][0]["cells"][0], "b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_watch_over_websocket() {
+    let running = start().await;
+    make(&running, "before").await;
+    let mut socket = running.websocket(&format!("{MAPS}?watch=1"), None).await;
+    make(&running, "after").await;
+    let mut frames = Vec::new();
+    while frames.len() < 2 {
+        let message = socket.next().await.unwrap().unwrap();
+        frames.push(serde_json::from_str(message.to_text().unwrap()).unwrap());
+    }
+    let expected = [("ADDED", "before"), ("ADDED", "after")];
+    assert_eq!(seen(&frames), expected.map(|(kind, name)| (kind.to_owned(), name.to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
