@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # The product is one static binary: the last link takes the C library in; what it links needs no flag of its own.
 STATIC = -- -C target-feature=+crt-static
-export TIPHYS_BIN ?= $(CURDIR)/target/debug/tiphys
+export TIPHYS_BIN ?= $(CURDIR)/target/e2e/tiphys
 
 .PHONY: help run build packages test test-packages build-test lint unit e2e bench install
 
@@ -32,6 +32,8 @@ lint: ## Format, clippy, and the house rules
 
 build-test: ## Build the binary that the end-to-end tests run
 	$(CARGO) rustc --package tiphys --bin tiphys $(STATIC) -C strip=debuginfo
+	@# A place of its own: a plain `cargo build` would put a dynamic binary where this one was.
+	mkdir -p target/e2e && cp target/debug/tiphys target/e2e/tiphys
 
 unit: ## Unit tests alone
 	$(CARGO) test --workspace --exclude tiphys-tests

@@ -213,7 +213,7 @@ pub fn tiphys() -> Command {
 
 /// Where `make build-test` puts it.
 fn default_binary() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/tiphys")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e/tiphys")
 }
 
 fn kubectl() -> PathBuf {

@@ -4,7 +4,7 @@
 //! pass over the binary, so that a binary of tens of megabytes is never held in memory.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -25,6 +25,26 @@ const IMAGES: &[(&str, &[&str], &str)] = &[
     (HELLO, &["/tiphys", "hello"], "1"),
     (HELLO_2, &["/tiphys", "hello"], "2"),
 ];
+
+/// Whether a program needs no loader: its ELF file has no interpreter segment (ELF-64 specification, program headers).
+pub fn is_static(program: &Path) -> io::Result<bool> {
+    const PT_INTERP: u32 = 3;
+    let mut file = File::open(program)?;
+    let mut header = [0; 64];
+    file.read_exact(&mut header)?;
+    let number =
+        |at: usize, size: usize| header[at..at + size].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
+    let (offset, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    for index in 0..count {
+        let mut kind = [0; 4];
+        file.seek(io::SeekFrom::Start(offset + index * size))?;
+        file.read_exact(&mut kind)?;
+        if u32::from_le_bytes(kind) == PT_INTERP {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
 
 /// Writes the archive of all images made from the binary at `program`.
 pub fn write_archive(program: &Path, out: impl Write) -> io::Result<()> {
@@ -174,7 +194,6 @@ impl Write for Hasher {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::io::Read;
 
     use super::*;
 
@@ -186,6 +205,11 @@ mod tests {
             (entry.path().unwrap().display().to_string(), content)
         };
         archive.entries().unwrap().map(|entry| read(entry.unwrap())).collect()
+    }
+
+    #[test]
+    fn a_program_that_needs_a_loader_is_told_apart() {
+        assert!(!is_static(Path::new("/bin/sh")).unwrap(), "distributions link their shell dynamically");
     }
 
     #[test]

@@ -97,6 +97,11 @@ async fn import_images(settings: &Settings, socket: &Path, runtime: &dyn Runtime
     if same_binary && runtime.image_status(image::PAUSE).await?.is_some() {
         return Ok(());
     }
+    anyhow::ensure!(
+        image::is_static(&program)?,
+        "{} is linked dynamically, so it cannot run in the images that are made from it; build it with `make build`",
+        program.display()
+    );
     let (reader, writer) = std::io::pipe()?;
     let archive =
         tokio::task::spawn_blocking(move || image::write_archive(&program, std::io::BufWriter::new(writer)));
