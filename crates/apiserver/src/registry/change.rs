@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tiphys_api::{Object, Status, Value, defaults, field, validate};
+use tiphys_api::{Object, Status, Value, field, validate};
 
 use super::commit::{self, Commit};
 use super::create::{New, refuse};
@@ -59,8 +59,7 @@ impl Registry {
         let Decoded { mut tree, warnings } = decode::object(request.resource, body, params.field_validation)?;
         check_place(request, &mut tree)?;
         let rules = strategy::of(&request.resource.gvr);
-        (rules.normalize)(&mut tree);
-        defaults::apply(request.resource, &mut tree);
+        system::complete(&mut tree, request.resource, rules);
         let make = |_: Option<&Value>| Ok(tree.clone());
         let creates = rules.create_on_update && request.subresource.is_empty();
         let change = Change {

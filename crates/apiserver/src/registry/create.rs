@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tiphys_api::{Object, Status, Value, defaults, field, validate};
+use tiphys_api::{Object, Status, Value, field, validate};
 
 use super::commit::{self, Commit};
 use super::decode::Decoded;
@@ -65,8 +65,7 @@ impl Registry {
         if !new.rules.status_on_create && new.request.resource.subresource("status").is_some() {
             tree::set(&mut tree, &["status"], Value::Null);
         }
-        (new.rules.normalize)(&mut tree);
-        defaults::apply(new.request.resource, &mut tree);
+        system::complete(&mut tree, new.request.resource, new.rules);
         if !new.managed {
             manage::record(new.request, new.params, None, &mut tree);
         }

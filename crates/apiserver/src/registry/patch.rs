@@ -1,11 +1,11 @@
 //! patch: JSON, merge and strategic patches on the same path as updates, and server-side apply.
 
 use parking_lot::Mutex;
-use tiphys_api::{Status, Value, defaults, patch};
+use tiphys_api::{Status, Value, patch};
 
 use super::change::Change;
 use super::request::{Body, PatchType, Request, WriteParams, Written};
-use super::{Registry, decode, manage};
+use super::{Registry, decode, manage, system};
 use crate::strategy;
 
 impl Registry {
@@ -41,8 +41,7 @@ impl Registry {
             apply_patch(request, form, &mut tree, &body)?;
             *warnings.lock() =
                 decode::check(request.resource, &mut tree, duplicates.clone(), params.field_validation)?;
-            (rules.normalize)(&mut tree);
-            defaults::apply(request.resource, &mut tree);
+            system::complete(&mut tree, request.resource, rules);
             Ok(tree)
         };
         let change = Change {
@@ -72,8 +71,7 @@ impl Registry {
         let rules = strategy::of(&request.resource.gvr);
         let make = |live: Option<&Value>| {
             let mut tree = manage::merge(request, params, live, &config)?;
-            (rules.normalize)(&mut tree);
-            defaults::apply(request.resource, &mut tree);
+            system::complete(&mut tree, request.resource, rules);
             Ok(tree)
         };
         let creates = request.subresource.is_empty();

@@ -1,11 +1,27 @@
 //! Metadata that only the server writes: identity, times, generation, and the rules about changing it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::Map;
-use tiphys_api::{Value, field};
+use tiphys_api::schema::{Resource, Type, builtin};
+use tiphys_api::{Value, defaults, field};
 
 use super::tree;
 use crate::strategy::Rules;
+
+/// Brings a decoded tree into the form that is judged and stored: written-only fields taken over, the desired state
+/// present if only as an empty one (Go's structs are never absent), defaults filled in.
+pub fn complete(object: &mut Value, resource: &Resource, rules: &Rules) {
+    (rules.normalize)(object);
+    let built_in = Arc::ptr_eq(&resource.schema, builtin().schema());
+    let has_spec =
+        built_in && resource.root().field("spec").is_some_and(|field| matches!(field.ty, Type::Struct(_)));
+    if let (true, Value::Object(fields)) = (has_spec, &mut *object) {
+        fields.entry("spec").or_insert_with(|| Value::Object(Map::new()));
+    }
+    defaults::apply(resource, object);
+}
 
 /// Fills in what a new object gets from the server.
 pub fn on_create(object: &mut Value, rules: &Rules, now: Timestamp) {

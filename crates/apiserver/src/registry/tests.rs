@@ -6,6 +6,7 @@
 //! seen. Run with `REWRITE=1` to write the answers anew, and read the diff.
 
 mod history;
+mod kinds;
 mod laws;
 mod rest;
 

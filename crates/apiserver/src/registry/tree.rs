@@ -41,11 +41,15 @@ pub fn items<'t>(tree: &'t Value, path: &[&str]) -> &'t [Value] {
 /// Sets a value at a path of keys, making maps on the way; `Null` removes it.
 pub fn set(tree: &mut Value, path: &[&str], value: Value) {
     let Some((last, parents)) = path.split_last() else { return };
-    let parent = parents.iter().fold(map_of(tree), |map, key| map_of(map.entry(*key).or_insert(Value::Null)));
-    match value {
-        Value::Null => drop(parent.remove(*last)),
-        value => drop(parent.insert((*last).into(), value)),
+    if value.is_null() {
+        let parent = parents.iter().try_fold(tree, |tree, key| tree.get_mut(key));
+        if let Some(Value::Object(parent)) = parent {
+            parent.remove(*last);
+        }
+        return;
     }
+    let parent = parents.iter().fold(map_of(tree), |map, key| map_of(map.entry(*key).or_insert(Value::Null)));
+    parent.insert((*last).into(), value);
 }
 
 /// A time as `metav1.Time` writes it: whole seconds, the rest cut off.
