@@ -49,9 +49,9 @@ fn resolved() -> io::Result<PathBuf> {
     let arguments = ["metadata", "--format-version=1", "--locked", "--filter-platform", &target];
     let output = Command::new(cargo).args(arguments).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let package =
-        text.split("{\"name\":").find(|package| package.starts_with(&format!("\"{CRATE}\",\"version\"")));
-    let manifest = package.and_then(|p| p.split("\"manifest_path\":\"").nth(1)?.split('"').next());
+    // A dependency on the crate names its source next, the crate itself its version.
+    let package = text.split_once(&format!("\"name\":\"{CRATE}\",\"version\""));
+    let manifest = package.and_then(|(_, rest)| rest.split("\"manifest_path\":\"").nth(1)?.split('"').next());
     let missing = || io::Error::other(format!("cargo metadata names no {CRATE}: {}", output.status));
     Path::new(manifest.ok_or_else(missing)?).parent().map(Path::to_path_buf).ok_or_else(missing)
 }

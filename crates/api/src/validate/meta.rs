@@ -1,5 +1,8 @@
 //! `metadata` of every kind.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 
 use super::names::{self, NameRule};
@@ -9,6 +12,12 @@ use crate::schema::{RULES, Resource};
 /// All annotations of one object together, keys and values.
 const ANNOTATIONS_MAX_BYTES: usize = 256 * 1024;
 const IMMUTABLE: &str = "field is immutable";
+
+/// Fields that never change, by group-resource.
+static FIXED: LazyLock<HashMap<&str, Vec<&str>>> = LazyLock::new(|| {
+    let lines = RULES.lines().filter_map(|line| line.strip_prefix("immutable ")?.split_once(' '));
+    lines.map(|(resource, paths)| (resource, paths.split(',').collect())).collect()
+});
 
 /// Checks the metadata of an object that is about to be stored: its namespace and generated name are filled in.
 pub fn object_meta(resource: &Resource, object: &Value) -> Errors {
@@ -32,14 +41,14 @@ pub fn object_meta(resource: &Resource, object: &Value) -> Errors {
 /// Checks what an update may not change in the metadata.
 pub fn object_meta_update(old: &Value, new: &Value) -> Errors {
     let path = Path::new("metadata");
-    let at = |object: &Value, name: &str| object.get("metadata").and_then(|m| m.get(name)).cloned();
     let mut errors = Errors::new();
     for name in
         ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
     {
-        let value = at(new, name);
-        if at(old, name) != value {
-            errors.push(Error::invalid(&path.child(name), value.unwrap_or_default(), IMMUTABLE));
+        let at = |object| Value::get(object, "metadata").and_then(|metadata| metadata.get(name));
+        let value = at(new);
+        if at(old) != value {
+            errors.push(Error::invalid(&path.child(name), value.cloned().unwrap_or_default(), IMMUTABLE));
         }
     }
     errors
@@ -47,16 +56,13 @@ pub fn object_meta_update(old: &Value, new: &Value) -> Errors {
 
 /// Checks the fields that an update of this resource may not change, in its storage version.
 pub fn immutable(resource: &Resource, old: &Value, new: &Value) -> Errors {
-    let own = resource.gvr.group_resource();
-    let lines = RULES.lines().filter_map(|line| line.strip_prefix("immutable ")?.split_once(' '));
-    let paths = lines.filter(|(name, _)| *name == own).flat_map(|(_, paths)| paths.split(','));
     let mut errors = Errors::new();
-    for path in paths {
-        let at = |object: &Value| path.split('.').try_fold(object.clone(), |at, key| at.get(key).cloned());
+    for path in FIXED.get(resource.gvr.group_resource().as_str()).into_iter().flatten() {
+        let at = |object| path.split('.').try_fold(object, |at: &Value, key| at.get(key));
         let (before, after) = (at(old), at(new));
         if before != after {
             let place = path.split('.').fold(Path::default(), |path, name| path.child(name));
-            errors.push(Error::invalid(&place, after.unwrap_or_default(), IMMUTABLE));
+            errors.push(Error::invalid(&place, after.cloned().unwrap_or_default(), IMMUTABLE));
         }
     }
     errors
