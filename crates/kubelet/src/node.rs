@@ -36,7 +36,7 @@ pub(crate) fn allocatable(config: &Config, machine: &Machine) -> BTreeMap<String
 
 /// Keeps the node's object until the process ends.
 pub(crate) async fn run(ctx: Arc<Context>, machine: Machine) {
-    let mut keeper = Keeper { ctx, machine, node: None, reported: None, ready: false };
+    let mut keeper = Keeper { ctx, machine, node: None, reported: None, ready: false, pod_cidr: None };
     loop {
         let pause = match keeper.beat().await {
             Ok(()) if keeper.ready => RENEW,
@@ -56,6 +56,8 @@ struct Keeper {
     node: Option<Node>,
     reported: Option<(NodeStatus, Timestamp)>,
     ready: bool,
+    /// The range of pod addresses that the runtime was told.
+    pod_cidr: Option<String>,
 }
 
 impl Keeper {
@@ -64,7 +66,24 @@ impl Keeper {
             self.node = Some(self.register().await?);
         }
         self.report().await?;
+        self.pass_on_range().await;
         self.renew().await
+    }
+
+    /// Tells the runtime the range of the pods' addresses, once the node's object has it. A runtime whose network is
+    /// configured by files does not need it.
+    async fn pass_on_range(&mut self) {
+        let range = self.node.as_ref().and_then(|node| node.spec.as_ref()?.pod_cidr.clone());
+        let Some(range) = range.filter(|range| !range.is_empty() && self.pod_cidr.as_ref() != Some(range))
+        else {
+            return;
+        };
+        match self.ctx.runtime.set_pod_cidr(&range).await {
+            Ok(()) => self.pod_cidr = Some(range),
+            Err(error) => {
+                tracing::warn!(%error, "the runtime does not take the range of the pods' addresses")
+            }
+        }
     }
 
     fn nodes(&self) -> Api<Node> {
