@@ -16,7 +16,7 @@ use super::table::{TableForm, Tables};
 use super::watch::{self, Frames, Running};
 use super::{encode, listing, params};
 use crate::metrics::Dimensions;
-use crate::node_proxy;
+use crate::node_proxy::{self, Lasting};
 use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written};
 
 /// Answers one request for a resource.
@@ -25,7 +25,7 @@ pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -
     let resource = dimensions.resource.clone().ok_or_else(Status::no_such_path)?;
     check(&resource, info, &call.method)?;
     if node_proxy::serves(info) {
-        let lasting = server.metrics.requests.long_running(dimensions);
+        let lasting = Lasting::new(server.metrics.requests.long_running(dimensions), server.stop.clone());
         return server.nodes.answer(server.lister.as_ref(), call, lasting).await;
     }
     let asked = Asked { server, resource: &resource, media: media(&call)?, dimensions };

@@ -25,8 +25,8 @@ use crate::auth::Lister;
 use crate::http::answer::{self, Answer};
 use crate::http::handle::Call;
 use crate::http::path::RequestInfo;
-use crate::metrics::InFlight;
 use connect::Connector;
+pub use pass::Lasting;
 use pass::Passage;
 
 const PODS: Gvr = Gvr::new("", "v1", "pods");
@@ -81,8 +81,8 @@ impl NodeProxy {
         Ok(Self { connector: Arc::new(Connector::new(tls)?) })
     }
 
-    /// Answers one request that [`serves`] claims. `lasting` is held as long as the stream runs.
-    pub async fn answer(&self, lister: &dyn Lister, call: Call, lasting: InFlight) -> Result<Answer, Status> {
+    /// Answers one request that [`serves`] claims. `lasting` goes with the stream.
+    pub async fn answer(&self, lister: &dyn Lister, call: Call, lasting: Lasting) -> Result<Answer, Status> {
         let road = Road::of(&call.info).ok_or_else(Status::no_such_path)?;
         let finder = Finder { lister, call: &call };
         let passage = match road {

@@ -1,5 +1,6 @@
 //! Passing one request on and its answer back: whole bodies, streams, and upgraded connections.
 
+use futures::StreamExt;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -10,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tiphys_api::Status;
+use tokio_util::sync::CancellationToken;
 
 use super::connect::{ConnectError, Connector};
 use crate::http::answer::Answer;
@@ -44,12 +46,25 @@ impl Passage {
     }
 }
 
+/// What goes with a stream as long as it runs: it is counted, and ends when the server does.
+pub struct Lasting {
+    counted: InFlight,
+    stop: CancellationToken,
+}
+
+impl Lasting {
+    /// Counted by `counted`, ended by `stop`.
+    pub fn new(counted: InFlight, stop: CancellationToken) -> Self {
+        Self { counted, stop }
+    }
+}
+
 /// Reads a log: the kubelet's text as it comes, its refusals as Statuses.
 pub async fn log(
     connector: &Connector,
     passage: &Passage,
     call: Call,
-    lasting: InFlight,
+    lasting: Lasting,
 ) -> Result<Answer, Status> {
     let request = request(passage, Method::GET, HeaderMap::new(), RequestBody::Full(bytes::Bytes::new()))?;
     let scheme = if passage.tls { "https" } else { "http" };
@@ -88,7 +103,7 @@ pub async fn through(
     connector: &Connector,
     passage: Passage,
     mut call: Call,
-    lasting: InFlight,
+    lasting: Lasting,
 ) -> Result<Answer, Status> {
     let wants = call.headers.contains_key(UPGRADE);
     let upgrade = call.upgrade.take().filter(|_| wants);
@@ -175,7 +190,7 @@ fn strip_token_protocol(headers: &mut HeaderMap) {
     }
 }
 
-fn passed_back(response: Response<Incoming>, passage: &Passage, prefix: &str, lasting: InFlight) -> Answer {
+fn passed_back(response: Response<Incoming>, passage: &Passage, prefix: &str, lasting: Lasting) -> Answer {
     let (mut head, body) = response.into_parts();
     let hops: Vec<HeaderName> =
         head.headers.keys().filter(|name| hop(name) || **name == CONNECTION).cloned().collect();
@@ -201,30 +216,34 @@ fn moved(place: &str, passage: &Passage, prefix: &str) -> Option<String> {
     path.starts_with('/').then(|| format!("{prefix}{path}"))
 }
 
-/// A body that keeps its gauge raised until it ends.
-fn held(body: Incoming, lasting: InFlight) -> Body {
+/// A body that is counted until it ends, which it does at the latest with the server.
+fn held(body: Incoming, lasting: Lasting) -> Body {
+    let Lasting { counted, stop } = lasting;
     let held = body.map_frame(move |frame| {
-        let _ = &lasting;
+        let _ = &counted;
         frame
     });
-    let data = http_body_util::BodyDataStream::new(held);
-    Body::Stream(Box::pin(futures::StreamExt::map(data, |chunk| chunk.map_err(Into::into))))
+    let data = http_body_util::BodyDataStream::new(held).take_until(Box::pin(stop.cancelled_owned()));
+    Body::Stream(data.map(|chunk| chunk.map_err(Into::into)).boxed())
 }
 
-async fn copy(client: OnUpgrade, node: OnUpgrade, lasting: InFlight) {
-    let ends = tokio::try_join!(client, node);
-    let outcome = match ends {
-        Ok((client, node)) => {
-            let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
-            // Each end of input shuts down only the other side's output.
-            tokio::io::copy_bidirectional(&mut client, &mut node).await.map(drop)
-        }
-        Err(error) => Err(std::io::Error::other(error)),
+async fn copy(client: OnUpgrade, node: OnUpgrade, lasting: Lasting) {
+    let Lasting { counted, stop } = lasting;
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        outcome = copy_both(client, node) => outcome,
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "an upgraded stream broke off");
     }
-    drop(lasting);
+    drop(counted);
+}
+
+async fn copy_both(client: OnUpgrade, node: OnUpgrade) -> std::io::Result<()> {
+    let (client, node) = tokio::try_join!(client, node).map_err(std::io::Error::other)?;
+    let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
+    // Each end of input shuts down only the other side's output.
+    tokio::io::copy_bidirectional(&mut client, &mut node).await.map(drop)
 }
 
 #[cfg(test)]
