@@ -59,7 +59,12 @@ impl Registry {
 
     async fn transact(&self, txn: Txn) -> Result<Commit<u64>, Status> {
         match self.caches().store().txn(txn).await {
-            Ok(TxnResult::Committed { revision }) => Ok(Commit::Done(revision)),
+            Ok(TxnResult::Committed { revision }) => {
+                // Whoever has the answer finds the write in every cache: the next request's admission, authorization
+                // and look-ups read them without a wait. A feed that is late does not undo what is committed.
+                drop(self.caches().reach(revision).await);
+                Ok(Commit::Done(revision))
+            }
             Ok(TxnResult::Conflict { revision, .. }) => Ok(Commit::Conflict(revision)),
             Err(error) => Err(store_error(error)),
         }
