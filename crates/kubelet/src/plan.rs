@@ -433,7 +433,7 @@ impl<'a> Planner<'a> {
             let old =
                 |c: &&Seen| c.name == name && c.attempt < oldest_kept && c.state == ContainerState::Exited;
             for c in self.state.containers.iter().filter(old) {
-                if !self.state.retries.contains_key(&c.id) {
+                if self.due(self.state.retries.get(&c.id).copied()) {
                     self.act(Task::RemoveContainer { id: c.id.clone() });
                 }
             }
@@ -441,7 +441,7 @@ impl<'a> Planner<'a> {
         let newest = self.state.newest_sandbox().map(|s| s.id.clone());
         for old in self.state.sandboxes.iter().filter(|s| !s.ready && Some(&s.id) != newest.as_ref()) {
             let used = self.state.containers.iter().any(|c| c.sandbox == old.id);
-            if !used && !self.state.retries.contains_key(&old.id) {
+            if !used && self.due(self.state.retries.get(&old.id).copied()) {
                 self.act(Task::RemoveSandbox { id: old.id.clone() });
             }
         }

@@ -74,6 +74,8 @@ impl Report {
 impl Actor {
     /// Computes the status and, if the API does not know it yet, begins to tell it.
     pub(super) fn push(&mut self, now: Timestamp) {
+        // A time that has come wakes nobody again.
+        self.report.retry = self.report.retry.filter(|retry| *retry > now);
         let Some((_, known)) = self.report.known.as_ref().filter(|_| !self.state.gone) else { return };
         let status = status::status(&self.pod, &self.state, &self.ctx.node, now);
         let new = serde_json::to_value(&status).unwrap_or_default();
@@ -86,9 +88,8 @@ impl Actor {
             self.pod = pod.into();
             self.report.computed = Some(status);
         }
-        let waits = self.report.retry.is_some_and(|retry| retry > now) || self.report.sent.is_some();
+        let waits = self.report.retry.is_some() || self.report.sent.is_some();
         if let Some(patch) = patch.filter(|_| !waits) {
-            self.report.retry = None;
             self.report.sent = Some(new);
             self.send(&patch);
         }

@@ -71,29 +71,25 @@ pub(super) fn host_path(path: &Path, kind: &str) -> Result<(), String> {
     }
 }
 
-/// Unmounts what is mounted right below the volumes' directories, then removes them. A volume that is still mounted
-/// is an error, never removed through: its files may be someone else's.
+/// Unmounts everything at and below the volumes' directory, the deepest first, then removes what is left. Nothing is
+/// removed through a mount: those files may be someone else's.
 pub(super) fn take_down(volumes: &Path) -> io::Result<()> {
-    for plugin in entries(volumes)? {
-        for volume in entries(&plugin)? {
-            if is_mount_point(&volume)? {
-                unmount(&volume, UnmountFlags::DETACH)?;
-            }
-            fs::remove_dir_all(&volume)?;
-        }
+    if !volumes.exists() {
+        return Ok(());
     }
-    match fs::remove_dir_all(volumes) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    let mut mounts = mounts_below(&fs::read_to_string("/proc/self/mountinfo")?, &volumes.canonicalize()?);
+    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.as_os_str().len()));
+    for mount in mounts {
+        unmount(&mount, UnmountFlags::DETACH)?;
     }
+    fs::remove_dir_all(volumes)
 }
 
-fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    match fs::read_dir(dir) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+/// The mount points at or below a directory, as the kernel lists them.
+fn mounts_below(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
+    // Spaces and the like are written as octal escapes; volumes' names have none.
+    let point = |line: &str| line.split(' ').nth(4).map(|path| PathBuf::from(path.replace("\\040", " ")));
+    mountinfo.lines().filter_map(point).filter(|path| path.starts_with(dir)).collect()
 }
 
 #[cfg(test)]
@@ -110,6 +106,13 @@ mod tests {
         assert!(host_path(&path("no"), "File").is_err());
         assert!(host_path(Path::new("/dev/null"), "CharDevice").is_ok());
         assert!(host_path(&path("d"), "Nonsense").is_err());
+    }
+
+    #[test]
+    fn mounts_are_found_in_the_kernels_list() {
+        let list = "36 35 98:0 / /a/v/x rw - tmpfs tmpfs rw\n37 35 98:0 / /a/vx rw - tmpfs t rw\n\
+                    38 35 98:0 / /a/v/x/y\\040z rw - ext4 d rw\n";
+        assert_eq!(mounts_below(list, Path::new("/a/v")), [Path::new("/a/v/x"), Path::new("/a/v/x/y z")]);
     }
 
     #[test]
