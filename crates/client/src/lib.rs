@@ -7,6 +7,7 @@
 //! - [`typed`] decodes bytes into `k8s-openapi` structs where many fields are needed, in one place, so that each type
 //!   is compiled for one deserialiser once.
 
+pub mod account;
 pub mod fake;
 mod informer;
 pub mod kubeconfig;

@@ -10,7 +10,10 @@ mod example;
 mod master;
 mod node;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
+use tiphys_client::account::AccountClient;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -175,7 +178,18 @@ pub async fn component(flags: &Component, part: Part) -> Result<()> {
                 Ok(())
             }
             Part::ControllerManager => {
-                let config = tiphys_controllers::Config::default();
+                let (remote, base) = (node::remote_config(&flags.kubeconfig)?, client.clone());
+                // What this process trusts is what pods shall trust.
+                let root_ca = String::from_utf8_lossy(&remote.ca).into_owned();
+                // Each controller acts as its own service account, with no more rights than its role gives.
+                let account = move |name: &str| -> Arc<dyn tiphys_client::Client> {
+                    Arc::new(AccountClient::new(&remote, base.clone(), name))
+                };
+                let config = tiphys_controllers::Config {
+                    identities: Some(Arc::new(account)),
+                    root_ca,
+                    ..tiphys_controllers::Config::default()
+                };
                 tiphys_controllers::run(config, client, stop.clone())
                     .await
                     .context("the controller manager failed")

@@ -275,9 +275,15 @@ fn is_ready(node: &Object) -> bool {
 /// A client from a kubeconfig.
 pub fn remote(kubeconfig: &Path) -> Result<Arc<dyn Client>> {
     let unusable = || format!("{} cannot be used; give another with --kubeconfig", kubeconfig.display());
-    let config = Kubeconfig::load(Some(kubeconfig)).with_context(unusable)?;
-    let config = config.config(&Overrides::default()).with_context(unusable)?;
+    let config = remote_config(kubeconfig)?;
     Ok(Arc::new(RemoteClient::new(&config).with_context(unusable)?))
+}
+
+/// What a kubeconfig says of its current context.
+pub fn remote_config(kubeconfig: &Path) -> Result<tiphys_client::remote::Config> {
+    let unusable = || format!("{} cannot be used; give another with --kubeconfig", kubeconfig.display());
+    let config = Kubeconfig::load(Some(kubeconfig)).with_context(unusable)?;
+    config.config(&Overrides::default()).with_context(unusable)
 }
 
 /// The node's flags of a process without a node.
