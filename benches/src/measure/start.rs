@@ -41,7 +41,7 @@ pub async fn run(ground: &Ground) -> Result<Vec<Row>> {
             Row::new(format!("{name}: exec to `up` says ready"), ms(times.ready)).within(times.ready, NODE),
         );
         rows.push(Row::new(format!("{name}: exec to a new pod Running, image present"), ms(times.pod)));
-        rows.push(Row::new(format!("{name}: steps"), times.steps));
+        rows.push(Row::new(format!("{name}: its steps"), times.steps));
         site.stop(running).await?;
     }
     Ok(rows)
@@ -56,7 +56,13 @@ async fn timeline(site: &Site, running: &mut Running, pod: &str) -> Result<Timel
     let pod_watch = pod_running(&wire, pod);
     let (node, pod, ready) = tokio::try_join!(node_watch, pod_watch, start.ready())?;
     let since = |at: Instant| at.duration_since(exec);
-    let steps = start.steps.iter().map(|(at, what)| format!("{what} {}", ms(since(*at)))).collect::<Vec<_>>();
+    let step = |(at, what): &(Instant, String)| {
+        // What comes after these words is this cluster's own: addresses and paths.
+        let what =
+            what.split([',', '/']).next().and_then(|what| what.split(" on ").next()).unwrap_or_default();
+        format!("{what} {}", ms(since(*at)))
+    };
+    let steps = start.steps.iter().map(step).collect::<Vec<_>>();
     Ok(Timeline {
         api: since(api),
         node: since(node),

@@ -122,7 +122,11 @@ impl Error {
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
         let quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = format!("supported values: {}", quoted.join(", "));
-        Self::new(Reason::NotSupported, path, with_detail(format!("Unsupported value: {}", value.into()), &detail))
+        Self::new(
+            Reason::NotSupported,
+            path,
+            with_detail(format!("Unsupported value: {}", value.into()), &detail),
+        )
     }
 
     /// `path: Forbidden: detail`

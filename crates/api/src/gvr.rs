@@ -32,7 +32,11 @@ pub struct Gvk {
 impl Gvr {
     /// A built-in resource, usable in constants.
     pub const fn new(group: &'static str, version: &'static str, resource: &'static str) -> Self {
-        Self { group: Cow::Borrowed(group), version: Cow::Borrowed(version), resource: Cow::Borrowed(resource) }
+        Self {
+            group: Cow::Borrowed(group),
+            version: Cow::Borrowed(version),
+            resource: Cow::Borrowed(resource),
+        }
     }
 
     /// A resource whose names were read at run time.
@@ -71,7 +75,11 @@ impl Gvk {
 
     /// A kind whose names were read at run time.
     pub fn owned(group: &str, version: &str, kind: &str) -> Self {
-        Self { group: group.to_owned().into(), version: version.to_owned().into(), kind: kind.to_owned().into() }
+        Self {
+            group: group.to_owned().into(),
+            version: version.to_owned().into(),
+            kind: kind.to_owned().into(),
+        }
     }
 
     /// Reads `apiVersion` and `kind` as objects carry them.

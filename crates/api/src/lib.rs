@@ -6,12 +6,12 @@
 //!
 //! Trees ([`Value`]) are short-lived: a request decodes, changes and encodes one, and drops it.
 
+pub mod apply;
 pub mod convert;
 pub mod decode;
 pub mod defaults;
 pub mod descriptions;
 pub mod discovery;
-pub mod apply;
 pub mod field;
 pub mod gvr;
 pub mod jsonpath;

@@ -126,7 +126,13 @@ impl Status {
 
     /// 409: the name is taken.
     pub fn already_exists(gvr: &Gvr, name: &str) -> Self {
-        Self::about(409, "AlreadyExists", gvr, name, format!("{} {name:?} already exists", gvr.group_resource()))
+        Self::about(
+            409,
+            "AlreadyExists",
+            gvr,
+            name,
+            format!("{} {name:?} already exists", gvr.group_resource()),
+        )
     }
 
     /// 409: the object changed since it was read, or a rule about its present state forbids the change.
@@ -138,7 +144,8 @@ impl Status {
 
     /// 409 as an update with an old `resourceVersion` gets it.
     pub fn modified(gvr: &Gvr, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(gvr, name, why)
     }
 
@@ -190,13 +197,16 @@ impl Status {
 
     /// 405: the resource has no such verb.
     pub fn method_not_allowed() -> Self {
-        Self::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        Self::failure(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
     }
 
     /// 406: none of the accepted media types is served.
     pub fn not_acceptable(supported: &str) -> Self {
-        let message =
-            format!("only the following media types are accepted: {supported}");
+        let message = format!("only the following media types are accepted: {supported}");
         Self::failure(406, "NotAcceptable", message)
     }
 

@@ -120,7 +120,8 @@ impl ApiServer {
 
     /// What gives clients to components of this process.
     pub fn identities(&self) -> Identities {
-        let (server, registry, authorizer) = (self.server.clone(), self.registry.clone(), self.authorizer.clone());
+        let (server, registry, authorizer) =
+            (self.server.clone(), self.registry.clone(), self.authorizer.clone());
         Identities { server, registry, authorizer }
     }
 

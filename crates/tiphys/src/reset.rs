@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tiphys_runtime::containerd::{Containerd, connect};
 use tiphys_runtime::{Filter, Runtime};
 
@@ -13,8 +14,10 @@ use crate::cli::Reset;
 use crate::settings::Settings;
 use crate::{host, kubeconfig, mounts, progress::Progress, stop};
 
-/// The kubelet's mark on a sandbox: the node that it belongs to.
-const NODE_ANNOTATION: &str = "tiphys.io/node";
+/// Sandboxes that are removed at once.
+const REMOVALS_MAX: usize = 8;
+/// The kubelet's mark on a sandbox: the directory of the kubelet that made it, which no other cluster shares.
+const ROOT_DIR_ANNOTATION: &str = "tiphys.io/root-dir";
 
 /// Removes a cluster, or says what would be removed.
 pub async fn run(args: &Reset) -> Result<()> {
@@ -74,7 +77,7 @@ async fn remove_pods(settings: &Settings, progress: &mut Progress) -> Result<()>
         _ => None,
     };
     let runtime = connect(&settings.runtime_socket()?).await?;
-    let removed = remove_sandboxes(&runtime, &settings.node_name, own).await?;
+    let removed = remove_sandboxes(&runtime, settings).await?;
     progress.done(&format!("{removed} pods removed"));
     if let Some(containerd) = containerd {
         containerd.stop().await?;
@@ -83,22 +86,22 @@ async fn remove_pods(settings: &Settings, progress: &mut Progress) -> Result<()>
     Ok(())
 }
 
-/// In a runtime that is shared with others, only sandboxes of this node's kubelet are ours.
-async fn remove_sandboxes(runtime: &dyn Runtime, node: &str, own: bool) -> Result<usize> {
-    let sandboxes = runtime.list_sandboxes(&Filter::default()).await?;
-    let ours: Vec<_> = sandboxes
-        .iter()
-        .filter(|s| own || s.annotations.get(NODE_ANNOTATION).is_some_and(|n| n == node))
-        .collect();
-    for sandbox in &ours {
+/// In a runtime that is shared with others, only sandboxes of this cluster's kubelet are ours.
+async fn remove_sandboxes(runtime: &dyn Runtime, settings: &Settings) -> Result<usize> {
+    let own = settings.runtime_endpoint.is_none();
+    let root = settings.kubelet_dir().display().to_string();
+    let mut sandboxes = runtime.list_sandboxes(&Filter::default()).await?;
+    sandboxes.retain(|s| own || s.annotations.get(ROOT_DIR_ANNOTATION) == Some(&root));
+    let removals = sandboxes.iter().map(|sandbox| async {
         runtime.stop_sandbox(&sandbox.id).await?;
-        runtime.remove_sandbox(&sandbox.id).await?;
-    }
-    Ok(ours.len())
+        runtime.remove_sandbox(&sandbox.id).await
+    });
+    stream::iter(removals).buffer_unordered(REMOVALS_MAX).try_collect::<()>().await?;
+    Ok(sandboxes.len())
 }
 
 /// Ends the pods when `--stop-pods` asks for it.
 pub async fn stop_pods(settings: &Settings) -> Result<usize> {
     let runtime = connect(&settings.runtime_socket()?).await?;
-    remove_sandboxes(&runtime, &settings.node_name, settings.runtime_endpoint.is_none()).await
+    remove_sandboxes(&runtime, settings).await
 }

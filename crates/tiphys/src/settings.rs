@@ -137,6 +137,11 @@ impl Settings {
         }
     }
 
+    /// Where the kubelet keeps its pods' directories.
+    pub fn kubelet_dir(&self) -> PathBuf {
+        self.data_dir.join("kubelet")
+    }
+
     /// Where clients on this machine reach the API server.
     pub fn server_url(&self) -> String {
         let address =

@@ -216,7 +216,7 @@ fn kubelet_config(
     Ok(tiphys_kubelet::Config {
         node_name: settings.node_name.clone(),
         node_ip: settings.node_ip,
-        root_dir: settings.data_dir.join("kubelet"),
+        root_dir: settings.kubelet_dir(),
         log_dir: settings.data_dir.join("log/pods"),
         static_pod_dir: Some(settings.data_dir.join("manifests")),
         resolv_conf: RESOLV_CONF.into(),
