@@ -8,6 +8,7 @@
 //!   is compiled for one deserialiser once.
 
 pub mod account;
+mod any_server;
 pub mod fake;
 mod informer;
 pub mod kubeconfig;
@@ -16,6 +17,7 @@ mod recorder;
 pub mod remote;
 pub mod typed;
 
+pub use any_server::AnyServer;
 pub use informer::{Handler, Informer, Informers};
 pub use queue::{Key, WorkQueue, run_workers};
 pub use recorder::Recorder;

@@ -3,6 +3,7 @@
 //! `main` looks first whether it is a tool inside a container ([`applets`]), which needs none of the rest.
 
 mod applets;
+mod cgroups;
 mod cli;
 mod detach;
 mod host;

@@ -12,7 +12,8 @@ use tiphys_runtime::{Filter, Runtime};
 
 use crate::cli::Reset;
 use crate::settings::Settings;
-use crate::{host, kubeconfig, mounts, progress::Progress, stop};
+use crate::up::CGROUP_ROOT;
+use crate::{cgroups, host, kubeconfig, mounts, progress::Progress, stop};
 
 /// Sandboxes that are removed at once.
 const REMOVALS_MAX: usize = 8;
@@ -45,6 +46,7 @@ pub async fn run(args: &Reset) -> Result<()> {
         tiphys_proxy::cleanup(&crate::up::proxy_instance(settings)).await?;
         progress.done("packet rules and bridge removed");
         kubeconfig::remove(settings)?;
+        cgroups::remove_empty(CGROUP_ROOT);
     }
     mounts::unmount_under(&data_dir)?;
     std::fs::remove_dir_all(&data_dir).with_context(|| format!("cannot remove {}", data_dir.display()))?;

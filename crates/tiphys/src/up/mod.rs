@@ -22,7 +22,7 @@ use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::{host, kubeconfig, lock, logging, reset};
 
-pub use node::NodePart;
+pub use node::{CGROUP_ROOT, NodePart};
 
 /// How much of the master runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

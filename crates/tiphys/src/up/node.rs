@@ -28,6 +28,8 @@ const NODES: Gvr = Gvr::new("", "v1", "nodes");
 /// The host's resolvers, for pods' names outside the cluster.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
+/// The control group above all pods, at the root of its hierarchy, where monitoring tools look for it.
+pub const CGROUP_ROOT: &str = "kubepods";
 /// The API server's name in its client certificate.
 const API_SERVER: &str = "kube-apiserver-kubelet-client";
 
@@ -222,7 +224,7 @@ fn kubelet_config(
         resolv_conf: RESOLV_CONF.into(),
         cluster_dns: vec![settings.cluster_dns.to_string()],
         cluster_domain: settings.cluster_domain.clone(),
-        cgroup_root: "/kubepods".into(),
+        cgroup_root: format!("/{CGROUP_ROOT}"),
         max_pods: 110,
         version: tiphys_apiserver::http::git_version(&build()),
         labels: BTreeMap::new(),
