@@ -129,7 +129,10 @@ impl Shell {
         });
         let patch = json!({ "metadata": {"uid": pod.uid}, "status": {"conditions": [condition]} });
         let api = Api::<core::Pod>::new(self.client.clone(), &pod.namespace);
-        if let Err(status) = api.patch_status(&pod.name, PatchKind::Strategic, &patch).await {
+        // A pod that is gone by now waits for nothing.
+        if let Err(status) = api.patch_status(&pod.name, PatchKind::Strategic, &patch).await
+            && !status.is("NotFound")
+        {
             tracing::warn!(pod = pod.key(), %status, "cannot say why the pod waits");
         }
     }

@@ -1,7 +1,7 @@
 //! The API as kubectl sees it: every kind, every way to print, explain, apply, edit and delete.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -202,25 +202,35 @@ fn finalizers(ns: &Namespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Any other kubectl on this machine: beside the one in use, and as `kubectl.1.NN` where a distribution keeps several.
+/// Every kubectl on this machine: beside the one in use, as `kubectl.1.NN` where a distribution keeps several, and the
+/// distribution's own, which `scripts/packages` unpacks.
+fn kubectls() -> Result<Vec<PathBuf>> {
+    let real = std::fs::canonicalize(run(Command::new("sh").args(["-c", "command -v kubectl"]))?.trim())?;
+    let beside = std::fs::read_dir(real.parent().unwrap_or(Path::new("/usr/bin")))?.filter_map(Result::ok);
+    let is_kubectl = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name == "kubectl" || name.starts_with("kubectl.1.")
+    };
+    let mut all: Vec<PathBuf> = beside.map(|entry| entry.path()).filter(is_kubectl).collect();
+    let unpacked =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/distribution-kubectl/usr/bin/kubectl");
+    all.extend(Some(unpacked).filter(|path| path.exists()));
+    Ok(all)
+}
+
 fn other_versions(ns: &Namespace<'_>) -> Result<()> {
     ns.hello(1)?;
-    let real = std::fs::canonicalize(run(Command::new("sh").args(["-c", "command -v kubectl"]))?.trim())?;
-    let dir = real.parent().unwrap_or(Path::new("/usr/bin"));
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name != "kubectl" && !name.starts_with("kubectl.1.") {
-            continue;
-        }
+    for (number, path) in kubectls()?.iter().enumerate() {
+        let name = path.display().to_string();
         let kubectl = |args: &[&str]| {
-            let mut command = Command::new(&path);
+            let mut command = Command::new(path);
             command.arg("--kubeconfig").arg(ns.cluster.kubeconfig()).args(["--namespace", &ns.name]);
-            run(command.env("HOME", ns.cluster.scratch(&name)).args(args)).with_context(|| name.clone())
+            run(command.env("HOME", ns.cluster.scratch(&format!("home-{number}"))).args(args))
+                .with_context(|| name.clone())
         };
         ensure!(kubectl(&["get", "pods"])?.contains("Running"), "{name}");
         kubectl(&["describe", "deployment", "hello"])?;
-        kubectl(&["annotate", "deployment", "hello", "--overwrite", &format!("by={name}")])?;
+        kubectl(&["annotate", "deployment", "hello", "--overwrite", &format!("by=number-{number}")])?;
         ensure!(kubectl(&["exec", "deploy/hello", "--", "env"])?.contains("VERSION=1"), "{name}");
         ensure!(kubectl(&["logs", "deploy/hello"])?.contains("listens"), "{name}");
     }

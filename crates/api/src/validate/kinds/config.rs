@@ -121,9 +121,12 @@ pub fn role_ref(at: &At<'_>, role: &Fields, errors: &mut Errors) {
     }
 }
 
-/// A service account lives in a namespace.
-pub fn subject(at: &At<'_>, subject: &Fields, errors: &mut Errors) {
-    if text(subject, "kind") == "ServiceAccount" && text(subject, "namespace").is_empty() {
-        errors.push(Error::required(&at.path().child("namespace"), ""));
+/// A service account lives in a namespace; only a RoleBinding has one of its own that could be meant.
+pub fn cluster_role_binding(at: &At<'_>, binding: &Fields, errors: &mut Errors) {
+    for (index, subject) in items(binding, "subjects") {
+        if text(subject, "kind") == "ServiceAccount" && text(subject, "namespace").is_empty() {
+            let place = at.path().child("subjects").index(index);
+            errors.push(Error::required(&place.child("namespace"), ""));
+        }
     }
 }

@@ -47,7 +47,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("rbac.v1.ClusterRole", config::cluster_role),
     ("rbac.v1.Role", config::role),
     ("rbac.v1.RoleRef", config::role_ref),
-    ("rbac.v1.Subject", config::subject),
+    ("rbac.v1.ClusterRoleBinding", config::cluster_role_binding),
 ];
 
 /// A text field; empty when absent.
