@@ -53,10 +53,24 @@ impl Cluster {
         command.arg("--data-dir").arg(self.data_dir()).arg("--kubeconfig").arg(self.kubeconfig());
         command.args(["--https-port", &self.https_port().to_string()]);
         command.args(["--kubelet-port", &(16250 + slot).to_string(), "--bridge", &format!("tphtest{slot}")]);
-        command.args(["--cluster-cidr", &format!("10.{}.0.0/16", 100 + slot * 2)]);
-        command.args(["--service-cidr", &format!("10.{}.0.0/16", 101 + slot * 2)]);
-        command.args(more);
+        command.args(self.ranges()).args(more);
         command
+    }
+
+    /// `tiphys server` with this cluster's flags.
+    pub fn server_command(&self) -> Command {
+        let mut command = tiphys();
+        command.args(["server", "--no-merge", "--https-port", &self.https_port().to_string()]);
+        command.arg("--data-dir").arg(self.data_dir()).arg("--kubeconfig").arg(self.kubeconfig());
+        command.args(self.ranges());
+        command
+    }
+
+    /// Flags of the address ranges.
+    pub fn ranges(&self) -> [String; 4] {
+        let range = |part: u16| format!("10.{part}.0.0/16");
+        let (pods, services) = (range(100 + self.slot * 2), range(101 + self.slot * 2));
+        ["--cluster-cidr".into(), pods, "--service-cidr".into(), services]
     }
 
     /// Port of the API server.

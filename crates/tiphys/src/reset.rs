@@ -41,10 +41,12 @@ pub async fn run(args: &Reset) -> Result<()> {
         progress.done("cluster stopped");
     }
     if let Some(settings) = &settings {
-        remove_pods(settings, &mut progress).await?;
-        settings.network().remove().await?;
-        tiphys_proxy::cleanup(&crate::up::proxy_instance(settings)).await?;
-        progress.done("packet rules and bridge removed");
+        if settings.has_node() {
+            remove_pods(settings, &mut progress).await?;
+            settings.network().remove().await?;
+            tiphys_proxy::cleanup(&crate::up::proxy_instance(settings)).await?;
+            progress.done("packet rules and bridge removed");
+        }
         kubeconfig::remove(settings)?;
         cgroups::remove_empty(CGROUP_ROOT);
     }

@@ -137,6 +137,11 @@ impl Settings {
         }
     }
 
+    /// Whether there is a node beside the master.
+    pub fn has_node(&self) -> bool {
+        !self.bridge.is_empty()
+    }
+
     /// Where the kubelet keeps its pods' directories.
     pub fn kubelet_dir(&self) -> PathBuf {
         self.data_dir.join("kubelet")

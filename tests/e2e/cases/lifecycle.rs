@@ -13,6 +13,8 @@ pub const CASES: Table = &[
     ("stopped-and-started-again-pods-run-on", Run::Own(stopped)),
     ("reset-leaves-no-trace", Run::Own(reset)),
     ("boxes-run-apart", Run::Own(apart)),
+    ("server-and-agent-make-a-cluster", Run::Own(server_and_agent)),
+    ("an-existing-runtime-is-used", Run::Own(existing_runtime)),
     ("reset-on-a-clean-machine-does-nothing", Run::Own(reset_nothing)),
 ];
 
@@ -199,5 +201,76 @@ fn reset_nothing() -> Result<()> {
     ensure!(said.contains("Nothing to remove"), "{said}");
     let foreign = tiphys().args(["reset", "--yes", "--data-dir"]).arg(dir.path()).output()?;
     ensure!(!foreign.status.success() && dir.path().exists(), "a directory that is not ours was removed");
+    Ok(())
+}
+
+/// A master and a node as two processes with a directory each.
+fn server_and_agent() -> Result<()> {
+    let (server, node) = (Cluster::new("server", 5)?, Cluster::new("agent", 6)?);
+    let _server = Running(server.server_command().spawn()?);
+    let kubeconfigs = server.data_dir().join("kubeconfig");
+    let pki = |file: &str| server.data_dir().join("pki").join(file);
+    eventually("the API answers", || server.kubectl(&["get", "--raw", "/readyz"]))?;
+    let mut agent = tiphys();
+    agent.arg("agent").arg("--data-dir").arg(node.data_dir());
+    agent.arg("--kubeconfig").arg(kubeconfigs.join("kubelet.kubeconfig"));
+    agent
+        .arg("--tls-cert-file")
+        .arg(pki("kubelet.crt"))
+        .arg("--tls-private-key-file")
+        .arg(pki("kubelet.key"));
+    agent.arg("--client-ca-file").arg(pki("ca.crt"));
+    agent.args(["--kubelet-port", "16255", "--bridge", "tphtest5", "--stop-pods"]).args(server.ranges());
+    let mut agent = Running(agent.spawn()?);
+    let ns = server.namespace("apart")?;
+    ns.hello(1)?;
+    ns.kubectl(&["run", "client", "--image=tiphys.local/hello:1"])?;
+    ns.wait("condition=Ready", &["pod/client"])?;
+    let answer = eventually("proxy and DNS work from elsewhere", || {
+        ns.kubectl(&["exec", "client", "--", "get", "http://hello/"])
+    })?;
+    ensure!(answer.starts_with("Hello from pod hello-"), "{answer}");
+    let pid = i32::try_from(agent.0.id())?;
+    let pid = rustix::process::Pid::from_raw(pid).context("no process")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    ensure!(agent.0.wait()?.success(), "the agent did not end in order");
+    node.remove().map(drop)
+}
+
+/// A containerd that somebody else runs, with its own configuration.
+fn existing_runtime() -> Result<()> {
+    let cluster = Cluster::new("existing", 7)?;
+    let dir = cluster.scratch("theirs");
+    std::fs::create_dir_all(&dir)?;
+    let (shown, conf) = (dir.display(), cluster.data_dir().join("cni/conf").display().to_string());
+    let plugins = ["/usr/lib/cni", "/opt/cni/bin"].into_iter().find(|d| std::path::Path::new(d).exists());
+    let config = format!(
+        "version = 2\nroot = '{shown}/root'\nstate = '{shown}/state'\n[grpc]\naddress = '{shown}/c.sock'\n\
+         [plugins.'io.containerd.grpc.v1.cri']\nsandbox_image = 'tiphys.local/pause:1'\n\
+         restrict_oom_score_adj = true\n[plugins.'io.containerd.grpc.v1.cri'.cni]\nbin_dir = '{}'\n\
+         conf_dir = '{conf}'\n",
+        plugins.context("no CNI plugins")?
+    );
+    std::fs::write(dir.join("config.toml"), config)?;
+    let log = std::fs::File::create(dir.join("log"))?;
+    let mut theirs = Command::new("containerd");
+    theirs.arg("--config").arg(dir.join("config.toml")).stdout(log.try_clone()?).stderr(log);
+    let _theirs = Running(theirs.spawn()?);
+    let socket = dir.join("c.sock");
+    eventually("containerd listens", || Ok(std::os::unix::net::UnixStream::connect(&socket)?))?;
+    let endpoint = format!("unix://{}", socket.display());
+    run(&mut cluster.up_command(&["--detach", "--runtime-endpoint", &endpoint]))?;
+    let ns = cluster.namespace("existing")?;
+    ns.hello(1)?;
+    ensure!(!cluster.data_dir().join("containerd/root").exists(), "an own containerd was started");
+    cluster.remove()?;
+    let left = run(Command::new("ctr").arg("--address").arg(&socket).args([
+        "--namespace",
+        "k8s.io",
+        "containers",
+        "ls",
+        "-q",
+    ]))?;
+    ensure!(left.trim().is_empty(), "containers are left: {left}");
     Ok(())
 }

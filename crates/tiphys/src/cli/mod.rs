@@ -112,7 +112,8 @@ pub struct Agent {
     /// Where it is.
     #[command(flatten)]
     pub place: Place,
-    /// Kubeconfig of the API server to speak to, with this node's own identity
+    /// Kubeconfig of the API server to speak to, with this node's own identity; proxy and DNS use
+    /// kube-proxy.kubeconfig in the same directory, if present
     #[arg(long, env = "TIPHYS_KUBECONFIG", value_name = "FILE", help_heading = "Files")]
     pub kubeconfig: PathBuf,
     /// The node.

@@ -153,6 +153,10 @@ pub async fn server(flags: &Server, how: Master) -> Result<()> {
     let mut master = master::start(&settings, &flags.cluster, &stop, &mut progress).await?;
     let runs =
         |part: &str| how == Master::WithControllers && !flags.cluster.disable.iter().any(|d| d == part);
+    if runs("dns") {
+        // Nodes answer at this address; the Service keeps it from being given to another.
+        tiphys_dns::ensure_service(&*master.admin(), settings.cluster_dns).await?;
+    }
     master.start_components(&settings, &runs, &stop);
     progress.ready();
     tokio::select! {
@@ -208,7 +212,7 @@ pub async fn agent(flags: &Agent, parts: &[NodePart]) -> Result<()> {
     let mut progress = Progress::new();
     logging::start(&flags.logging)?;
     host::require_root("a node")?;
-    let client = node::remote(&flags.kubeconfig)?;
+    let identities = node::Identities::remote(&flags.kubeconfig)?;
     let settings = Settings::of_node(&flags.place, &flags.node)?;
     let kubelet = parts.contains(&NodePart::Kubelet);
     // The kubelet keeps things; proxy and DNS alone may stand beside another process of the same directory.
@@ -222,7 +226,6 @@ pub async fn agent(flags: &Agent, parts: &[NodePart]) -> Result<()> {
     let ground = node::Ground::prepare(&settings, kubelet).await?;
     progress.done("pod network and container runtime ready");
     let mut components = components::Components::default();
-    let identities = node::Identities::remote(client);
     let serving = node::serving(&settings, &flags.serving)?;
     node::start(&settings, &mut components, &identities, serving, &ground, parts, &stop)?;
     progress.ready();

@@ -137,9 +137,16 @@ impl Identities {
         }))
     }
 
-    /// Elsewhere: the one identity of the kubeconfig.
-    pub fn remote(client: Arc<dyn Client>) -> Self {
-        Self(Box::new(move |_| client.clone()))
+    /// Elsewhere: the kubeconfig's identity. Proxy and DNS take `kube-proxy.kubeconfig` beside it where there is one, as
+    /// a node's own identity may not read all that they follow.
+    pub fn remote(kubeconfig: &Path) -> Result<Self> {
+        let own = remote(kubeconfig)?;
+        let beside = kubeconfig.with_file_name("kube-proxy.kubeconfig");
+        let network = if beside.exists() { remote(&beside)? } else { own.clone() };
+        Ok(Self(Box::new(move |part| match part {
+            NodePart::Kubelet => own.clone(),
+            NodePart::Proxy | NodePart::Dns => network.clone(),
+        })))
     }
 }
 
