@@ -13,6 +13,7 @@ pub const CASES: Table = &[
     ("logs-of-pods", Run::Shared(logs)),
     ("exec-with-input-exit-code-and-terminal", Run::Shared(exec)),
     ("port-forward-to-pod-and-service", Run::Shared(port_forward)),
+    ("attach-shows-the-main-process", Run::Shared(attach)),
     ("cp-both-ways", Run::Shared(cp)),
     ("proxy-to-pod-and-service", Run::Shared(proxy)),
 ];
@@ -33,8 +34,16 @@ fn logs(ns: &Namespace<'_>) -> Result<()> {
         .contains("p listens on port 8080")
     );
     ensure!(ns.kubectl(&["logs", "p", "--tail=1", "--timestamps"])?.starts_with("20"));
-    let mut follow = ns.kubectl_command();
-    let mut follow = follow.args(["logs", "-f", "p", "--tail=0"]).stdout(Stdio::piped()).spawn()?;
+    ensure!(first_line(ns, &["logs", "-f", "p", "--tail=0"])? == "GET /healthz");
+    let missing = ns.kubectl_fails(&["logs", "p", "-c", "other"])?;
+    ensure!(missing.contains("container other is not valid for pod p"), "{missing}");
+    Ok(())
+}
+
+/// The first line that a following kubectl prints while the pod `p` is asked for its health.
+fn first_line(ns: &Namespace<'_>, args: &[&str]) -> Result<String> {
+    let mut command = ns.kubectl_command();
+    let mut follow = command.args(args).stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(follow.stdout.take().context("no output")?).lines();
     // Requests until one shows: nothing tells when kubectl has begun to follow.
     let shown = std::thread::scope(|scope| {
@@ -49,10 +58,13 @@ fn logs(ns: &Namespace<'_>) -> Result<()> {
         follow.wait()?;
         line
     })?;
-    let line = shown.map_err(|_| anyhow::anyhow!("the reader panicked"))?.context("the log ended")??;
+    Ok(shown.map_err(|_| anyhow::anyhow!("the reader panicked"))?.context("the output ended")??)
+}
+
+fn attach(ns: &Namespace<'_>) -> Result<()> {
+    client(ns)?;
+    let line = first_line(ns, &["attach", "p"])?;
     ensure!(line == "GET /healthz", "{line}");
-    let missing = ns.kubectl_fails(&["logs", "p", "-c", "other"])?;
-    ensure!(missing.contains("container other is not valid for pod p"), "{missing}");
     Ok(())
 }
 
