@@ -49,6 +49,7 @@ pub fn proxy_instance(settings: &Settings) -> String {
 
 /// `tiphys up`: a whole cluster, until a signal.
 pub async fn up(flags: &Up) -> Result<()> {
+    let started = jiff::Timestamp::now();
     let mut ending = Ending::listen()?;
     let mut progress = Progress::new();
     logging::start(&flags.logging)?;
@@ -87,7 +88,7 @@ pub async fn up(flags: &Up) -> Result<()> {
     let admin = master.admin();
     if runs("kubelet") {
         tokio::select! {
-            ready = node::ready(&settings, admin.clone()) => ready?,
+            ready = node::ready(&settings, admin.clone(), started) => ready?,
             () = ending.any() => return finish(settings, master, ground, stop, &ending, flags.node.stop_pods).await,
             failed = master.components.failed() => return Err(failed),
         }

@@ -25,6 +25,9 @@ use crate::cli::{self, NodeFlags};
 use crate::settings::Settings;
 
 const NODES: Gvr = Gvr::new("", "v1", "nodes");
+const LEASES: Gvr = Gvr::new("coordination.k8s.io", "v1", "leases");
+/// Where kubelets keep their leases.
+const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// The host's resolvers, for pods' names outside the cluster.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -263,16 +266,29 @@ fn dns_config(settings: &Settings) -> tiphys_dns::Config {
     }
 }
 
-/// Waits until the node is Ready.
-pub async fn ready(settings: &Settings, admin: Arc<dyn Client>) -> Result<()> {
-    let nodes = Informers::new(admin).of(&NODES);
+/// Waits until the node is Ready by the word of the kubelet of this very start: what an earlier one said is stored too, so
+/// its lease must have been renewed since.
+pub async fn ready(settings: &Settings, admin: Arc<dyn Client>, since: jiff::Timestamp) -> Result<()> {
+    let informers = Informers::new(admin);
+    let (nodes, leases) = (informers.of(&NODES), informers.scoped(&LEASES, LEASE_NAMESPACE, ""));
     let changed = Arc::new(Notify::new());
-    let tell = changed.clone();
-    nodes.on_change(Box::new(move |_, _| tell.notify_one()));
-    while !nodes.get("", &settings.node_name).is_some_and(|node| is_ready(&node)) {
+    for informer in [&nodes, &leases] {
+        let tell = changed.clone();
+        informer.on_change(Box::new(move |_, _| tell.notify_one()));
+    }
+    let holds = || {
+        let node = nodes.get("", &settings.node_name).is_some_and(|node| is_ready(&node));
+        let lease = leases.get(LEASE_NAMESPACE, &settings.node_name);
+        node && lease.and_then(|lease| renewed(&lease)).is_some_and(|time| time >= since)
+    };
+    while !holds() {
         changed.notified().await;
     }
     Ok(())
+}
+
+fn renewed(lease: &Object) -> Option<jiff::Timestamp> {
+    lease.value().ok()?.pointer("/spec/renewTime")?.as_str()?.parse().ok()
 }
 
 fn is_ready(node: &Object) -> bool {
