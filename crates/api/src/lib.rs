@@ -7,6 +7,7 @@
 //! Trees ([`Value`]) are short-lived: a request decodes, changes and encodes one, and drops it.
 
 pub mod apply;
+pub mod cbor;
 pub mod convert;
 pub mod decode;
 pub mod defaults;

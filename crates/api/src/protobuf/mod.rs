@@ -70,7 +70,21 @@ fn type_of(gvk: &Gvk) -> Result<StructId, Error> {
 
 /// The message of a tree that names its kind, without an envelope: what a list holds.
 pub fn message(gvk: &Gvk, tree: &Value) -> Result<Vec<u8>, Error> {
-    encode::object(builtin().schema(), type_of(gvk)?, tree)
+    match gvk.kind.as_ref() {
+        "PartialObjectMetadata" => metadata_only(tree),
+        _ => encode::object(builtin().schema(), type_of(gvk)?, tree),
+    }
+}
+
+/// The message of `PartialObjectMetadata`, which the published table leaves out: metadata in the first place.
+fn metadata_only(tree: &Value) -> Result<Vec<u8>, Error> {
+    static META: LazyLock<Option<StructId>> =
+        LazyLock::new(|| builtin().struct_id("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"));
+    let id = META.ok_or_else(|| Error::UnknownKind("ObjectMeta".into()))?;
+    let metadata = tree.get("metadata").ok_or_else(|| Error::new("an object with metadata", tree))?;
+    let mut out = Writer::default();
+    out.bytes(1, &encode::object(builtin().schema(), id, metadata)?);
+    Ok(out.finish())
 }
 
 /// A message in its envelope: what a body is.

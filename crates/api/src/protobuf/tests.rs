@@ -65,6 +65,17 @@ fn lists_and_events_are_put_together_from_encoded_objects() {
 }
 
 #[test]
+fn metadata_stands_alone() {
+    let map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"k": "v"}}});
+    let gvk = Gvk::new("meta.k8s.io", "v1", "PartialObjectMetadata");
+    let partial = message(&gvk, &map).unwrap();
+    // A ConfigMap without data has the same message.
+    assert_eq!(partial, message(&Gvk::new("", "v1", "ConfigMap"), &map).unwrap());
+    assert!(message(&gvk, &json!({})).is_err());
+}
+
+#[test]
 fn envelopes_may_hold_json_and_options_of_any_group() {
     let mut out = Writer::default();
     out.bytes(2, br#"{"kind":"Pod"}"#);
