@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod node_proxy;
 pub mod pki;
 pub mod registry;
+pub mod served;
 mod start;
 pub mod strategy;
 

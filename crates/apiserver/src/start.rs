@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::node_proxy::{self, KubeletTls, NodeProxy};
 use crate::pki::{Leaf, PemError, Pki};
 use crate::registry::{self, Registry};
+use crate::served::Served;
 use crate::{admission, bootstrap};
 
 /// What an API server is told.
@@ -46,6 +47,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// Suffix of the version after `+`, as `tiphys0.1.0`.
     pub build: String,
+    /// Which versions of the API are served.
+    pub versions: Served,
 }
 
 /// Why there is no API server.
@@ -91,7 +94,8 @@ impl ApiServer {
     pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, Error> {
         let listener = http::bind(config.bind).await?;
         let address = listener.local_addr().unwrap_or(config.bind);
-        let caches = Caches::builtin(config.store.clone(), stop.clone()).await?;
+        let metrics = Arc::new(Metrics::new(&http::git_version(&config.build)));
+        let caches = Caches::builtin(metrics.timed(config.store.clone()), stop.clone()).await?;
         let lister: Arc<dyn Lister> = caches.clone();
         let access = Access::new(&config, &lister)?;
         let registry = Registry::new(registry::Config {
@@ -106,8 +110,9 @@ impl ApiServer {
             "kube-apiserver",
         );
         bootstrap::run(&first, &bootstrap_config(&config, address.port())).await?;
-        let server =
-            Server::new(parts(&config, &access, registry.clone(), lister, address.port(), stop.clone())?);
+        let parts =
+            Known { metrics, registry: registry.clone(), lister, port: address.port(), stop: stop.clone() };
+        let server = Server::new(parts.complete(&config, &access)?);
         let front = http::Config { listener, identity: identity(&config.pki)? };
         let serving = tokio::spawn(http::serve(front, server.clone(), stop));
         Ok(Self { server, registry, authorizer: access.authorizer, serving, address })
@@ -181,31 +186,38 @@ fn plugins(config: &Config, access: &Access, lister: &Arc<dyn Lister>) -> Vec<Ar
     plugins
 }
 
-fn parts(
-    config: &Config,
-    access: &Access,
+/// What is made while starting, of which the front is put together.
+struct Known {
+    metrics: Arc<Metrics>,
     registry: Arc<Registry>,
     lister: Arc<dyn Lister>,
     port: u16,
     stop: CancellationToken,
-) -> Result<Parts, Error> {
-    let authentication = Authentication {
-        client_ca: ClientCa::new(&cas(&config.pki)?)?,
-        tokens: access.tokens.clone(),
-        anonymous: true,
-    };
-    Ok(Parts {
-        registry,
-        lister,
-        authenticator: Arc::new(authentication),
-        authorizer: access.authorizer.clone(),
-        nodes: NodeProxy::new(kubelet_tls(&config.pki)?)?,
-        documents: openid(&access.tokens),
-        metrics: Arc::new(Metrics::new(&http::git_version(&config.build))),
-        address: SocketAddr::new(config.advertise, port).to_string(),
-        build: config.build.clone(),
-        stop,
-    })
+}
+
+impl Known {
+    fn complete(self, config: &Config, access: &Access) -> Result<Parts, Error> {
+        let Self { metrics, registry, lister, port, stop } = self;
+        let authentication = Authentication {
+            client_ca: ClientCa::new(&cas(&config.pki)?)?,
+            tokens: access.tokens.clone(),
+            anonymous: true,
+        };
+        Ok(Parts {
+            registry,
+            lister,
+            authenticator: Arc::new(authentication),
+            authorizer: access.authorizer.clone(),
+            nodes: NodeProxy::new(kubelet_tls(&config.pki)?)?,
+            documents: openid(&access.tokens),
+            metrics,
+            address: SocketAddr::new(config.advertise, port).to_string(),
+            build: config.build.clone(),
+            versions: config.versions.clone(),
+            hooks: bootstrap::HOOKS,
+            stop,
+        })
+    }
 }
 
 fn bootstrap_config(config: &Config, port: u16) -> bootstrap::Config {

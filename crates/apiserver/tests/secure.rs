@@ -50,6 +50,7 @@ async fn cluster() -> Cluster {
         service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
         cluster_domain: "cluster.local".into(),
         build: "test".into(),
+        versions: Default::default(),
     };
     let stop = CancellationToken::new();
     let server = ApiServer::start(config, stop.clone()).await.unwrap();

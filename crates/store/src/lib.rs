@@ -76,7 +76,7 @@ pub trait Store: Send + Sync + 'static {
     /// Ends the lease and deletes its keys, in one transaction.
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error>;
 
-    /// Figures about the store, for health and metrics.
+    /// Figures about the store, for health and metrics. An error when it has stopped for good.
     async fn status(&self) -> Result<Status, Error>;
 
     /// The present value of one key.

@@ -24,6 +24,17 @@ use self::reconcile::{How, Write, plan};
 use crate::allocate::Cidr;
 use crate::auth::rbac;
 
+/// What [`run`] has done when it returns, in the words of kube-apiserver's health checks.
+pub const HOOKS: &[&str] = &[
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/start-kubernetes-service-cidr-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
+];
+
 /// Writes under way at once.
 const WRITES: usize = 64;
 

@@ -117,6 +117,15 @@ impl Caches {
         self.index.load().of(gvr).cloned()
     }
 
+    /// How many objects there are, by the resource that they are stored as.
+    pub fn counts(&self) -> Vec<(Gvr, usize)> {
+        let index = self.index.load();
+        let mut counts: Vec<_> =
+            index.by_segment.values().map(|cache| (cache.resource.gvr.clone(), cache.len())).collect();
+        counts.sort();
+        counts
+    }
+
     /// The store behind.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store

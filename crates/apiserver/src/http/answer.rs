@@ -37,8 +37,8 @@ pub fn status(status: &Status, encoding: Encoding) -> Answer {
     let media = MediaType { encoding, ..MediaType::default() };
     let json = status.to_json();
     let body = match encoding {
-        // Indented or YAML needs a tree; a Status is small.
-        Encoding::PrettyJson | Encoding::Yaml | Encoding::Protobuf => {
+        // All others need a tree; a Status is small.
+        Encoding::PrettyJson | Encoding::Yaml | Encoding::Protobuf | Encoding::Cbor => {
             match serde_json::from_slice::<Value>(&json) {
                 Ok(tree) => encode::tree(&tree, encoding).unwrap_or(json.into()),
                 Err(_) => json.into(),

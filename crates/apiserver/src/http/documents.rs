@@ -19,7 +19,7 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::RwLock;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tiphys_api::schema::{self, Resource};
+use tiphys_api::schema::Resource;
 use tiphys_api::{Status, discovery, openapi};
 
 use super::answer::{self, Answer};
@@ -27,6 +27,7 @@ use super::handle::Call;
 use super::negotiate::{self, Encoding, MediaType, Shape, Shapes};
 use super::query::Query;
 use super::{encode, gnostic};
+use crate::served::Served;
 
 /// From this size on a document is kept compressed, in bytes.
 const PACK_MIN: usize = 64 * 1024;
@@ -47,6 +48,7 @@ type Key = (String, Shape, Encoding);
 pub struct Documents {
     version: String,
     address: String,
+    versions: Served,
     made: RwLock<HashMap<Key, Document>>,
 }
 
@@ -73,15 +75,21 @@ impl Document {
 }
 
 impl Documents {
-    /// Nothing made yet; `version` stands in OpenAPI's `info`, `address` is where clients reach the server.
-    pub fn new(version: &str, address: &str) -> Self {
-        Self { version: version.to_owned(), address: address.to_owned(), made: RwLock::default() }
+    /// Nothing made yet; `version` stands in OpenAPI's `info`, `address` is where clients reach the server, `versions`
+    /// says what is shown.
+    pub fn new(version: &str, address: &str, versions: Served) -> Self {
+        let (version, address) = (version.to_owned(), address.to_owned());
+        Self { version, address, versions, made: RwLock::default() }
+    }
+
+    fn resources(&self) -> impl Iterator<Item = &'static Arc<Resource>> {
+        self.versions.resources()
     }
 
     /// `/api/v1`, `/apis/apps`, `/apis/apps/v1` …
     pub fn group_version_paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
-        for (group, version) in discovery::group_versions(resources()) {
+        for (group, version) in discovery::group_versions(self.resources()) {
             paths.push(match group.as_str() {
                 "" => format!("/api/{version}"),
                 group => format!("/apis/{group}/{version}"),
@@ -141,7 +149,7 @@ impl Documents {
             };
             return Ok(Some(Document::new(body, tag)));
         }
-        let tree = if media.shape == Shape::Discovery { aggregated(path) } else { self.plain(path) };
+        let tree = if media.shape == Shape::Discovery { self.aggregated(path) } else { self.plain(path) };
         let body = tree.map(|tree| encode::tree(&tree, media.encoding)).transpose()?;
         Ok(body.map(|body| Document::new(body.clone(), tag(&body))))
     }
@@ -149,8 +157,8 @@ impl Documents {
     fn openapi(&self, path: &str) -> Option<(String, Arc<str>)> {
         let parts: Vec<&str> = path.strip_prefix("/openapi/")?.split('/').collect();
         let (text, hash) = match parts.as_slice() {
-            ["v2"] => (openapi::v2(resources(), &self.version), None),
-            ["v3"] => (openapi::v3_index(resources()), None),
+            ["v2"] => (openapi::v2(self.resources(), &self.version), None),
+            ["v3"] => (openapi::v3_index(self.resources()), None),
             ["v3", "api", version] => self.openapi_v3("", version)?,
             ["v3", "apis", group, version] => self.openapi_v3(group, version)?,
             _ => return None,
@@ -160,18 +168,26 @@ impl Documents {
     }
 
     fn openapi_v3(&self, group: &str, version: &str) -> Option<(String, Option<String>)> {
-        let text = openapi::v3(resources(), group, version, &self.version)?;
-        Some((text, Some(openapi::v3_hash(resources(), group, version))))
+        let text = openapi::v3(self.resources(), group, version, &self.version)?;
+        Some((text, Some(openapi::v3_hash(self.resources(), group, version))))
+    }
+
+    fn aggregated(&self, path: &str) -> Option<Value> {
+        match path {
+            "/api" => Some(discovery::aggregated_api(self.resources())),
+            "/apis" => Some(discovery::aggregated_apis(self.resources())),
+            _ => None,
+        }
     }
 
     fn plain(&self, path: &str) -> Option<Value> {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match parts.as_slice() {
             ["api"] => Some(discovery::api_versions(&self.address)),
-            ["apis"] => Some(discovery::groups(resources())),
-            ["api", version] => discovery::resources(resources(), "", version),
-            ["apis", group] => discovery::group(resources(), group),
-            ["apis", group, version] => discovery::resources(resources(), group, version),
+            ["apis"] => Some(discovery::groups(self.resources())),
+            ["api", version] => discovery::resources(self.resources(), "", version),
+            ["apis", group] => discovery::group(self.resources(), group),
+            ["apis", group, version] => discovery::resources(self.resources(), group, version),
             _ => None,
         }
     }
@@ -188,18 +204,6 @@ fn openapi_media(path: &str, headers: &HeaderMap) -> Result<MediaType, Status> {
     match json {
         Err(_) if binary => Ok(MediaType { encoding: Encoding::Protobuf, ..MediaType::default() }),
         json => json.map(|_| MediaType::default()),
-    }
-}
-
-fn resources() -> impl Iterator<Item = &'static Arc<Resource>> {
-    schema::builtin().iter()
-}
-
-fn aggregated(path: &str) -> Option<Value> {
-    match path {
-        "/api" => Some(discovery::aggregated_api(resources())),
-        "/apis" => Some(discovery::aggregated_apis(resources())),
-        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, cbor};
 
 use super::negotiate::{Encoding, MediaType, Shape};
 
@@ -25,6 +25,7 @@ pub fn tree(value: &Value, encoding: Encoding) -> Result<Bytes, Status> {
         Encoding::Json => lines(serde_json::to_vec(value)),
         Encoding::PrettyJson => lines(serde_json::to_vec_pretty(value)),
         Encoding::Yaml => serde_saphyr::to_string(value).map(Bytes::from).map_err(Status::internal),
+        Encoding::Cbor => Ok(cbor::encode(value).into()),
         Encoding::Protobuf => tiphys_api::protobuf::encode(value).map(Bytes::from).map_err(|error| {
             Status::failure(406, "NotAcceptable", format!("the answer has no protobuf form: {error}"))
         }),

@@ -114,7 +114,7 @@ impl Server {
         if call.info.is_resource {
             resource::answer(self, call, dimensions).await
         } else {
-            paths::answer(self, &call)
+            paths::answer(self, &call).await
         }
     }
 
@@ -171,7 +171,7 @@ fn counted_verb(info: &RequestInfo, headers: &HeaderMap) -> &'static str {
         "watch" => "WATCH",
         "create" | "post" => "POST",
         "update" | "put" => "PUT",
-        "patch" if negotiate::essence(headers) == "application/apply-patch+yaml" => "APPLY",
+        "patch" if negotiate::essence(headers).starts_with("application/apply-patch+") => "APPLY",
         "patch" => "PATCH",
         "delete" => "DELETE",
         "deletecollection" => "DELETECOLLECTION",

@@ -1,12 +1,12 @@
 //! `/healthz`, `/livez`, `/readyz`: named checks, one by one (`/readyz/etcd`) or together, as kube-apiserver answers.
 //!
-//! A check is a cheap look at present state (an atomic, a watch value); nothing here waits.
+//! A check looks at present state; whoever adds one sees to it that the look ends soon.
 
 use std::fmt::Write as _;
 
+use futures::future::BoxFuture;
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
-use parking_lot::RwLock;
 
 use super::answer::{Answer, text};
 use super::query::Query;
@@ -20,73 +20,69 @@ pub enum Scope {
     Ready,
 }
 
+type Look = Box<dyn Fn() -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+/// Why a check fails, if it does.
+pub type Outcome = Result<(), String>;
+
 struct Check {
-    name: String,
+    name: &'static str,
     scope: Scope,
-    look: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    look: Look,
 }
 
-/// All checks. `ping` is always there.
+/// All checks, in the order in which reports show them. `ping` is always there, first.
 #[derive(Default)]
 pub struct Health {
-    checks: RwLock<Vec<Check>>,
+    checks: Vec<Check>,
 }
 
 impl Health {
-    /// Adds a check; `look` says why it fails.
-    pub fn add(
-        &self,
-        name: &str,
-        scope: Scope,
-        look: impl Fn() -> Result<(), String> + Send + Sync + 'static,
-    ) {
-        self.checks.write().push(Check { name: name.to_owned(), scope, look: Box::new(look) });
-    }
-
-    /// Why the first failing check of `/readyz` fails; `None` when ready.
-    pub fn unready(&self) -> Option<String> {
-        let checks = self.checks.read();
-        checks.iter().find_map(|check| (check.look)().err().map(|why| format!("{}: {why}", check.name)))
+    /// Adds a check; `look` says why it fails. It should answer soon: a prober waits.
+    pub fn add<F>(&mut self, name: &'static str, scope: Scope, look: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        self.checks.push(Check { name, scope, look: Box::new(move || Box::pin(look())) });
     }
 
     /// Answers `/healthz`, `/livez`, `/readyz` and `/<one of them>/<check>`; `None` for other paths.
-    pub fn answer(&self, path: &str, query: &Query) -> Option<Answer> {
+    pub async fn answer(&self, path: &str, query: &Query) -> Option<Answer> {
         let mut parts = path.trim_matches('/').splitn(2, '/');
         let endpoint = parts.next().filter(|name| matches!(*name, "healthz" | "livez" | "readyz"))?;
-        let outcomes = self.look(endpoint);
+        let mine = self.checks.iter().filter(|check| endpoint == "readyz" || check.scope == Scope::Live);
         let answer = match parts.next() {
-            Some(one) => {
-                let (_, outcome) = outcomes.iter().find(|(name, _)| name == one)?;
-                single(outcome)
-            }
-            None => together(endpoint, &outcomes, query),
+            Some("ping") => single(Ok(())),
+            Some(one) => single((mine.into_iter().find(|check| check.name == one)?.look)().await),
+            None => together(endpoint, &look(mine).await, query),
         };
         Some(harmless(answer))
     }
-
-    fn look(&self, endpoint: &str) -> Vec<(String, Result<(), String>)> {
-        let checks = self.checks.read();
-        let mine = checks.iter().filter(|check| endpoint == "readyz" || check.scope == Scope::Live);
-        let ping = ("ping".to_owned(), Ok(()));
-        [ping].into_iter().chain(mine.map(|check| (check.name.clone(), (check.look)()))).collect()
-    }
 }
 
-fn single(outcome: &Result<(), String>) -> Answer {
+/// All outcomes, looked at side by side.
+async fn look(checks: impl Iterator<Item = &Check>) -> Vec<(&'static str, Outcome)> {
+    let looks = checks.map(|check| async { (check.name, (check.look)().await) });
+    let mut all = vec![("ping", Ok(()))];
+    all.extend(futures::future::join_all(looks).await);
+    all
+}
+
+fn single(outcome: Outcome) -> Answer {
     match outcome {
         Ok(()) => text(StatusCode::OK, "ok"),
         Err(why) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
     }
 }
 
-fn together(endpoint: &str, outcomes: &[(String, Result<(), String>)], query: &Query) -> Answer {
+fn together(endpoint: &str, outcomes: &[(&str, Outcome)], query: &Query) -> Answer {
     let excluded: Vec<&str> = query.all("exclude").collect();
     let mut report = String::new();
     let mut failed = false;
     for (name, outcome) in outcomes {
         // Writing to a String cannot fail.
         let _ = match outcome {
-            _ if excluded.contains(&name.as_str()) => writeln!(report, "[+]{name} excluded: ok"),
+            _ if excluded.contains(name) => writeln!(report, "[+]{name} excluded: ok"),
             Ok(()) => writeln!(report, "[+]{name} ok"),
             // The reason may tell secrets of the cluster to people who may only see whether it is well.
             Err(_) => {
@@ -103,7 +99,7 @@ fn together(endpoint: &str, outcomes: &[(String, Result<(), String>)], query: &Q
     }
 }
 
-fn report_unknown(report: &mut String, excluded: &[&str], outcomes: &[(String, Result<(), String>)]) {
+fn report_unknown(report: &mut String, excluded: &[&str], outcomes: &[(&str, Outcome)]) {
     let unknown = excluded.iter().filter(|name| !outcomes.iter().any(|(known, _)| known == *name));
     let unknown: Vec<String> = unknown.map(|name| format!("{name:?}")).collect();
     if !unknown.is_empty() {
@@ -126,34 +122,36 @@ mod tests {
     use super::super::body::Body;
     use super::*;
 
-    fn ask(health: &Health, url: &str) -> (u16, String) {
+    async fn ask(health: &Health, url: &str) -> (u16, String) {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
-        let answer = health.answer(path, &Query::parse(query)).unwrap();
+        let answer = health.answer(path, &Query::parse(query)).await.unwrap();
         let code = answer.status().as_u16();
         let Body::Full(bytes) = answer.into_body() else { unreachable!("health answers are whole") };
         (code, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
-    #[test]
-    fn readiness_follows_its_checks_and_liveness_does_not() {
+    #[tokio::test]
+    async fn readiness_follows_its_checks_and_liveness_does_not() {
         let synced = Arc::new(AtomicBool::new(false));
-        let health = Health::default();
+        let mut health = Health::default();
         let seen = synced.clone();
-        let look = move || if seen.load(Ordering::Relaxed) { Ok(()) } else { Err("not yet".to_owned()) };
+        let look = move || {
+            let synced = seen.load(Ordering::Relaxed);
+            async move { if synced { Ok(()) } else { Err("not yet".to_owned()) } }
+        };
         health.add("informer-sync", Scope::Ready, look);
-        health.add("etcd", Scope::Live, || Ok(()));
+        health.add("etcd", Scope::Live, || async { Ok(()) });
         let report =
             "[+]ping ok\n[-]informer-sync failed: reason withheld\n[+]etcd ok\nreadyz check failed\n";
-        assert_eq!(ask(&health, "/readyz"), (500, report.to_owned()));
+        assert_eq!(ask(&health, "/readyz").await, (500, report.to_owned()));
         assert_eq!(
-            ask(&health, "/livez?verbose"),
+            ask(&health, "/livez?verbose").await,
             (200, "[+]ping ok\n[+]etcd ok\nlivez check passed\n".to_owned())
         );
-        assert_eq!(ask(&health, "/readyz?exclude=informer-sync"), (200, "ok".to_owned()));
-        assert_eq!(ask(&health, "/readyz/informer-sync").0, 500);
-        assert!(health.answer("/readyz/none", &Query::default()).is_none());
+        assert_eq!(ask(&health, "/readyz?exclude=informer-sync").await, (200, "ok".to_owned()));
+        assert_eq!(ask(&health, "/readyz/informer-sync").await.0, 500);
+        assert!(health.answer("/readyz/none", &Query::default()).await.is_none());
         synced.store(true, Ordering::Relaxed);
-        assert_eq!(ask(&health, "/readyz"), (200, "ok".to_owned()));
-        assert_eq!(health.unready(), None);
+        assert_eq!(ask(&health, "/readyz").await, (200, "ok".to_owned()));
     }
 }

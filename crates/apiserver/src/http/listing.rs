@@ -2,12 +2,12 @@
 //!
 //! - JSON takes the items' own bytes, so its length is known and a reader costs one chunk of memory.
 //! - Forms for people (indented, YAML) are made item by item, so that a large collection never stands as one tree.
-//! - Protobuf needs lengths before contents and is made whole, again item by item.
+//! - Protobuf needs lengths before contents and is made whole, again item by item. CBOR needs only their number.
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
-use tiphys_api::{Gvk, Object, Status, protobuf};
+use tiphys_api::{Gvk, Object, Status, cbor, protobuf};
 
 use super::answer::{Answer, with_body};
 use super::body::{Body, Pieces};
@@ -29,6 +29,9 @@ pub fn whole(list: List, gvk: &Gvk, media: MediaType) -> Result<Answer, Status> 
 /// A collection of metadata only.
 pub fn partial(list: &List, media: MediaType) -> Result<Answer, Status> {
     let gvk = Gvk::new("meta.k8s.io", if media.beta { "v1beta1" } else { "v1" }, "PartialObjectMetadataList");
+    if media.encoding == Encoding::Protobuf {
+        return binary(list, &gvk, &list_meta(list));
+    }
     let items: Result<Vec<Bytes>, Status> =
         list.items.iter().map(|item| encode::partial(item, media.beta)).collect();
     let items = items?;
@@ -52,6 +55,7 @@ fn answer(
     let pieces = match media.encoding {
         Encoding::Yaml => yaml(head, items),
         Encoding::PrettyJson => indented(head, items),
+        Encoding::Cbor => sequence(head, items),
         _ => json(head, items),
     };
     with_body(StatusCode::OK, media.content_type(), Body::Pieces(pieces))
@@ -62,6 +66,16 @@ fn json(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 's
     let meta = head.meta;
     let start = format!(r#"{{"kind":{kind},"apiVersion":{version},"metadata":{meta},"items":["#);
     framed(start, items, head.length)
+}
+
+/// CBOR: a head that says how many there are, and the items one after the other.
+fn sequence(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
+    let start = Bytes::from(cbor::list_head(head.gvk, head.meta, items.len()));
+    let items = items.map(|item| {
+        let tree: Value = serde_json::from_slice(&item).unwrap_or_default();
+        Bytes::from(cbor::encode(&tree))
+    });
+    Pieces::new([start].into_iter().chain(items), None)
 }
 
 /// `start`, the items between commas, and the end of a list in an object.
@@ -185,6 +199,7 @@ mod tests {
                 "{}",
                 String::from_utf8_lossy(&yaml)
             );
+            assert_eq!(cbor::decode(&read(Encoding::Cbor)).unwrap(), value);
             assert_eq!(
                 protobuf::open(&read(Encoding::Protobuf)).unwrap()["items"].as_array().map_or(0, Vec::len),
                 count

@@ -29,7 +29,6 @@ mod tls;
 mod watch;
 mod websocket;
 
-pub use health::{Health, Scope};
 pub use listen::{Config, Error, bind, serve};
 pub use server::{Parts, Peer, Server, StaticDocument, git_version};
 pub use tls::{Identity, subjects};

@@ -4,7 +4,7 @@
 //! - A clause may ask for another shape (`as=Table`, `as=PartialObjectMetadata`, `as=APIGroupDiscoveryList`); a shape
 //!   that the endpoint does not have makes the clause fall through to the next, as `kubectl` counts on.
 //! - Protobuf is answered only to who takes nothing else: JSON is what objects are kept in, so it costs least, and every
-//!   client that accepts both reads both. [`Encoding`] is the seam for further encodings (CBOR).
+//!   client that accepts both reads both. CBOR likewise.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
@@ -16,7 +16,8 @@ use super::query::Query;
 const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
 /// The media types served and accepted, as messages name them.
-pub const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+pub const SUPPORTED: &str =
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor";
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,6 +31,15 @@ pub enum Encoding {
     Yaml,
     /// `application/vnd.kubernetes.protobuf`.
     Protobuf,
+    /// `application/cbor`; a watch is `application/cbor-seq`.
+    Cbor,
+}
+
+impl Encoding {
+    /// Whether objects have to be encoded anew, for machines: the cache keeps them as text.
+    pub fn is_binary(self) -> bool {
+        matches!(self, Self::Protobuf | Self::Cbor)
+    }
 }
 
 /// Which shape an object takes in the answer.
@@ -98,13 +108,13 @@ impl MediaType {
         }
         clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
         let mut served = clauses.iter().filter_map(|clause| clause.served(shapes));
-        let mut protobuf = None;
+        let mut fallback = None;
         let text = served.find(|media| {
-            let binary = media.encoding == Encoding::Protobuf;
-            protobuf = protobuf.or(binary.then_some(*media));
+            let binary = media.encoding.is_binary();
+            fallback = fallback.or(binary.then_some(*media));
             !binary
         });
-        text.or(protobuf).ok_or_else(|| Status::not_acceptable(SUPPORTED))
+        text.or(fallback).ok_or_else(|| Status::not_acceptable(SUPPORTED))
     }
 
     /// The value of `Content-Type`.
@@ -115,6 +125,10 @@ impl MediaType {
             }
             (_, Encoding::Yaml) => "application/yaml",
             (_, Encoding::Protobuf) => MEDIA_TYPE,
+            (Shape::Discovery, Encoding::Cbor) => {
+                "application/cbor;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            }
+            (_, Encoding::Cbor) => "application/cbor",
             _ => "application/json",
         }
     }
@@ -140,13 +154,20 @@ impl<'a> Clause<'a> {
             ("*", "*") | ("application", "*" | "json") => Encoding::Json,
             ("application", "yaml") => Encoding::Yaml,
             ("application", "vnd.kubernetes.protobuf") => Encoding::Protobuf,
+            ("application", "cbor" | "cbor-seq") => Encoding::Cbor,
             _ => return None,
         };
         if self.quality <= 0.0 {
             return None;
         }
         let (shape, beta) = self.shape(shapes)?;
-        if encoding == Encoding::Protobuf && shape != Shape::Whole {
+        let is_metadata = matches!(shape, Shape::PartialMetadata | Shape::PartialMetadataList);
+        let fits = match encoding {
+            Encoding::Protobuf => shape == Shape::Whole || (is_metadata && !beta),
+            Encoding::Cbor => shape != Shape::Table,
+            _ => true,
+        };
+        if !fits {
             return None;
         }
         let pretty = matches!(self.parameter("pretty"), "1" | "true") && encoding == Encoding::Json;
@@ -209,6 +230,8 @@ pub enum BodyForm {
     Yaml,
     /// `application/vnd.kubernetes.protobuf`.
     Protobuf,
+    /// `application/cbor`.
+    Cbor,
 }
 
 /// The form of a body by its `Content-Type`; 415 for others.
@@ -217,6 +240,7 @@ pub fn body_form(headers: &HeaderMap) -> Result<BodyForm, Status> {
         "" | "application/json" => Ok(BodyForm::Json),
         "application/yaml" => Ok(BodyForm::Yaml),
         MEDIA_TYPE => Ok(BodyForm::Protobuf),
+        "application/cbor" => Ok(BodyForm::Cbor),
         _ => Err(Status::unsupported_media_type(SUPPORTED)),
     }
 }
@@ -254,7 +278,15 @@ mod tests {
             ("application/vnd.kubernetes.protobuf", Shapes::Own, Some((Encoding::Protobuf, Shape::Whole))),
             ("application/vnd.kubernetes.protobuf, */*", Shapes::Own, Some((Json, Shape::Whole))),
             ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", Shapes::Objects, None),
-            ("application/cbor", Shapes::Own, None),
+            ("application/cbor", Shapes::Own, Some((Encoding::Cbor, Shape::Whole))),
+            ("application/cbor,application/json;q=0.9", Shapes::Own, Some((Json, Shape::Whole))),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                Shapes::Objects,
+                Some((Encoding::Protobuf, Shape::PartialMetadata)),
+            ),
+            ("application/cbor;as=Table;g=meta.k8s.io;v=v1", Shapes::Objects, None),
+            ("application/xml", Shapes::Own, None),
             ("application/json;q=0.5, application/yaml", Shapes::Own, Some((Yaml, Shape::Whole))),
             ("text/html, */*;q=0.1", Shapes::Own, Some((Json, Shape::Whole))),
             ("application/json;q=0", Shapes::Own, None),

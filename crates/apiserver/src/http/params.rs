@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::USER_AGENT;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tiphys_api::field::{Error as FieldError, Errors, Path};
 use tiphys_api::{Gvk, Status};
@@ -17,7 +17,7 @@ use crate::registry::{
 
 /// The patch media types, as the message of a 415 names them.
 const PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, \
-     application/strategic-merge-patch+json, application/apply-patch+yaml";
+     application/strategic-merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
 
 /// The form of a patch by its `Content-Type`.
 pub fn patch_type(headers: &HeaderMap) -> Result<(PatchType, BodyForm), Status> {
@@ -26,6 +26,7 @@ pub fn patch_type(headers: &HeaderMap) -> Result<(PatchType, BodyForm), Status> 
         "application/merge-patch+json" => Ok((PatchType::Merge, BodyForm::Json)),
         "application/strategic-merge-patch+json" => Ok((PatchType::Strategic, BodyForm::Json)),
         "application/apply-patch+yaml" => Ok((PatchType::Apply, BodyForm::Yaml)),
+        "application/apply-patch+cbor" => Ok((PatchType::Apply, BodyForm::Cbor)),
         _ => Err(Status::unsupported_media_type(PATCH_TYPES)),
     }
 }
@@ -169,14 +170,17 @@ struct Preconditions {
     resource_version: Option<String>,
 }
 
-/// The parameters of delete: the body's when there is one, else the query's. `body` is JSON.
-pub fn delete(query: &Query, body: &[u8]) -> Result<DeleteParams, Status> {
+/// The parameters of delete, and what an answer about an object that lives on for a while is: 202 for who says that
+/// dependents are to go (`orphanDependents: false`), else 200. The body counts when there is one, else the query. `body`
+/// is JSON.
+pub fn delete(query: &Query, body: &[u8]) -> Result<(DeleteParams, StatusCode), Status> {
     let options = match body.iter().all(u8::is_ascii_whitespace) {
         true => options_of_query(query)?,
         false => serde_json::from_slice(body)
             .map_err(|error| Status::bad_request(format!("the DeleteOptions could not be read: {error}")))?,
     };
-    delete_params(options)
+    let code = if options.orphan_dependents == Some(false) { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((delete_params(options)?, code))
 }
 
 fn options_of_query(query: &Query) -> Result<DeleteOptions, Status> {
@@ -252,15 +256,18 @@ mod tests {
     #[test]
     fn a_deletion_reads_its_body_before_its_query() {
         let query = Query::parse("gracePeriodSeconds=5&propagationPolicy=Orphan");
-        let params = delete(&query, b"").unwrap();
+        let (params, code) = delete(&query, b"").unwrap();
+        assert_eq!(code, StatusCode::OK);
         assert_eq!((params.grace_period_seconds, params.propagation), (Some(5), Some(Propagation::Orphan)));
         let body =
             br#"{"kind":"DeleteOptions","apiVersion":"v1","preconditions":{"uid":"u"},"dryRun":["All"]}"#;
-        let params = delete(&query, body).unwrap();
+        let (params, _) = delete(&query, body).unwrap();
         assert_eq!(
             (params.grace_period_seconds, params.uid.as_deref(), params.dry_run),
             (None, Some("u"), true)
         );
+        let old = delete(&Query::parse("orphanDependents=false"), b"").unwrap();
+        assert_eq!((old.0.propagation, old.1), (Some(Propagation::Background), StatusCode::ACCEPTED));
         assert_eq!(delete(&query, br#"{"kind":"Pod"}"#).unwrap_err().code, 400);
         assert_eq!(delete(&query, br#"{"propagationPolicy":"x"}"#).unwrap_err().code, 422);
     }

@@ -13,6 +13,7 @@ use super::handle::Call;
 use super::negotiate::{MediaType, Shapes};
 use super::server::Server;
 use crate::local::Documents;
+use crate::metrics;
 
 /// Served paths by what they start with, as metrics call them. Longer ones first.
 const KNOWN: &[&str] = &[
@@ -38,12 +39,12 @@ pub fn known(path: &str) -> Option<&'static str> {
 }
 
 /// Answers one request.
-pub fn answer(server: &Arc<Server>, call: &Call) -> Result<Answer, Status> {
+pub async fn answer(server: &Arc<Server>, call: &Call) -> Result<Answer, Status> {
     let path = match call.info.path.trim_end_matches('/') {
         "" => "/",
         path => path,
     };
-    let found = server.path(path, call)?;
+    let found = server.path(path, call).await?;
     let reads = matches!(call.method, Method::GET | Method::HEAD);
     match found {
         Some(answer) if reads => Ok(answer),
@@ -53,8 +54,8 @@ pub fn answer(server: &Arc<Server>, call: &Call) -> Result<Answer, Status> {
 }
 
 impl Server {
-    fn path(&self, path: &str, call: &Call) -> Result<Option<Answer>, Status> {
-        if let Some(answer) = self.health.answer(path, &call.query) {
+    async fn path(&self, path: &str, call: &Call) -> Result<Option<Answer>, Status> {
+        if let Some(answer) = self.health.answer(path, &call.query).await {
             return Ok(Some(answer));
         }
         if let Some(document) = self.served.iter().find(|document| document.path == path) {
@@ -66,10 +67,23 @@ impl Server {
             "/metrics" => Ok(Some(answer::with_body(
                 StatusCode::OK,
                 "text/plain; version=0.0.4; charset=utf-8",
-                self.metrics.render().into_bytes(),
+                self.figures().await.into_bytes(),
             ))),
             path => self.documents.answer(path, call),
         }
+    }
+
+    /// All metrics as text.
+    async fn figures(&self) -> String {
+        let mut out = self.metrics.render();
+        let caches = self.registry.caches();
+        let counts = caches.counts();
+        metrics::render_objects(&mut out, counts.iter().map(|(gvr, count)| (gvr, *count)));
+        match caches.store().status().await {
+            Ok(status) => metrics::render_size(&mut out, &status),
+            Err(error) => tracing::debug!(%error, "the store's size is not known"),
+        }
+        out
     }
 
     /// The JSON of a path that is a document, for components of this process.

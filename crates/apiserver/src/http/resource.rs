@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use serde::de::IgnoredAny;
 use tiphys_api::schema::Resource;
-use tiphys_api::{Gvk, Gvr, Object, Status, Value};
+use tiphys_api::{Gvk, Object, Status, Value};
 
 use super::answer::{self, Answer};
 use super::handle::Call;
@@ -17,7 +17,7 @@ use super::watch::{self, Frames, Running};
 use super::{encode, listing, params};
 use crate::metrics::Dimensions;
 use crate::node_proxy::{self, Lasting};
-use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written};
+use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written, returns_object};
 
 /// Answers one request for a resource.
 pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
@@ -25,6 +25,7 @@ pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -
     let resource = dimensions.resource.clone().ok_or_else(Status::no_such_path)?;
     check(&resource, info, &call.method)?;
     if node_proxy::serves(info) {
+        admit_stream(server, &resource, &call).await?;
         let lasting = Lasting::new(server.metrics.requests.long_running(dimensions), server.stop.clone());
         return server.nodes.answer(server.lister.as_ref(), call, lasting).await;
     }
@@ -40,6 +41,23 @@ pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -
         "deletecollection" => asked.delete_collection(call).await,
         _ => Err(Status::method_not_allowed()),
     }
+}
+
+/// Asks admission about a stream, as about a write.
+async fn admit_stream(server: &Server, resource: &Arc<Resource>, call: &Call) -> Result<(), Status> {
+    let info = &call.info;
+    let Some(stream) = resource.subresource(&info.subresource).filter(|_| node_proxy::connects(info)) else {
+        return Ok(());
+    };
+    let mut options = node_proxy::options(&stream.gvk, &call.query, info.rest.as_deref());
+    let request = Request {
+        resource,
+        namespace: &info.namespace,
+        name: &info.name,
+        subresource: &info.subresource,
+        user: &call.user,
+    };
+    server.registry.admit_connect(&request, &stream.gvk, &mut options).await
 }
 
 /// Whether the path and verb exist for this kind: 404 and 405 before anything is read.
@@ -116,8 +134,7 @@ impl Asked<'_> {
         let frames = Frames::new(self.resource.clone(), self.media, TableForm::of(&call.query)?)?;
         let params = params::watch(&call.query)?;
         let watch = self.server.registry.watch(&self.request(call, &call.info.name), &params).await?;
-        let Gvr { group, version, resource } = &self.resource.gvr;
-        let sent = self.server.metrics.watch_events(group, version, resource);
+        let sent = self.server.metrics.watch_events(&self.resource.gvr);
         let lasting = self.server.metrics.requests.long_running(self.dimensions);
         Ok(watch::answer(Running::new(watch, frames, self.server.stop.clone(), sent, lasting)))
     }
@@ -149,10 +166,13 @@ impl Asked<'_> {
     }
 
     async fn delete(&self, mut call: Call) -> Result<Answer, Status> {
-        let params = delete_params(&mut call).await?;
+        let (params, pending) = delete_params(&mut call).await?;
         let request = self.request(&call, &call.info.name);
         match self.server.registry.delete(&request, &params).await? {
-            Deleted::Terminating(object) => self.one(StatusCode::OK, &object, &call),
+            Deleted::Terminating(object) => self.one(pending, &object, &call),
+            Deleted::Gone(object) if returns_object(&self.resource.gvr) => {
+                self.one(StatusCode::OK, &object, &call)
+            }
             Deleted::Gone(object) => Ok(self.gone(&object)),
         }
     }
@@ -164,7 +184,7 @@ impl Asked<'_> {
 
     async fn delete_collection(&self, mut call: Call) -> Result<Answer, Status> {
         let select = params::list(&call.query)?;
-        let params = delete_params(&mut call).await?;
+        let (params, _) = delete_params(&mut call).await?;
         let list = self.server.registry.delete_collection(&self.request(&call, ""), &select, &params).await?;
         self.many(list, &call)
     }
@@ -214,7 +234,7 @@ async fn take(call: &mut Call) -> Result<bytes::Bytes, Status> {
     body.collect(&call.headers).await
 }
 
-async fn delete_params(call: &mut Call) -> Result<DeleteParams, Status> {
+async fn delete_params(call: &mut Call) -> Result<(DeleteParams, StatusCode), Status> {
     let form = negotiate::body_form(&call.headers)?;
     let body = take(call).await?;
     let tree = match form {
@@ -224,6 +244,7 @@ async fn delete_params(call: &mut Call) -> Result<DeleteParams, Status> {
             tiphys_api::decode::yaml(&body).map_err(|error| Status::bad_request(error.to_string()))?.value
         }
         BodyForm::Protobuf => from_protobuf(&body)?,
+        BodyForm::Cbor => from_cbor(&body)?,
     };
     params::delete(&call.query, tree.to_string().as_bytes())
 }
@@ -235,6 +256,7 @@ fn in_form(body: bytes::Bytes, form: BodyForm) -> Result<Body, Status> {
         BodyForm::Yaml if is_json(&body) => Body::Json(body),
         BodyForm::Yaml => Body::Yaml(body),
         BodyForm::Protobuf => Body::Tree(from_protobuf(&body)?),
+        BodyForm::Cbor => Body::Tree(from_cbor(&body)?),
     })
 }
 
@@ -246,9 +268,13 @@ fn from_protobuf(body: &[u8]) -> Result<Value, Status> {
     tiphys_api::protobuf::open(body).map_err(|error| Status::bad_request(error.to_string()))
 }
 
+fn from_cbor(body: &[u8]) -> Result<Value, Status> {
+    tiphys_api::cbor::decode(body).map_err(|error| Status::bad_request(error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
-    use tiphys_api::schema;
+    use tiphys_api::{Gvr, schema};
 
     use super::super::query::Query;
     use super::*;

@@ -14,6 +14,7 @@ use crate::auth::{Authenticator, Authorizer, Lister, PeerCertificates};
 use crate::metrics::Metrics;
 use crate::node_proxy::NodeProxy;
 use crate::registry::Registry;
+use crate::served::Served;
 
 /// The other end of a connection.
 pub struct Peer {
@@ -63,6 +64,10 @@ pub struct Parts {
     pub address: String,
     /// Suffix of the version after `+`, as `tiphys0.1.0`.
     pub build: String,
+    /// Which versions of the API are served.
+    pub versions: Served,
+    /// What was done before, as health checks name it: `poststarthook/…`.
+    pub hooks: &'static [&'static str],
     /// Ends watches and new work.
     pub stop: CancellationToken,
 }
@@ -76,6 +81,7 @@ pub struct Server {
     pub(super) lister: Arc<dyn Lister>,
     pub(super) served: Vec<StaticDocument>,
     pub(super) documents: Documents,
+    pub(super) versions: Served,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
     pub(super) git_version: String,
@@ -83,13 +89,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Puts the parts together. More health checks are added with [`Server::health`].
+    /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let health = Health::default();
-        let stopping = parts.stop.clone();
-        let shutdown =
-            move || if stopping.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) };
-        health.add("shutdown", Scope::Ready, shutdown);
+        let health = checks(&parts);
         let git_version = git_version(&parts.build);
         Arc::new(Self {
             registry: parts.registry,
@@ -98,7 +100,8 @@ impl Server {
             nodes: parts.nodes,
             lister: parts.lister,
             served: parts.documents,
-            documents: Documents::new(&git_version, &parts.address),
+            documents: Documents::new(&git_version, &parts.address, parts.versions.clone()),
+            versions: parts.versions,
             metrics: parts.metrics,
             health,
             git_version,
@@ -106,20 +109,43 @@ impl Server {
         })
     }
 
-    /// Where other parts add their checks.
-    pub fn health(&self) -> &Health {
-        &self.health
-    }
-
     /// What is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// The resource of a request in the version that it names.
+    /// The resource of a request in the version that it names, if that is served.
     pub(super) fn resource(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Resource>> {
-        schema::builtin().get(&Gvr::owned(group, version, resource)).cloned()
+        let found = schema::builtin().get(&Gvr::owned(group, version, resource))?;
+        self.versions.has(&found.gvr).then(|| found.clone())
     }
+}
+
+/// What `/livez` and `/readyz` look at, in Kubernetes' words and order. What was done before there was a server (the
+/// hooks) stays done.
+fn checks(parts: &Parts) -> Health {
+    let mut health = Health::default();
+    for (name, scope) in [("etcd", Scope::Live), ("etcd-readiness", Scope::Ready)] {
+        let caches = parts.registry.caches().clone();
+        health.add(name, scope, move || {
+            let store = caches.store().clone();
+            async move { store.status().await.map(drop).map_err(|error| error.to_string()) }
+        });
+    }
+    let caches = parts.registry.caches().clone();
+    health.add("informer-sync", Scope::Ready, move || {
+        let caches = caches.clone();
+        async move { caches.catch_up().await.map(drop).map_err(|status| status.message) }
+    });
+    for hook in parts.hooks {
+        health.add(hook, Scope::Live, || async { Ok(()) });
+    }
+    let stop = parts.stop.clone();
+    health.add("shutdown", Scope::Ready, move || {
+        let stopping = stop.is_cancelled();
+        async move { if stopping { Err("process is shutting down".to_owned()) } else { Ok(()) } }
+    });
+    health
 }
 
 /// `v1.36.0+tiphys0.1.0`

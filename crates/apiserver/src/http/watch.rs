@@ -1,4 +1,5 @@
-//! Watches as streams of frames, one JSON document a line: `{"type":"ADDED","object":{...}}`.
+//! Watches as streams of frames, one JSON document a line: `{"type":"ADDED","object":{...}}`. In protobuf each frame
+//! has its length before it; CBOR documents simply follow each other.
 //!
 //! - A frame is made once per event and form, kept at the event, and shared by all watchers ([`Event::frame`]).
 //! - What is ready goes out together: a lone frame by reference, several gathered into one chunk.
@@ -14,7 +15,7 @@ use futures::StreamExt;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tiphys_api::schema::Resource;
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, cbor, protobuf};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, with_body};
@@ -23,7 +24,7 @@ use super::encode;
 use super::negotiate::{Encoding, MediaType, SUPPORTED, Shape};
 use super::table::{TableForm, Tables};
 use crate::cache::{Delivery, Event, EventKind, Frame};
-use crate::metrics::{Counter, InFlight};
+use crate::metrics::{InFlight, WatchEvents};
 use crate::registry::Watch;
 
 /// When a chunk is large enough to be sent.
@@ -59,21 +60,7 @@ impl Frames {
         if self.tables.is_some() {
             return self.make(kind, event.shown(kind));
         }
-        let encoding = match (self.media.shape, self.media.beta) {
-            (Shape::Whole, _) if self.binary() => 3,
-            (Shape::Whole, _) => 0,
-            (_, false) => 1,
-            (_, true) => 2,
-        };
-        event.frame(Frame { encoding, kind }, |object| frame_of(self.media, kind, object))
-    }
-
-    fn binary(&self) -> bool {
-        self.media.encoding == Encoding::Protobuf
-    }
-
-    fn error(&self, status: &Status) -> Bytes {
-        error(self.media, status)
+        event.frame(Frame { encoding: form(self.media), kind }, |object| frame_of(self.media, kind, object))
     }
 
     fn make(&mut self, kind: EventKind, object: &Object) -> Bytes {
@@ -96,10 +83,7 @@ impl Frames {
             Shape::Table => Tables::bookmark(self.media, &meta),
             _ => json!({"apiVersion": api_version, "kind": kind, "metadata": meta}),
         };
-        match self.binary() {
-            true => binary_frame("BOOKMARK", &object).unwrap_or_else(|status| self.error(&status)),
-            false => wrap("BOOKMARK", object.to_string().as_bytes()),
-        }
+        frame(self.media, "BOOKMARK", &object).unwrap_or_else(|status| error(self.media, &status))
     }
 
     fn bookmark_type(&self) -> (String, &str) {
@@ -111,24 +95,44 @@ impl Frames {
     }
 }
 
-fn frame_of(media: MediaType, kind: EventKind, object: &Object) -> Bytes {
-    let made = match media.encoding {
-        Encoding::Protobuf => {
-            object.value().map_err(Status::internal).and_then(|tree| binary_frame(kind.as_str(), &tree))
-        }
-        _ => encode::shaped(object, MediaType { encoding: Encoding::Json, ..media })
-            .map(|json| wrap(kind.as_str(), &json)),
+/// The number under which an event keeps its frames of a form.
+fn form(media: MediaType) -> u16 {
+    let encoding = match media.encoding {
+        Encoding::Json | Encoding::PrettyJson | Encoding::Yaml => 0,
+        Encoding::Protobuf => 1,
+        Encoding::Cbor => 2,
     };
-    made.unwrap_or_else(|status| error(media, &status))
+    let shape = match (media.shape, media.beta) {
+        (Shape::Whole, _) => 0,
+        (_, false) => 1,
+        (_, true) => 2,
+    };
+    encoding * 3 + shape
 }
 
-/// A length (4 bytes, big-endian) and a `WatchEvent` message.
-fn binary_frame(kind: &str, object: &Value) -> Result<Bytes, Status> {
-    let sealed = tiphys_api::protobuf::encode(object).map_err(Status::internal)?;
-    Ok(tiphys_api::protobuf::event(kind, &sealed).into())
+fn frame_of(media: MediaType, kind: EventKind, object: &Object) -> Bytes {
+    // Frames of text are made of text; a stream is never indented.
+    let encoding = if media.encoding.is_binary() { media.encoding } else { Encoding::Json };
+    let shaped = encode::shaped(object, MediaType { encoding, ..media });
+    shaped.map_or_else(|status| error(media, &status), |bytes| enclose(media, kind.as_str(), &bytes))
+}
+
+/// A frame around a tree.
+fn frame(media: MediaType, kind: &str, tree: &Value) -> Result<Bytes, Status> {
+    let encoding = if media.encoding.is_binary() { media.encoding } else { Encoding::Json };
+    Ok(enclose(media, kind, &encode::tree(tree, encoding)?))
 }
 
 /// A frame around an encoded object.
+fn enclose(media: MediaType, kind: &str, object: &[u8]) -> Bytes {
+    match media.encoding {
+        Encoding::Protobuf => protobuf::event(kind, object).into(),
+        Encoding::Cbor => cbor::event(kind, object).into(),
+        _ => wrap(kind, object.trim_ascii_end()),
+    }
+}
+
+/// A line around a JSON object.
 fn wrap(kind: &str, json: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(json.len() + 40);
     frame.extend_from_slice(b"{\"type\":\"");
@@ -141,11 +145,9 @@ fn wrap(kind: &str, json: &[u8]) -> Bytes {
 
 fn error(media: MediaType, status: &Status) -> Bytes {
     let json = status.to_json();
-    let tree = || serde_json::from_slice(&json).map_err(Status::internal);
-    match media.encoding {
-        Encoding::Protobuf => tree().and_then(|tree| binary_frame("ERROR", &tree)).unwrap_or_default(),
-        _ => wrap("ERROR", &json),
-    }
+    let tree: Value = serde_json::from_slice(&json).unwrap_or_default();
+    // A Status has every form.
+    frame(media, "ERROR", &tree).unwrap_or_default()
 }
 
 /// One running watch: deliveries in, chunks out.
@@ -155,7 +157,7 @@ pub struct Running {
     ready: VecDeque<Delivery>,
     ended: bool,
     stop: CancellationToken,
-    sent: Counter,
+    sent: WatchEvents,
     _lasting: InFlight,
 }
 
@@ -165,7 +167,7 @@ impl Running {
         watch: Watch,
         frames: Frames,
         stop: CancellationToken,
-        sent: Counter,
+        sent: WatchEvents,
         lasting: InFlight,
     ) -> Self {
         Self { watch, frames, ready: VecDeque::new(), ended: false, stop, sent, _lasting: lasting }
@@ -185,7 +187,7 @@ impl Running {
                 Ok(batch) => self.ready.extend(batch),
                 Err(status) => {
                     self.ended = true;
-                    return Some(self.frames.error(&status));
+                    return Some(error(self.frames.media, &status));
                 }
             }
         }
@@ -196,7 +198,7 @@ impl Running {
     fn gather(&mut self) -> Bytes {
         let Some(first) = self.ready.pop_front() else { return Bytes::new() };
         let first = self.frames.frame(&first);
-        let mut count = 1;
+        self.sent.sent(first.len());
         let mut chunk = BytesMut::new();
         while let Some(delivery) =
             (chunk.len() + first.len() < CHUNK).then(|| self.ready.pop_front()).flatten()
@@ -204,19 +206,20 @@ impl Running {
             if chunk.is_empty() {
                 chunk.extend_from_slice(&first);
             }
-            chunk.extend_from_slice(&self.frames.frame(&delivery));
-            count += 1;
+            let frame = self.frames.frame(&delivery);
+            self.sent.sent(frame.len());
+            chunk.extend_from_slice(&frame);
         }
-        self.sent.add(count);
         if chunk.is_empty() { first } else { chunk.freeze() }
     }
 }
 
 /// A watch as a streamed response.
 pub fn answer(running: Running) -> Answer {
-    let content_type = match running.frames.binary() {
-        true => "application/vnd.kubernetes.protobuf;stream=watch",
-        false => "application/json",
+    let content_type = match running.frames.media.encoding {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Encoding::Cbor => "application/cbor-seq",
+        _ => "application/json",
     };
     let chunks = futures::stream::unfold(running, |mut running| async move {
         let chunk = running.next().await?;

@@ -110,6 +110,38 @@ impl Histogram {
     }
 }
 
+/// Histograms of one name. Keys are label texts, as those of [`Counters`].
+pub struct Histograms {
+    name: &'static str,
+    help: &'static str,
+    buckets: &'static [f64],
+    series: RwLock<BTreeMap<Box<str>, Arc<Histogram>>>,
+}
+
+impl Histograms {
+    /// Histograms without a series yet.
+    pub fn new(name: &'static str, help: &'static str, buckets: &'static [f64]) -> Self {
+        Self { name, help, buckets, series: RwLock::default() }
+    }
+
+    /// The histogram of a label text, made when new.
+    pub fn with(&self, labels: &str) -> Arc<Histogram> {
+        if let Some(found) = self.series.read().get(labels) {
+            return found.clone();
+        }
+        let new = || Arc::new(Histogram::new(self.buckets));
+        self.series.write().entry(labels.into()).or_insert_with(new).clone()
+    }
+
+    /// Writes all series.
+    pub fn render(&self, out: &mut String) {
+        header(out, self.name, "histogram", self.help);
+        for (labels, histogram) in self.series.read().iter() {
+            histogram.render(out, self.name, labels);
+        }
+    }
+}
+
 /// The two comment lines above a metric.
 pub fn header(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}");

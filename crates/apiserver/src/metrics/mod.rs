@@ -8,22 +8,46 @@
 mod family;
 mod process;
 mod request;
+mod store;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use family::Counters;
-pub use family::{Counter, header, line};
+pub use family::{Counter, Histogram, header, line};
+use family::{Counters, Histograms};
 use parking_lot::Mutex;
 pub use request::{Dimensions, InFlight, Requests};
+use store::{StoreTimes, Timed};
+pub use store::{render_objects, render_size};
+use tiphys_api::Gvr;
+use tiphys_store::Store;
 
 type Source = Box<dyn Fn(&mut String) + Send + Sync>;
+
+/// Bytes, as kube-apiserver's histogram of event sizes has them.
+const EVENT_BUCKETS: &[f64] = &[1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131_072.0];
+
+/// What is counted of the events of one resource.
+pub struct WatchEvents {
+    count: Counter,
+    sizes: Arc<Histogram>,
+}
+
+impl WatchEvents {
+    /// Counts an event of so many bytes.
+    pub fn sent(&self, bytes: usize) {
+        self.count.add(1);
+        self.sizes.observe(bytes as f64);
+    }
+}
 
 /// All of the server's metrics.
 pub struct Metrics {
     /// What is counted of each request.
     pub requests: Requests,
     watch_events: Counters,
+    watch_sizes: Histograms,
+    store: Arc<StoreTimes>,
     reads: Arc<AtomicI64>,
     writes: Arc<AtomicI64>,
     version: String,
@@ -36,6 +60,12 @@ impl Metrics {
         Self {
             requests: Requests::default(),
             watch_events: Counters::new("apiserver_watch_events_total", "Events sent to watchers."),
+            watch_sizes: Histograms::new(
+                "apiserver_watch_events_sizes",
+                "Size of events sent to watchers, in bytes.",
+                EVENT_BUCKETS,
+            ),
+            store: Arc::default(),
             reads: Arc::default(),
             writes: Arc::default(),
             version: version.to_owned(),
@@ -55,9 +85,16 @@ impl Metrics {
         (held, gauge.load(Ordering::Relaxed))
     }
 
-    /// The counter of events sent to watchers of a resource.
-    pub fn watch_events(&self, group: &str, version: &str, resource: &str) -> Counter {
-        self.watch_events.with(&format!("group=\"{group}\",resource=\"{resource}\",version=\"{version}\""))
+    /// What counts the events sent to watchers of a resource.
+    pub fn watch_events(&self, gvr: &Gvr) -> WatchEvents {
+        let Gvr { group, version, resource } = gvr;
+        let labels = format!("group=\"{group}\",resource=\"{resource}\",version=\"{version}\"");
+        WatchEvents { count: self.watch_events.with(&labels), sizes: self.watch_sizes.with(&labels) }
+    }
+
+    /// The same store, its calls timed.
+    pub fn timed(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        Arc::new(Timed::new(store, self.store.clone()))
     }
 
     /// All metrics as text.
@@ -70,12 +107,22 @@ impl Metrics {
         }
         self.requests.render(&mut out);
         self.watch_events.render(&mut out);
+        self.watch_sizes.render(&mut out);
+        self.store.render(&mut out);
         header(&mut out, "kubernetes_build_info", "gauge", "The version of this server.");
-        line(&mut out, "kubernetes_build_info", &format!("git_version=\"{}\"", self.version), 1);
+        line(&mut out, "kubernetes_build_info", &build_info(&self.version), 1);
         process::render(&mut out);
         for source in self.sources.lock().iter() {
             source(&mut out);
         }
         out
     }
+}
+
+/// Labels of `kubernetes_build_info`.
+fn build_info(git_version: &str) -> String {
+    let mut numbers = git_version.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
+    format!("git_version=\"{git_version}\",major=\"{major}\",minor=\"{minor}\",platform=\"{platform}\"")
 }

@@ -87,6 +87,8 @@ impl Hash for Dimensions {
 /// All that is counted of requests of the same dimensions.
 struct Series {
     labels: String,
+    /// Whether these are watches or connections.
+    streams: bool,
     /// Few codes per kind of request: a scan finds one.
     codes: RwLock<Vec<(u16, Counter)>>,
     terminated: RwLock<Vec<(u16, Counter)>>,
@@ -99,6 +101,7 @@ impl Series {
     fn new(dimensions: &Dimensions) -> Self {
         Self {
             labels: dimensions.labels(),
+            streams: matches!(dimensions.verb, "WATCH" | "CONNECT"),
             codes: RwLock::default(),
             terminated: RwLock::default(),
             durations: Histogram::new(REQUEST_BUCKETS),
@@ -181,6 +184,10 @@ impl Requests {
         let name = "apiserver_request_duration_seconds";
         header(out, name, "histogram", "Time from a request's head to its answer's, in seconds.");
         all.iter().for_each(|series| series.durations.render(out, name, &series.labels));
+        let name = "apiserver_request_sli_duration_seconds";
+        header(out, name, "histogram", "The same for requests that are answered at once, without streams.");
+        let at_once = all.iter().filter(|series| !series.streams);
+        at_once.for_each(|series| series.durations.render(out, name, &series.labels));
         let name = "apiserver_response_sizes";
         header(out, name, "histogram", "Size of answers whose length is known beforehand, in bytes.");
         all.iter().for_each(|series| series.sizes.render(out, name, &series.labels));

@@ -10,6 +10,7 @@
 mod connect;
 mod endpoint;
 mod locate;
+mod options;
 mod pass;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::http::answer::{self, Answer};
 use crate::http::handle::Call;
 use crate::http::path::RequestInfo;
 use connect::Connector;
+pub use options::options;
 pub use pass::Lasting;
 use pass::Passage;
 
@@ -73,6 +75,11 @@ impl Road {
 /// Whether a request is answered here.
 pub fn serves(info: &RequestInfo) -> bool {
     Road::of(info).is_some()
+}
+
+/// Whether admission judges it, as the operation CONNECT: all but reading a log.
+pub fn connects(info: &RequestInfo) -> bool {
+    Road::of(info).is_some_and(|road| road != Road::Log)
 }
 
 impl NodeProxy {

@@ -35,6 +35,17 @@ impl Registry {
         self.admit(review(Operation::Delete, request, &mut none, Some(old), dry_run)).await
     }
 
+    /// Both, for a stream; `options` is an object of its kind, filled from the query.
+    pub async fn admit_connect(
+        &self,
+        request: &Request<'_>,
+        gvk: &Gvk,
+        options: &mut Value,
+    ) -> Result<(), Status> {
+        self.mutate(Review { gvk, ..review(Operation::Connect, request, options, None, false) }).await?;
+        self.admit(Review { gvk, ..review(Operation::Connect, request, options, None, false) }).await
+    }
+
     /// Both, for a post that acts on an object (or on none).
     pub(super) async fn admit_action(
         &self,

@@ -18,7 +18,7 @@ use tiphys_apiserver::auth::authenticate::Authentication;
 use tiphys_apiserver::auth::token::{Keys, ServiceAccountTokens, default_issuer};
 use tiphys_apiserver::auth::x509::ClientCa;
 use tiphys_apiserver::auth::{Attributes, Authorizer, Decision};
-use tiphys_apiserver::cache::Caches;
+use tiphys_apiserver::cache::{self, Caches};
 use tiphys_apiserver::http as front;
 use tiphys_apiserver::metrics::Metrics;
 use tiphys_apiserver::node_proxy::{KubeletTls, NodeProxy};
@@ -26,7 +26,7 @@ use tiphys_apiserver::pki::{self, Leaf, Pki};
 use tiphys_apiserver::registry::{self, Registry};
 use tiphys_store::Embedded;
 use tiphys_store::embedded::Options;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -66,11 +66,16 @@ fn keys(dir: &std::path::Path) -> Pki {
 
 /// Starts a server.
 pub async fn start() -> Running {
+    start_with(cache::Options::default()).await
+}
+
+/// Starts a server that keeps so much of the past.
+pub async fn start_with(options: cache::Options) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let pki = keys(&dir.path().join("pki"));
     let stop = CancellationToken::new();
     let store = Embedded::in_memory(&Options::default()).unwrap();
-    let caches = Caches::builtin(Arc::new(store), stop.clone()).await.unwrap();
+    let caches = Caches::builtin_with(Arc::new(store), options, stop.clone()).await.unwrap();
     let registry = Registry::new(registry::Config {
         caches: caches.clone(),
         admission: Vec::new(),
@@ -105,6 +110,8 @@ pub async fn start() -> Running {
         metrics: Arc::new(Metrics::new("v1.36.0")),
         address: address.to_string(),
         build: "test".into(),
+        versions: Default::default(),
+        hooks: &[],
         stop: stop.clone(),
     });
     let own = pki.leaf(Leaf::ApiServer);
@@ -136,7 +143,10 @@ impl Running {
             false => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        let socket = TcpStream::connect(self.address).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        // What a client does not read is to be the server's concern soon, not the kernel's.
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        let socket = socket.connect(self.address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         let name = ServerName::from(self.address.ip());
         TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()

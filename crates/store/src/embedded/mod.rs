@@ -231,6 +231,9 @@ impl Store for Embedded {
         };
         let watches = self.core.watchers.len() as u64;
         let state = self.core.state.read();
+        if let Some(reason) = &state.stopped {
+            return Err(reason.clone());
+        }
         let index = &state.index;
         let (leases, _) = index.leases();
         let (keys, leases) = (index.len() as u64, leases as u64);

@@ -97,6 +97,15 @@ pub struct Cluster {
         help_heading = "API server"
     )]
     pub tls_san: Vec<String>,
+    /// Versions of the API to serve or not: `group/version=true`, `api/beta`, `api/all=false` [default: stable ones]
+    #[arg(
+        long,
+        env = "TIPHYS_RUNTIME_CONFIG",
+        value_delimiter = ',',
+        value_name = "KEY=VALUE",
+        help_heading = "API server"
+    )]
+    pub runtime_config: Vec<String>,
     /// Components not to run, so that others can take their place
     #[arg(
         long,

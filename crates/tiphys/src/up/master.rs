@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tiphys_apiserver::auth::User;
 use tiphys_apiserver::pki::{self, Pki};
+use tiphys_apiserver::served::Served;
 use tiphys_apiserver::{ApiServer, Config};
 use tiphys_client::Client;
 use tiphys_network::address::Range;
@@ -47,6 +48,8 @@ pub async fn start(
         service_cidrs: vec![settings.service_cidr.parse().context("--service-cidr")?],
         cluster_domain: settings.cluster_domain.clone(),
         build: super::node::build(),
+        versions: Served::parse(cluster.runtime_config.iter().map(String::as_str))
+            .context("--runtime-config")?,
     };
     let api = ApiServer::start(config, stop.api.clone()).await?;
     let server = settings.server_url();
