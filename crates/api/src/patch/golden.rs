@@ -1,5 +1,5 @@
 //! Strategic merge patches of built-in kinds: each block of `golden.txt` is an object, a patch, and the result.
-//! `TIPHYS_BLESS=1` writes the present results into the file; review what changed.
+//! `REWRITE=1` writes the present results into the file; review what changed.
 
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ fn patches_of_built_in_kinds_do_what_they_do_in_kubernetes() {
         }
         blessed.push(format!("{input}=> {actual}"));
     }
-    if std::env::var_os("TIPHYS_BLESS").is_some() {
+    if std::env::var_os("REWRITE").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/patch/golden.txt");
         std::fs::write(path, blessed.join("\n\n") + "\n").unwrap();
     }

@@ -102,7 +102,7 @@ fn versions_rank_as_kubernetes_ranks_them() {
     assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v2alpha3", "v1alpha1", "foo1"]);
 }
 
-/// What the table holds, a line per group-version. `UPDATE_GOLDEN=1` rewrites the file; its diff is the review.
+/// What the table holds, a line per group-version. `REWRITE=1` rewrites the file; its diff is the review.
 #[test]
 fn the_table_is_complete() {
     let mut text =
@@ -131,13 +131,13 @@ fn the_table_is_complete() {
     let fields: usize = builtin().schema().structs.iter().map(|record| record.fields.len()).sum();
     text.push_str(&format!("types {}, fields {fields}\n", builtin().schema().structs.len()));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schema/summary.txt");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("REWRITE").is_some() {
         std::fs::write(path, &text).unwrap();
     }
     assert_eq!(
         std::fs::read_to_string(path).unwrap_or_default(),
         text,
-        "set UPDATE_GOLDEN=1 and review the diff"
+        "set REWRITE=1 and review the diff"
     );
 }
 

@@ -1,5 +1,5 @@
 //! Golden rows: each block of `golden.txt` is an object and, below `=>`, the table that kubectl prints of it with
-//! `-o wide`. `TIPHYS_BLESS=1` writes the present rows into the file; review what changed.
+//! `-o wide`. `REWRITE=1` writes the present rows into the file; review what changed.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -37,7 +37,7 @@ fn rows_are_those_that_kubectl_prints() {
         }
         blessed.push_str(&format!("{object}=>\n{actual}\n"));
     }
-    if std::env::var_os("TIPHYS_BLESS").is_some() {
+    if std::env::var_os("REWRITE").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/table/golden.txt");
         std::fs::write(path, blessed.trim_end().to_owned() + "\n").unwrap();
     }

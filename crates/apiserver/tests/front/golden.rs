@@ -1,6 +1,6 @@
 //! Request → response, as text: one scenario per file under `golden/`, each answer's code, telling headers and body.
 //!
-//! A file is a list of requests, each followed by the answer after a line `----`. `UPDATE_GOLDEN=1` writes the answers
+//! A file is a list of requests, each followed by the answer after a line `----`. `REWRITE=1` writes the answers
 //! anew; the difference is what is reviewed. What changes from run to run is replaced: uids, times, revisions.
 
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ fn still(value: &mut Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_those_of_the_golden_files() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let update = std::env::var_os("REWRITE").is_some();
     for file in scenarios() {
         let running = start().await;
         let text = std::fs::read_to_string(&file).unwrap();
