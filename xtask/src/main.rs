@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod fuzz;
 mod schema;
 mod test;
 mod tidy;
@@ -9,6 +10,8 @@ mod tidy;
 const USAGE: &str = "usage: cargo xtask <task>
 
 tasks:
+  fuzz [TARGET [INPUTS]]
+                      fuzz what reads clients' bytes: all targets, or one
   schema [DIRECTORY]  regenerate crates/api/schema from the Kubernetes API facts in DIRECTORY
                       (default: ../shared/kubernetes-api beside the repository)
   test                run every test, and print one closing line of counts
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
     let task = args.next().unwrap_or_default();
     let rest: Vec<String> = args.collect();
     let done = match task.as_str() {
+        "fuzz" => fuzz::run(&rest).map(drop),
         "schema" => schema::run(&rest),
         "test" => test::run(),
         "tidy" => tidy::run(),

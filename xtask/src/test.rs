@@ -1,4 +1,4 @@
-//! `cargo xtask test`: all tests, unit and end to end, and one closing line of counts over every test binary.
+//! `cargo xtask test`: all tests (unit, fuzzing, end to end), and one closing line of counts over all of them.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -20,6 +20,16 @@ pub fn run() -> Result<()> {
     let mut counts = Counts::default();
     let unit = cargo(&["test", "--workspace", "--exclude", "tiphys-tests", "--no-fail-fast"], &mut counts)?;
     println!("unit tests took {} s", start.elapsed().as_secs());
+    // Before the cases that keep the machine busy, and reported with them.
+    let fuzzed = crate::fuzz::run(&[]);
+    match &fuzzed {
+        Ok(targets) => counts.passed += targets,
+        Err(error) => {
+            counts.failed += 1;
+            println!("{error:#}");
+        }
+    }
+    println!("unit tests and fuzzing took {} s", start.elapsed().as_secs());
     let end_to_end = cargo(&["test", "--package", "tiphys-tests", "--no-fail-fast"], &mut counts)?;
     println!("all tests took {} s", start.elapsed().as_secs());
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);

@@ -135,7 +135,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Whether two items of one list that must be unique have the same identity; the path and identity of the first such.
+/// Whether two items of one list that must be unique have the same identity, or one has none; the path of the first
+/// such, and what is wrong.
 pub(super) fn duplicate(shape: Shape<'_>, value: &Value) -> Option<String> {
     let at = |element: &str, below: String| {
         let node = Node::from_iter([(element.to_owned(), Value::Object(Node::new()))]);
@@ -148,8 +149,14 @@ pub(super) fn duplicate(shape: Shape<'_>, value: &Value) -> Option<String> {
         }),
         Form::List(items) => {
             let mut seen = HashSet::new();
-            value.as_array()?.iter().find_map(|item| {
-                let element = items.element(item)?;
+            value.as_array()?.iter().enumerate().find_map(|(index, item)| {
+                let Some(element) = items.element(item) else {
+                    let keys = items.keys();
+                    return Some(format!(
+                        ": element {index}: associative list with keys has an element that omits all key fields \
+                         {keys:?} (and doesn't have default values for any key)"
+                    ));
+                };
                 if let Some(below) = duplicate(items.shape(), item) {
                     return Some(at(&element, below));
                 }

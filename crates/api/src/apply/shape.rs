@@ -118,6 +118,14 @@ impl<'s> Items<'s> {
         (!pairs.is_empty()).then(|| key_element(&pairs))
     }
 
+    /// The fields that make an item's identity.
+    pub(super) fn keys(self) -> &'s [Box<str>] {
+        match &self.list.kind {
+            ListKind::Map(keys) => keys,
+            _ => &[],
+        }
+    }
+
     /// Whether two items have the same identity, without making texts.
     pub(super) fn same(self, a: &Value, b: &Value) -> bool {
         match &self.list.kind {

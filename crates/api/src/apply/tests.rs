@@ -223,6 +223,13 @@ fn configurations_that_cannot_be_applied_are_refused() {
         "failed to create typed patch object (apps/v1, Kind=Deployment): .spec.template.spec.containers: \
          duplicate entries for key [name=\"a\"]"
     );
+    let nameless = containers(json!([{"name": "a"}, {"image": "i"}]));
+    assert_eq!(
+        apply(&by("me"), None, &nameless, false).unwrap_err().to_string(),
+        "failed to create typed patch object (apps/v1, Kind=Deployment): .spec.template.spec.containers: element 1: \
+         associative list with keys has an element that omits all key fields [\"name\"] (and doesn't have default \
+         values for any key)"
+    );
 }
 
 fn configs() -> impl Strategy<Value = Value> {
