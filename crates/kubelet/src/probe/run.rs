@@ -29,16 +29,18 @@ pub(crate) async fn run(target: &Target<'_>, probe: &Probe) -> Result<(), String
     if let Some(get) = &probe.http_get {
         return http(target, get, limit).await;
     }
-    let (limited, address) = if let Some(tcp) = &probe.tcp_socket {
+    if let Some(tcp) = &probe.tcp_socket {
         let address = socket(target, tcp)?;
-        (tokio::time::timeout(limit, connect(address)).await, address)
-    } else if let Some(action) = &probe.grpc {
+        let limited = tokio::time::timeout(limit, connect(address)).await;
+        return limited.unwrap_or_else(|_| Err(format!("dial tcp {address}: i/o timeout")));
+    }
+    if let Some(action) = &probe.grpc {
         let address = SocketAddr::new(target.ip, u16::try_from(action.port).unwrap_or(0));
-        (tokio::time::timeout(limit, grpc(address, action)).await, address)
-    } else {
-        return Err("missing probe handler".into());
-    };
-    limited.unwrap_or_else(|_| Err(format!("dial tcp {address}: i/o timeout")))
+        let limited = tokio::time::timeout(limit, grpc(address, action)).await;
+        let late = || Err(format!("timeout: health rpc did not complete within {limit:?}"));
+        return limited.unwrap_or_else(|_| late());
+    }
+    Err("missing probe handler".into())
 }
 
 async fn connect(address: SocketAddr) -> Result<(), String> {
@@ -133,7 +135,10 @@ async fn grpc(address: SocketAddr, action: &GRPCAction) -> Result<(), String> {
     const SERVING: i32 = 1;
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
     let channel = endpoint.map_err(|e| e.to_string())?.connect().await;
-    let channel = channel.map_err(|e| format!("failed to connect service {:?}: {e}", address.to_string()))?;
+    let channel = channel.map_err(|error| {
+        let why = root(&error);
+        format!("error: failed to connect service at {:?}: {why}", address.to_string())
+    })?;
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.map_err(|e| e.to_string())?;
     let request = HealthRequest { service: action.service.clone().unwrap_or_default() };
@@ -144,7 +149,25 @@ async fn grpc(address: SocketAddr, action: &GRPCAction) -> Result<(), String> {
         Ok(answer) => {
             Err(format!("service unhealthy (responded with {:?})", health(answer.get_ref().status)))
         }
-        Err(status) => Err(format!("error: health rpc probe failed: {}", status.message())),
+        Err(status) => Err(rpc_error(status.code(), status.message())),
+    }
+}
+
+/// What an error comes from in the end: the outer ones only say that there was one.
+fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.downcast_ref().map_or_else(|| root.to_string(), http_get::plain)
+}
+
+fn rpc_error(code: tonic::Code, message: &str) -> String {
+    match code {
+        tonic::Code::Unimplemented => format!(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
+        ),
+        code => format!("error: health rpc probe failed: rpc error: code = {code:?} desc = {message}"),
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! Test machines have no internet, so nothing can be pulled; a static binary runs in an image `FROM scratch`. In the
 //! hello image, links in `/bin` name the few tools that trying out a cluster needs: `tar` (for `kubectl cp`), `get`,
-//! `lookup`, `cat`, `env`, `sleep`. They run before any runtime is started, in a few milliseconds and little memory.
+//! `lookup`, `cat`, `env`, `sleep`, and `id`, `ls`, `readlink`, `touch` to see what a pod may do. They run before any
+//! runtime is started, in a few milliseconds and little memory.
 
+mod files;
+mod health;
 mod hello;
 pub mod image;
 mod pause;
@@ -14,7 +17,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Names under which `/bin` of the hello image links to the binary.
-pub const TOOLS: &[&str] = &["cat", "env", "get", "lookup", "sleep", "tar", "true", "false"];
+pub const TOOLS: &[&str] =
+    &["cat", "env", "get", "id", "lookup", "ls", "readlink", "sleep", "tar", "touch", "true", "false"];
 
 /// Runs the applet that the command line names, if it names one: by the program's own name, or by a hidden command.
 pub fn run(args: &[OsString]) -> Option<ExitCode> {
@@ -37,6 +41,10 @@ fn tool(name: &str, args: &[OsString]) -> anyhow::Result<ExitCode> {
         "lookup" => tools::lookup(args),
         "cat" => tools::cat(args),
         "env" => tools::env(),
+        "id" => files::id(),
+        "ls" => files::ls(args),
+        "readlink" => files::readlink(args),
+        "touch" => files::touch(args),
         "sleep" => tools::sleep(args),
         "true" => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::FAILURE),

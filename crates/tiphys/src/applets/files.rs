@@ -1,0 +1,60 @@
+//! The hello image's tools that show what a process is and may: who it runs as, whose a file is, what can be written.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata, symlink_metadata};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use rustix::process::{getgid, getgroups, getuid};
+
+/// `id`: user, group and supplementary groups, as numbers.
+pub(super) fn id() -> Result<ExitCode> {
+    let mut groups: Vec<u32> = getgroups()?.iter().map(|group| group.as_raw()).collect();
+    groups.sort_unstable();
+    let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
+    writeln!(io::stdout(), "uid={} gid={} groups={}", getuid(), getgid(), groups.join(","))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `ls [PATH…]`: type and permissions in octal, user, group and name of each path; of a directory, also of what is in it.
+pub(super) fn ls(args: &[OsString]) -> Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let here = [OsString::from(".")];
+    for path in if args.is_empty() { &here } else { args } {
+        let path = Path::new(path);
+        let meta = symlink_metadata(path).with_context(|| path.display().to_string())?;
+        line(&mut out, &meta, path)?;
+        if meta.is_dir() {
+            for entry in path.read_dir()? {
+                let entry = entry?;
+                line(&mut out, &entry.metadata()?, Path::new(&entry.file_name()))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(out: &mut impl Write, meta: &Metadata, name: &Path) -> io::Result<()> {
+    writeln!(out, "{:o} {} {} {}", meta.mode(), meta.uid(), meta.gid(), name.display())
+}
+
+/// `readlink PATH…`
+pub(super) fn readlink(args: &[OsString]) -> Result<ExitCode> {
+    for path in args {
+        let target = std::fs::read_link(path).with_context(|| path.to_string_lossy().into_owned())?;
+        writeln!(io::stdout(), "{}", target.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `touch PATH…`: makes files that are not there yet.
+pub(super) fn touch(args: &[OsString]) -> Result<ExitCode> {
+    for path in args {
+        let open = File::options().create(true).append(true).open(path);
+        open.with_context(|| path.to_string_lossy().into_owned())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
