@@ -24,7 +24,7 @@ use crate::context::Context;
 use crate::ops::{Job, News};
 use crate::plan::{self, Task};
 use crate::state::{Image, State, Stopping, Verdict, Volumes};
-use crate::{pod, sandbox};
+use crate::{admit, pod, sandbox};
 use report::Report;
 
 const NEWS: usize = 64;
@@ -95,6 +95,7 @@ pub(crate) fn start(
 
 impl Actor {
     async fn run(mut self) {
+        self.judge_admission();
         loop {
             let now = Timestamp::now();
             self.settle(now);
@@ -168,6 +169,16 @@ impl Actor {
         }
         self.judge_deadline(now);
         self.back_off_pulls(now);
+    }
+
+    fn judge_admission(&mut self) {
+        if plan::end(&self.pod, &self.state).is_some() {
+            return;
+        }
+        let Some(Verdict { reason, message }) = admit::refused(&self.pod) else { return };
+        let told = format!("Pod was rejected: {message}");
+        self.ctx.event(&self.pod, None, "Warning", &reason, message);
+        self.state.verdict = Some(Verdict { reason, message: told });
     }
 
     fn judge_deadline(&mut self, now: Timestamp) {

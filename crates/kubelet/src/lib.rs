@@ -8,6 +8,7 @@
 //! - Stopping the kubelet leaves containers running.
 
 mod actor;
+mod admit;
 mod backoff;
 mod cgroups;
 mod container;

@@ -54,6 +54,26 @@ pub(crate) fn app_containers(pod: &Pod) -> &[Container] {
     &spec(pod).containers
 }
 
+/// Kernel parameters that the pod asks for, by their names with dots: they may also be written as paths.
+pub(crate) fn sysctls(pod: &Pod) -> impl Iterator<Item = (String, String)> {
+    let context = spec(pod).security_context.as_ref();
+    let list = context.and_then(|context| context.sysctls.as_deref()).unwrap_or_default();
+    list.iter().map(|sysctl| (dotted(&sysctl.name), sysctl.value.clone()))
+}
+
+/// What the first separator is tells how a name is written.
+fn dotted(name: &str) -> String {
+    if name.chars().find(|char| matches!(char, '.' | '/')) != Some('/') {
+        return name.to_owned();
+    }
+    let swap = |char| match char {
+        '/' => '.',
+        '.' => '/',
+        other => other,
+    };
+    name.chars().map(swap).collect()
+}
+
 /// Init containers first, then the others.
 pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).iter().chain(app_containers(pod))

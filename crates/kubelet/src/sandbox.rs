@@ -62,7 +62,6 @@ pub(crate) fn config(pod: &Pod, attempt: u32, node: &Node<'_>) -> SandboxConfig 
     let mut all = pod.metadata.labels.clone().unwrap_or_default();
     all.extend(labels(pod));
     let host = pod::host_network(pod);
-    let sysctls = shared.sysctls.iter().flatten().map(|s| (s.name.clone(), s.value.clone()));
     let groups = shared.supplemental_groups.clone().unwrap_or_default();
     SandboxConfig {
         name: pod::name(pod).into(),
@@ -76,7 +75,7 @@ pub(crate) fn config(pod: &Pod, attempt: u32, node: &Node<'_>) -> SandboxConfig 
         labels: all,
         annotations,
         cgroup_parent: resources::cgroup_parent(node.cgroup_root, pod),
-        sysctls: sysctls.collect(),
+        sysctls: pod::sysctls(pod).collect(),
         namespaces: security::namespaces(pod),
         privileged: security::any_privileged(pod),
         run_as_user: shared.run_as_user,

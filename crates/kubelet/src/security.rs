@@ -59,7 +59,9 @@ pub(crate) fn of_container(
     let shared = of_pod(pod);
     let own = container.security_context.clone().unwrap_or_default();
     check_non_root(pod, container, &shared, &own, image)?;
-    let user = own.run_as_user.or(shared.run_as_user).or(image.uid);
+    // An image that names no user means root; runtimes refuse a group without a user.
+    let of_image = image.uid.or(image.username.is_empty().then_some(0));
+    let user = own.run_as_user.or(shared.run_as_user).or(of_image);
     let groups = shared.supplemental_groups.clone().unwrap_or_default();
     let unmasked = own.proc_mount.as_deref() == Some("Unmasked");
     let paths =

@@ -1,0 +1,69 @@
+//! Whether this node takes a pod at all. What is refused here has Failed before anything of it was made. Pure.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::pod;
+use crate::state::Verdict;
+
+/// A namespace of the kernel that a parameter belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Ipc,
+    Net,
+}
+
+/// The kernel parameters that a pod may set without being trusted: they concern nobody outside it.
+const SAFE: &[(&str, Of)] = &[
+    ("kernel.shm_rmid_forced", Of::Ipc),
+    ("net.ipv4.ip_local_port_range", Of::Net),
+    ("net.ipv4.ip_local_reserved_ports", Of::Net),
+    ("net.ipv4.ip_unprivileged_port_start", Of::Net),
+    ("net.ipv4.ping_group_range", Of::Net),
+    ("net.ipv4.tcp_fin_timeout", Of::Net),
+    ("net.ipv4.tcp_keepalive_intvl", Of::Net),
+    ("net.ipv4.tcp_keepalive_probes", Of::Net),
+    ("net.ipv4.tcp_keepalive_time", Of::Net),
+    ("net.ipv4.tcp_rmem", Of::Net),
+    ("net.ipv4.tcp_syncookies", Of::Net),
+    ("net.ipv4.tcp_wmem", Of::Net),
+];
+
+/// Why the node does not take the pod, if it does not.
+pub(crate) fn refused(pod: &Pod) -> Option<Verdict> {
+    let why = pod::sysctls(pod).find_map(|(name, _)| forbidden(pod, &name))?;
+    Some(Verdict { reason: "SysctlForbidden".into(), message: format!("forbidden sysctl: {why}") })
+}
+
+fn forbidden(pod: &Pod, name: &str) -> Option<String> {
+    let Some((_, of)) = SAFE.iter().find(|(safe, _)| *safe == name) else {
+        return Some(format!("{name:?} not allowlisted"));
+    };
+    let spec = pod::spec(pod);
+    let (shared, namespace) = match of {
+        Of::Ipc => (spec.host_ipc == Some(true), "IPC"),
+        Of::Net => (spec.host_network == Some(true), "Net"),
+    };
+    shared.then(|| format!("{name:?} not allowed with host {namespace} enabled"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(sysctl: &str, host: &str) -> Option<String> {
+        let pod = serde_json::json!({"spec": {"containers": [], host: true, "securityContext": {
+            "sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}, {"name": sysctl, "value": "1"}]}}});
+        refused(&serde_json::from_value(pod).unwrap()).map(|verdict| verdict.message)
+    }
+
+    #[test]
+    fn only_parameters_of_the_pods_own_are_taken() {
+        assert_eq!(message("kernel.shm_rmid_forced", "hostPID"), None);
+        assert_eq!(message("kernel/shm_rmid_forced", "hostPID"), None);
+        let unsafe_one = message("kernel.msgmax", "hostPID").unwrap();
+        assert_eq!(unsafe_one, "forbidden sysctl: \"kernel.msgmax\" not allowlisted");
+        let shared = message("kernel.shm_rmid_forced", "hostIPC").unwrap();
+        assert!(shared.ends_with("\"kernel.shm_rmid_forced\" not allowed with host IPC enabled"), "{shared}");
+        assert!(message("kernel.shm_rmid_forced", "hostNetwork").unwrap().contains("host Net enabled"));
+    }
+}
