@@ -8,6 +8,7 @@
 mod config;
 mod connect;
 mod decode;
+mod refusal;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use config::{Config, ConfigError, Identity};
 pub use connect::ByteStream;
 use connect::Dialer;
 use decode::Frames;
+pub use refusal::Refusal;
 use request::Query;
 
 const PING_EVERY: Duration = Duration::from_secs(30);

@@ -55,6 +55,7 @@ pub async fn up(flags: &Up) -> Result<()> {
     logging::start(&flags.logging)?;
     host::require_root("tiphys up")?;
     let settings = Settings::new(&flags.cluster, &flags.node)?;
+    kubeconfig::check(&settings)?;
     host::require_programs(settings.runtime_endpoint.is_none())?;
     progress.say(&format!(
         "Tiphys {} on {}, data in {}",
@@ -147,6 +148,7 @@ pub async fn server(flags: &Server, how: Master) -> Result<()> {
     let mut progress = Progress::new();
     logging::start(&flags.logging)?;
     let settings = Settings::new(&flags.cluster, &node::no_node())?;
+    kubeconfig::check(&settings)?;
     let _lock = lock::take(&settings.data_dir)?;
     host::check_format(&settings.data_dir)?;
     settings.save()?;
@@ -174,7 +176,7 @@ pub async fn server(flags: &Server, how: Master) -> Result<()> {
 pub async fn component(flags: &Component, part: Part) -> Result<()> {
     let mut ending = Ending::listen()?;
     logging::start(&flags.logging)?;
-    let client = node::remote(&flags.kubeconfig)?;
+    let client = node::remote(&flags.kubeconfig).await?;
     let stop = CancellationToken::new();
     let running = async {
         match part {
@@ -213,7 +215,7 @@ pub async fn agent(flags: &Agent, parts: &[NodePart]) -> Result<()> {
     let mut progress = Progress::new();
     logging::start(&flags.logging)?;
     host::require_root("a node")?;
-    let identities = node::Identities::remote(&flags.kubeconfig)?;
+    let identities = node::Identities::remote(&flags.kubeconfig).await?;
     let settings = Settings::of_node(&flags.place, &flags.node)?;
     let kubelet = parts.contains(&NodePart::Kubelet);
     // The kubelet keeps things; proxy and DNS alone may stand beside another process of the same directory.

@@ -142,10 +142,10 @@ impl Identities {
 
     /// Elsewhere: the kubeconfig's identity. Proxy and DNS take `kube-proxy.kubeconfig` beside it where there is one, as
     /// a node's own identity may not read all that they follow.
-    pub fn remote(kubeconfig: &Path) -> Result<Self> {
-        let own = remote(kubeconfig)?;
+    pub async fn remote(kubeconfig: &Path) -> Result<Self> {
+        let own = remote(kubeconfig).await?;
         let beside = kubeconfig.with_file_name("kube-proxy.kubeconfig");
-        let network = if beside.exists() { remote(&beside)? } else { own.clone() };
+        let network = if beside.exists() { remote(&beside).await? } else { own.clone() };
         Ok(Self(Box::new(move |part| match part {
             NodePart::Kubelet => own.clone(),
             NodePart::Proxy | NodePart::Dns => network.clone(),
@@ -298,17 +298,23 @@ fn is_ready(node: &Object) -> bool {
 }
 
 /// A client from a kubeconfig.
-pub fn remote(kubeconfig: &Path) -> Result<Arc<dyn Client>> {
-    let unusable = || format!("{} cannot be used; give another with --kubeconfig", kubeconfig.display());
+pub async fn remote(kubeconfig: &Path) -> Result<Arc<dyn Client>> {
     let config = remote_config(kubeconfig)?;
-    Ok(Arc::new(RemoteClient::new(&config).with_context(unusable)?))
+    let client = RemoteClient::new(&config).with_context(|| unusable(kubeconfig))?;
+    match client.refusal().await {
+        Some(refusal) => Err(refusal).with_context(|| format!("{}: {}", unusable(kubeconfig), config.server)),
+        None => Ok(Arc::new(client)),
+    }
+}
+
+fn unusable(kubeconfig: &Path) -> String {
+    format!("{} cannot be used; give another with --kubeconfig", kubeconfig.display())
 }
 
 /// What a kubeconfig says of its current context.
 pub fn remote_config(kubeconfig: &Path) -> Result<tiphys_client::remote::Config> {
-    let unusable = || format!("{} cannot be used; give another with --kubeconfig", kubeconfig.display());
-    let config = Kubeconfig::load(Some(kubeconfig)).with_context(unusable)?;
-    config.config(&Overrides::default()).with_context(unusable)
+    let config = Kubeconfig::load(Some(kubeconfig)).with_context(|| unusable(kubeconfig))?;
+    config.config(&Overrides::default()).with_context(|| unusable(kubeconfig))
 }
 
 /// The node's flags of a process without a node.
