@@ -93,11 +93,20 @@ pub async fn remove_chain(table: &str, chain: &str) -> Result<(), Error> {
 
 /// Deletes a network interface; an absent one is fine.
 pub async fn delete_link(name: &str) -> Result<(), Error> {
-    if !std::path::Path::new("/sys/class/net").join(name).exists() {
+    if !has_link(name) {
         return Ok(());
     }
     let out = output("ip", &["link", "delete", name]).await?;
     check(&format!("ip link delete {name}"), &out)
+}
+
+/// Asks the kernel, as /sys may be that of another network namespace.
+fn has_link(name: &str) -> bool {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    match socket(AddressFamily::INET, SocketType::DGRAM, None) {
+        Ok(socket) => netdevice::name_to_index(socket, name).is_ok(),
+        Err(_) => true,
+    }
 }
 
 /// Gives an interface an address, unless it has it.
