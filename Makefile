@@ -3,6 +3,7 @@
 CARGO ?= cargo
 # The product is one static binary: the last link takes the C library in; what it links needs no flag of its own.
 STATIC = -- -C target-feature=+crt-static
+BIN ?= target/release/tiphys
 export TIPHYS_BIN ?= $(CURDIR)/target/e2e/tiphys
 
 .PHONY: help run build packages test test-packages build-test lint unit e2e bench install
@@ -11,7 +12,7 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 run: packages build ## Install what is missing, build, and run a cluster with a first example
-	target/release/tiphys up --apply examples/hello.yaml
+	$(BIN) up --apply examples/hello.yaml
 
 build: ## Build the static release binary, target/release/tiphys
 	$(CARGO) rustc --release --package tiphys --bin tiphys $(STATIC)
@@ -20,7 +21,7 @@ packages: ## Install what a node needs from the distribution's packages
 	scripts/packages node
 
 install: build ## Copy the binary to /usr/local/bin
-	install -m 0755 target/release/tiphys /usr/local/bin/tiphys
+	install -m 0755 $(BIN) /usr/local/bin/tiphys
 
 test: test-packages lint build-test ## Everything CI checks: format, lints, unit and end-to-end tests
 	$(CARGO) xtask test

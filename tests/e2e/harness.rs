@@ -1,11 +1,15 @@
 //! A cluster of its own for tests: own directory, ports, bridge and ranges, all removed at the end.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+
+use crate::machine::Machine;
 
 /// How long any one thing may take on a busy machine with two cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -15,6 +19,8 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Cluster {
     dir: tempfile::TempDir,
     slot: u16,
+    /// Where it runs, if not on this machine itself.
+    machine: Option<Arc<Machine>>,
 }
 
 /// One case's namespace in a cluster.
@@ -37,7 +43,26 @@ impl Cluster {
     /// A cluster that was not started yet.
     pub fn new(name: &str, slot: u16) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix(&format!("tiphys-{name}-")).tempdir()?;
-        Ok(Self { dir, slot })
+        Ok(Self { dir, slot, machine: None })
+    }
+
+    /// A cluster in a machine of its own, not yet started. Its slot need differ only from others in there.
+    pub fn inside(machine: &Arc<Machine>, name: &str) -> Result<Self> {
+        let mut cluster = Self::new(name, 0)?;
+        cluster.machine = Some(machine.clone());
+        Ok(cluster)
+    }
+
+    /// A command on the machine where the cluster runs.
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        match &self.machine {
+            Some(machine) => machine.command(program),
+            None => {
+                let mut command = Command::new(program);
+                command.stdin(Stdio::null());
+                command
+            }
+        }
     }
 
     /// Starts it, or starts it again; returns when the node is Ready.
@@ -48,8 +73,9 @@ impl Cluster {
     /// `tiphys up` with this cluster's flags, and more.
     pub fn up_command(&self, more: &[&str]) -> Command {
         let slot = self.slot;
-        let mut command = tiphys();
-        command.args(["up", "--no-merge", "--log-level", "info"]);
+        let mut command = self.command(binary());
+        // As a variable, so that a case can take it away.
+        command.args(["up", "--log-level", "info"]).env("TIPHYS_NO_MERGE", "true");
         command.arg("--data-dir").arg(self.data_dir()).arg("--kubeconfig").arg(self.kubeconfig());
         command.args(["--https-port", &self.https_port().to_string()]);
         command.args(["--kubelet-port", &(16250 + slot).to_string(), "--bridge", &format!("tphtest{slot}")]);
@@ -111,12 +137,12 @@ impl Cluster {
 
     /// Ends it in order.
     pub fn stop(&self) -> Result<()> {
-        run(tiphys().arg("stop").arg("--data-dir").arg(self.data_dir())).map(drop)
+        run(self.command(binary()).arg("stop").arg("--data-dir").arg(self.data_dir())).map(drop)
     }
 
     /// Removes everything it made.
     pub fn remove(&self) -> Result<String> {
-        run(tiphys().args(["reset", "--yes", "--data-dir"]).arg(self.data_dir()))
+        run(self.command(binary()).args(["reset", "--yes", "--data-dir"]).arg(self.data_dir()))
     }
 
     /// kubectl's standard output, or its error.
@@ -126,8 +152,8 @@ impl Cluster {
 
     /// kubectl, pointed at this cluster.
     pub fn kubectl_command(&self) -> Command {
-        let mut command = Command::new(kubectl());
-        command.arg("--kubeconfig").arg(self.kubeconfig()).stdin(Stdio::null());
+        let mut command = self.command(kubectl());
+        command.arg("--kubeconfig").arg(self.kubeconfig());
         // Discovery is cached per host and port; another test's cluster may have had them.
         command.env("HOME", self.dir.path());
         command
@@ -217,20 +243,25 @@ pub fn hello_manifest(replicas: u32) -> String {
     include_str!("hello.yaml").replace("REPLICAS", &replicas.to_string())
 }
 
-/// The binary under test.
+/// The binary under test, as a command.
 pub fn tiphys() -> Command {
-    let bin = std::env::var_os("TIPHYS_BIN").map_or_else(default_binary, PathBuf::from);
-    let mut command = Command::new(bin);
+    let mut command = Command::new(binary());
     command.stdin(Stdio::null());
     command
 }
 
-/// Where `make build-test` puts it.
-fn default_binary() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e/tiphys")
+/// The binary under test: `TIPHYS_BIN`, or where `make build-test` puts it.
+pub fn binary() -> PathBuf {
+    std::env::var_os("TIPHYS_BIN").map_or_else(|| repository().join("target/e2e/tiphys"), PathBuf::from)
 }
 
-fn kubectl() -> PathBuf {
+/// Directory of the project.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// kubectl: `TIPHYS_KUBECTL`, or the one in the path.
+pub fn kubectl() -> PathBuf {
     std::env::var_os("TIPHYS_KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from)
 }
 

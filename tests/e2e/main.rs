@@ -8,6 +8,7 @@
 
 mod cases;
 mod harness;
+mod machine;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -44,14 +45,21 @@ fn main() -> ExitCode {
 
 fn trial(case: cases::Case, root: bool) -> Trial {
     let name = case.name;
+    let missing = match case.run {
+        cases::Run::If(missing, _) => missing(),
+        _ => None,
+    };
+    if let Some(why) = &missing {
+        eprintln!("e2e: {name} is skipped: {why}");
+    }
     Trial::test(name, move || {
         let run = match case.run {
             cases::Run::Shared(run) => shared().and_then(|cluster| run(&cluster.namespace(name)?)),
-            cases::Run::Own(run) => run(),
+            cases::Run::Own(run) | cases::Run::If(_, run) => run(),
         };
         run.map_err(|error| format!("{error:#}").into())
     })
-    .with_ignored_flag(!root)
+    .with_ignored_flag(!root || missing.is_some())
 }
 
 fn shared() -> anyhow::Result<Arc<Cluster>> {

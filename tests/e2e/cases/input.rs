@@ -1,14 +1,18 @@
 //! Bad input: each kind gets Kubernetes' own answer, and the cluster goes on.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 
-use super::{Run, Table};
-use crate::harness::{Cluster, Namespace, tiphys};
+use super::{Run, Running, Table};
+use crate::harness::{Cluster, Namespace, eventually, tiphys};
 
 pub const CASES: Table = &[
     ("bad-manifests-are-refused-as-kubernetes-does", Run::Shared(manifests)),
     ("too-large-objects-are-refused", Run::Shared(too_large)),
     ("bad-starts-say-what-to-do", Run::Own(starts)),
+    ("broken-kubeconfigs-are-told-and-left-alone", Run::Own(kubeconfigs)),
+    ("kubeconfigs-of-another-cluster-are-told", Run::Own(foreign_kubeconfigs)),
 ];
 
 fn manifests(ns: &Namespace<'_>) -> Result<()> {
@@ -79,5 +83,78 @@ fn starts() -> Result<()> {
     let output = unprivileged.output()?;
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(!output.status.success() && error.contains("needs root"), "{error}");
+    Ok(())
+}
+
+/// Runs what must fail; it must say `expected`.
+fn refuses(command: &mut Command, expected: &str) -> Result<()> {
+    let output = command.output()?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        !output.status.success() && error.contains(expected),
+        "{command:?} without {expected:?}: {error}"
+    );
+    Ok(())
+}
+
+fn kubeconfigs() -> Result<()> {
+    let cluster = Cluster::new("kubeconfigs", 9)?;
+    let home = cluster.scratch("home");
+    let (own, given) = (home.join(".kube/config"), cluster.kubeconfig());
+    std::fs::create_dir_all(home.join(".kube"))?;
+    let dangling = "contexts: [{name: c, context: {cluster: gone}}]\ncurrent-context: c\n";
+    for (text, expected) in [
+        ("clusters: [\n", "error loading config file"),
+        ("", "no configuration has been provided"),
+        (dangling, r#"cluster "gone" does not exist"#),
+    ] {
+        std::fs::write(&given, text)?;
+        refuses(tiphys().arg("scheduler").arg("--kubeconfig").arg(&given), expected)?;
+    }
+    refuses(tiphys().args(["scheduler", "--kubeconfig", "/no/such/file"]), "cannot read /no/such/file")?;
+    // A start writes to two files. Neither is touched where it is not what it should be, and nothing is started.
+    let up = || {
+        let mut up = cluster.up_command(&[]);
+        up.env_remove("TIPHYS_NO_MERGE").env("HOME", &home);
+        up
+    };
+    let foreign = "clusters: [{name: work, cluster: {server: 'https://192.0.2.1'}}]\n";
+    for (path, text, expected) in [
+        (&own, "clusters: [\n", "mend or move it, or give --no-merge"),
+        (&own, "users: {a: b}\n", "`users` is no list"),
+        (&given, "clusters: [\n", "give another file with --kubeconfig"),
+        (&given, foreign, r#"holds another cluster, "work""#),
+    ] {
+        std::fs::write(&own, "")?;
+        std::fs::write(&given, "")?;
+        std::fs::write(path, text)?;
+        refuses(&mut up(), expected)?;
+        ensure!(std::fs::read_to_string(path)? == text, "{} was written to", path.display());
+        ensure!(!cluster.data_dir().exists(), "something was made");
+    }
+    Ok(())
+}
+
+fn foreign_kubeconfigs() -> Result<()> {
+    let server = Cluster::new("foreign", 9)?;
+    let _server = Running(server.server_command().spawn()?);
+    eventually("the API answers", || server.kubectl(&["get", "--raw", "/readyz"]))?;
+    let text = std::fs::read_to_string(server.kubeconfig())?;
+    let value = |key: &str| -> Result<&str> {
+        let line = text.lines().find(|line| line.trim_start().starts_with(key));
+        Ok(line.and_then(|line| line.split_once(": ")).context("no such key")?.1)
+    };
+    // Some certificate, but not the one that has signed the server's.
+    let (ca, own) = (value("certificate-authority-data")?, value("client-certificate-data")?);
+    let pair = format!("client-certificate-data: {own}\n    client-key-data: {}", value("client-key-data")?);
+    for (broken, expected) in [
+        (text.replace(&format!("authority-data: {ca}"), &format!("authority-data: {own}")), "TLS refuses"),
+        (text.replace(&pair, "token: nonsense"), "does not know the user"),
+    ] {
+        ensure!(broken != text, "nothing was replaced in\n{text}");
+        let path = server.scratch("broken.kubeconfig");
+        std::fs::write(&path, &broken)?;
+        refuses(tiphys().arg("controller-manager").arg("--kubeconfig").arg(&path), expected)?;
+    }
     Ok(())
 }

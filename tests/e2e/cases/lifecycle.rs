@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Run, Table};
+use super::{Run, Running, Table};
 use crate::harness::{Cluster, Namespace, eventually, run, tiphys};
 
 pub const CASES: Table = &[
@@ -159,16 +159,6 @@ fn reset() -> Result<()> {
     }
     ensure!(!cluster.data_dir().exists() && !cluster.kubeconfig().exists());
     Foreign::untouched()
-}
-
-/// A process that is ended with its case.
-struct Running(std::process::Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Scheduler and controller manager as processes of their own, each with its own identity over HTTPS.

@@ -1,9 +1,13 @@
 //! The cases, by what a user does. A case's name says what must hold.
 
 mod api;
+mod docker;
+mod first;
 mod images;
 mod input;
 mod lifecycle;
+mod probes;
+mod security;
 mod services;
 mod streams;
 mod workloads;
@@ -28,6 +32,8 @@ pub enum Run {
     Shared(fn(&Namespace<'_>) -> Result<()>),
     /// One of its own, which it starts and removes.
     Own(fn() -> Result<()>),
+    /// The same, where the first finds nothing missing; else the case is skipped, and says why.
+    If(fn() -> Option<String>, fn() -> Result<()>),
 }
 
 /// Every case.
@@ -35,11 +41,15 @@ pub fn all() -> Vec<Case> {
     [
         api::CASES,
         workloads::CASES,
+        probes::CASES,
+        security::CASES,
         services::CASES,
         streams::CASES,
         images::CASES,
         input::CASES,
         lifecycle::CASES,
+        docker::CASES,
+        first::CASES,
     ]
     .into_iter()
     .flatten()
@@ -49,3 +59,13 @@ pub fn all() -> Vec<Case> {
 
 /// A module's table of cases.
 type Table = &'static [(&'static str, Run)];
+
+/// A process that is ended with its case.
+pub struct Running(pub std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
