@@ -36,6 +36,13 @@ pub fn loose(wanted: &Gvk, body: Body) -> Result<Value, Status> {
 pub fn applied(request: &Request<'_>, body: Body, validation: FieldValidation) -> Result<Value, Status> {
     let resource = request.resource;
     let (mut tree, duplicates) = parse(body)?;
+    // Ownership is kept by version: a configuration says its own.
+    let (version, expected) = (tree::text(&tree, &["apiVersion"]), resource.gvk.api_version());
+    if tree.is_object() && version != expected {
+        return Err(Status::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}"
+        )));
+    }
     if tree.is_object() {
         name_kind(&resource.gvk, &mut tree)?;
     }
