@@ -137,11 +137,21 @@ impl Serialize for Tree<'_> {
 pub fn decode(body: &[u8]) -> Result<Value, Error> {
     let mut rest = body;
     let read = ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX);
-    let document: Cbor = read.map_err(|error| Error::Malformed(error.to_string()))?;
+    let document: Cbor = read.map_err(malformed)?;
     match rest.len() {
         0 => value(document),
         extra => Err(Error::Malformed(format!("{extra} bytes of extraneous data after the first item"))),
     }
+}
+
+fn malformed(error: ciborium::de::Error<std::io::Error>) -> Error {
+    use ciborium::de::Error::{Io, RecursionLimitExceeded, Semantic, Syntax};
+    Error::Malformed(match error {
+        Io(_) => "unexpected EOF".to_owned(),
+        Syntax(at) => format!("invalid data item at offset {at}"),
+        Semantic(_, why) => why,
+        RecursionLimitExceeded => format!("exceeded max nested level {DEPTH_MAX}"),
+    })
 }
 
 fn value(item: Cbor) -> Result<Value, Error> {
@@ -194,7 +204,9 @@ fn tagged(tag: u64, item: Cbor) -> Result<Value, Error> {
         (2 | 3, _) => Err(Error::NoJson("a number of any size".to_owned())),
         (21, Cbor::Bytes(bytes)) => Ok(URL_SAFE_NO_PAD.encode(bytes).into()),
         (22, Cbor::Bytes(bytes)) => Ok(STANDARD.encode(bytes).into()),
-        (23, Cbor::Bytes(bytes)) => Ok(Value::String(bytes.iter().map(|byte| format!("{byte:02x}")).collect())),
+        (23, Cbor::Bytes(bytes)) => {
+            Ok(Value::String(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        }
         (_, item) => value(item),
     }
 }

@@ -32,8 +32,11 @@ pub enum Error {
     /// Messages lie too deep within each other.
     #[error("proto: nested too deeply")]
     TooDeep,
+    /// Nothing at all.
+    #[error("empty data")]
+    Empty,
     /// No envelope.
-    #[error("provided data does not appear to be a protobuf message, expected prefix {MAGIC:?}")]
+    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     NoEnvelope,
     /// A kind that the table does not know, as that of a custom resource.
     #[error("no kind {0:?} is registered for protobuf")]
@@ -116,6 +119,9 @@ pub fn open(body: &[u8]) -> Result<Value, Error> {
 }
 
 fn open_at(body: &[u8], depth: usize) -> Result<Value, Error> {
+    if body.is_empty() {
+        return Err(Error::Empty);
+    }
     let mut reader = Reader(body.strip_prefix(&MAGIC).ok_or(Error::NoEnvelope)?);
     let (mut api_version, mut kind, mut message, mut is_json) =
         (String::new(), String::new(), &[][..], false);

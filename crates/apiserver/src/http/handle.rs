@@ -56,7 +56,7 @@ impl Server {
         let began = Instant::now();
         let (mut head, body) = request.into_parts();
         let query = Query::parse(head.uri.query().unwrap_or_default());
-        let (taste, gzip) = (Taste::of(&head.headers), wants_gzip(&head, peer));
+        let (taste, gzip) = (Taste::of(&head.headers, &query), wants_gzip(&head, peer));
         let audit_id = audit_id(&mut head.headers);
         let is_head = head.method == Method::HEAD;
         let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
@@ -183,18 +183,21 @@ fn counted_verb(info: &RequestInfo, headers: &HeaderMap) -> &'static str {
 struct Taste {
     accept: Option<HeaderValue>,
     agent: Option<HeaderValue>,
+    pretty: Option<String>,
 }
 
 impl Taste {
-    fn of(headers: &HeaderMap) -> Self {
-        Self { accept: headers.get(ACCEPT).cloned(), agent: headers.get(USER_AGENT).cloned() }
+    fn of(headers: &HeaderMap, query: &Query) -> Self {
+        let (accept, agent) = (headers.get(ACCEPT).cloned(), headers.get(USER_AGENT).cloned());
+        Self { accept, agent, pretty: query.get("pretty").map(str::to_owned) }
     }
 
     fn encoding(self) -> Encoding {
         let mut headers = HeaderMap::new();
         self.accept.into_iter().for_each(|value| drop(headers.insert(ACCEPT, value)));
         self.agent.into_iter().for_each(|value| drop(headers.insert(USER_AGENT, value)));
-        let media = MediaType::negotiate(&headers, &Query::default(), Shapes::Own);
+        let query = self.pretty.map(|pretty| Query::parse(&format!("pretty={pretty}"))).unwrap_or_default();
+        let media = MediaType::negotiate(&headers, &query, Shapes::Own);
         media.map(|media| media.encoding).unwrap_or_default()
     }
 }

@@ -78,8 +78,8 @@ fn check_manager(manager: &str, errors: &mut Errors) {
     if manager.len() > 128 {
         errors.push(FieldError::too_long(&path, 128));
     }
-    if let Some(bad) = manager.chars().find(|c| c.is_control()) {
-        let detail = format!("should only contain printable characters, has {:?}", bad);
+    if let Some((at, bad)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+        let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(bad));
         errors.push(FieldError::invalid(&path, manager, &detail));
     }
 }
@@ -117,6 +117,13 @@ fn refuse(kind: &'static str, errors: &Errors) -> Result<(), Status> {
 
 /// The parameters of list and of what `deletecollection` selects.
 pub fn list(query: &Query) -> Result<ListParams, Status> {
+    if query.get("sendInitialEvents").is_some_and(|value| !value.is_empty()) {
+        let path = Path::new("sendInitialEvents");
+        refuse(
+            "ListOptions",
+            &vec![FieldError::forbidden(&path, "sendInitialEvents is forbidden for list")],
+        )?;
+    }
     Ok(ListParams {
         labels: query.text("labelSelector").to_owned(),
         fields: query.text("fieldSelector").to_owned(),

@@ -10,7 +10,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tiphys_api::schema::Resource;
-use tiphys_api::{Gvk, Object, Status};
+use tiphys_api::{Gvk, Object, Status, field};
 
 use super::answer::{Answer, with_body};
 use super::body::Body;
@@ -32,15 +32,17 @@ pub enum TableForm {
 }
 
 impl TableForm {
-    /// Reads the parameter; 400 for other words.
+    /// Reads the parameter; 422 for other words.
     pub fn of(query: &Query) -> Result<Self, Status> {
         match query.text("includeObject") {
             "" | "Metadata" => Ok(Self::Metadata),
             "None" => Ok(Self::None),
             "Object" => Ok(Self::Object),
-            other => Err(Status::bad_request(format!(
-                "unrecognized includeObject value: {other:?}; it is one of None, Metadata, Object"
-            ))),
+            other => {
+                let why = "must be 'Metadata', 'Object', 'None', or empty";
+                let error = field::Error::invalid(&field::Path::new("includeObject"), other, why);
+                Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", "TableOptions"), "", &[error]))
+            }
         }
     }
 }
@@ -153,6 +155,6 @@ mod tests {
     #[test]
     fn what_stands_beside_the_cells_is_asked_for() {
         assert_eq!(TableForm::of(&Query::parse("includeObject=Object")).unwrap(), TableForm::Object);
-        assert_eq!(TableForm::of(&Query::parse("includeObject=All")).unwrap_err().code, 400);
+        assert_eq!(TableForm::of(&Query::parse("includeObject=All")).unwrap_err().code, 422);
     }
 }

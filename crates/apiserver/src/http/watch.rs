@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Answer, with_body};
 use super::body::Body;
 use super::encode;
-use super::negotiate::{Encoding, MediaType, SUPPORTED, Shape};
+use super::negotiate::{Encoding, MediaType, STREAMED, Shape};
 use super::table::{TableForm, Tables};
 use crate::cache::{Delivery, Event, EventKind, Frame};
 use crate::metrics::{InFlight, WatchEvents};
@@ -41,7 +41,7 @@ impl Frames {
     /// Frames in the agreed form; 406 for forms that cannot be streamed.
     pub fn new(resource: Arc<Resource>, media: MediaType, table: TableForm) -> Result<Self, Status> {
         if media.encoding == Encoding::Yaml {
-            return Err(Status::not_acceptable(SUPPORTED));
+            return Err(Status::not_acceptable(STREAMED));
         }
         let tables = (media.shape == Shape::Table).then(|| Tables::new(&resource, media, table));
         Ok(Self { resource, media, tables })

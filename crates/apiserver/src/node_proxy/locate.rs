@@ -4,7 +4,7 @@
 //! kubelet serves a real API server.
 
 use serde::Deserialize;
-use tiphys_api::Status;
+use tiphys_api::{Gvk, Status, field};
 
 use crate::http::query::{Query, encode};
 
@@ -147,16 +147,11 @@ fn names(containers: &[Container]) -> String {
 
 /// `/containerLogs/ns/pod/container?...`
 pub fn log_path(namespace: &str, name: &str, pod: &Pod, query: &Query) -> Result<String, Status> {
+    let mut parameters = log_numbers(name, query)?;
     let container = container(query.text("container"), name, pod)?;
-    let mut parameters = Vec::new();
     for switch in ["follow", "previous", "timestamps"] {
         if query.switch(switch) {
             parameters.push(format!("{switch}=true"));
-        }
-    }
-    for number in ["sinceSeconds", "tailLines", "limitBytes"] {
-        if let Some(text) = query.get(number).filter(|text| !text.is_empty()) {
-            parameters.push(format!("{number}={}", log_number(number, text)?));
         }
     }
     for text in ["sinceTime", "stream"] {
@@ -164,29 +159,33 @@ pub fn log_path(namespace: &str, name: &str, pod: &Pod, query: &Query) -> Result
             parameters.push(format!("{text}={}", encode(value)));
         }
     }
-    if query.get("sinceSeconds").is_some() && query.get("sinceTime").is_some() {
-        return Err(log_invalid(
-            "sinceSeconds",
-            "at most one of `sinceTime` or `sinceSeconds` may be specified",
-        ));
-    }
     let path = format!("/containerLogs/{}/{}/{}", encode(namespace), encode(name), encode(container));
     Ok(with_query(path, &parameters))
 }
 
-fn log_number(name: &str, text: &str) -> Result<i64, Status> {
-    let number: i64 = text
-        .parse()
-        .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
-    match (name, number) {
-        ("tailLines", ..0) => Err(log_invalid(name, "must be greater than or equal to 0")),
-        ("limitBytes" | "sinceSeconds", ..1) => Err(log_invalid(name, "must be greater than 0")),
-        _ => Ok(number),
+/// The numbers of a log's query as parameters; 422 with all that are out of range.
+fn log_numbers(name: &str, query: &Query) -> Result<Vec<String>, Status> {
+    let (mut parameters, mut errors) = (Vec::new(), field::Errors::new());
+    for (option, least) in [("sinceSeconds", 1), ("tailLines", 0), ("limitBytes", 1)] {
+        let Some(text) = query.get(option).filter(|text| !text.is_empty()) else { continue };
+        let number: i64 = text.parse().map_err(|_| {
+            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        })?;
+        if number < least {
+            let why =
+                if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
+            errors.push(field::Error::invalid(&field::Path::new(option), number, why));
+        }
+        parameters.push(format!("{option}={number}"));
     }
-}
-
-fn log_invalid(field: &str, why: &str) -> Status {
-    Status::failure(422, "Invalid", format!("PodLogOptions \"\" is invalid: {field}: Invalid value: {why}"))
+    if query.get("sinceSeconds").is_some() && query.get("sinceTime").is_some() {
+        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        errors.push(field::Error::forbidden(&field::Path::new(""), why));
+    }
+    match errors.is_empty() {
+        true => Ok(parameters),
+        false => Err(Status::invalid(&Gvk::new("", "", "PodLogOptions"), name, &errors)),
+    }
 }
 
 /// `/exec/ns/pod/container?...` or `/attach/...`
@@ -277,7 +276,7 @@ mod tests {
         let path =
             |query: &str| log_path("ns", "p", &one, &Query::parse(query)).map_err(|status| status.code);
         let query = "follow=true&tailLines=5&sinceTime=2026-01-01T00:00:00Z&timestamps=false";
-        let expected = "/containerLogs/ns/p/a?follow=true&tailLines=5&sinceTime=2026-01-01T00%3A00%3A00Z";
+        let expected = "/containerLogs/ns/p/a?tailLines=5&follow=true&sinceTime=2026-01-01T00%3A00%3A00Z";
         assert_eq!(path(query).as_deref(), Ok(expected));
         assert_eq!(
             (path("tailLines=-1"), path("tailLines=x"), path("limitBytes=0")),

@@ -58,9 +58,11 @@ pub fn applied(request: &Request<'_>, body: Body, validation: FieldValidation) -
                 500,
                 "",
                 format!(
-                    "failed to create typed patch object ({}; {}): .{path}: field not declared in schema",
+                    "failed to create typed patch object ({}; {}/{}, Kind={}): .{path}: field not declared in schema",
                     place(request),
-                    resource.gvk
+                    resource.gvk.group,
+                    resource.gvk.version,
+                    resource.gvk.kind
                 ),
             ))
         }

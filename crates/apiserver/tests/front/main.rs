@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test's message")]
 
+mod endpoints;
 mod golden;
 mod kubectl;
 mod malformed;

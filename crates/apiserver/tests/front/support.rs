@@ -17,7 +17,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tiphys_apiserver::auth::authenticate::Authentication;
 use tiphys_apiserver::auth::token::{Keys, ServiceAccountTokens, default_issuer};
 use tiphys_apiserver::auth::x509::ClientCa;
-use tiphys_apiserver::auth::{Attributes, Authorizer, Decision};
+use tiphys_apiserver::auth::{Attributes, Authorizer, Decision, Rbac, review};
 use tiphys_apiserver::cache::{self, Caches};
 use tiphys_apiserver::http as front;
 use tiphys_apiserver::metrics::Metrics;
@@ -76,20 +76,22 @@ pub async fn start_with(options: cache::Options) -> Running {
     let stop = CancellationToken::new();
     let store = Embedded::in_memory(&Options::default()).unwrap();
     let caches = Caches::builtin_with(Arc::new(store), options, stop.clone()).await.unwrap();
-    let registry = Registry::new(registry::Config {
-        caches: caches.clone(),
-        admission: Vec::new(),
-        computed: Vec::new(),
-    });
     let ca = pki.authority(pki::Authority::Cluster).certificate().unwrap();
     let tokens = ServiceAccountTokens::new(
         Keys::new(&pki.service_account).unwrap(),
         default_issuer("cluster.local"),
         caches.clone(),
     );
+    let tokens = Arc::new(tokens);
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Masters);
+    let registry = Registry::new(registry::Config {
+        caches: caches.clone(),
+        admission: Vec::new(),
+        computed: review::all(&authorizer, &Arc::new(Rbac::new(caches.clone())), &tokens),
+    });
     let authentication = Authentication {
         client_ca: ClientCa::new(std::slice::from_ref(&ca)).unwrap(),
-        tokens: Arc::new(tokens),
+        tokens,
         anonymous: true,
     };
     let kubelet = pki.leaf(Leaf::ApiServerKubeletClient);
@@ -104,7 +106,7 @@ pub async fn start_with(options: cache::Options) -> Running {
         registry,
         lister: caches,
         authenticator: Arc::new(authentication),
-        authorizer: Arc::new(Masters),
+        authorizer,
         nodes: NodeProxy::new(tls).unwrap(),
         documents: Vec::new(),
         metrics: Arc::new(Metrics::new("v1.36.0")),
@@ -163,6 +165,14 @@ impl Running {
     /// An HTTP/2 connection as the administrator.
     pub async fn h2(&self) -> http2::SendRequest<Full<Bytes>> {
         let stream = TokioIo::new(self.tls(true, "h2").await);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    /// An HTTP/2 connection without a certificate.
+    pub async fn anonymous(&self) -> http2::SendRequest<Full<Bytes>> {
+        let stream = TokioIo::new(self.tls(false, "h2").await);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         tokio::spawn(connection);
         sender
