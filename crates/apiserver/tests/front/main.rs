@@ -8,5 +8,6 @@ mod golden;
 mod kubectl;
 mod malformed;
 mod nodes;
+mod slow;
 mod support;
 mod watches;
