@@ -118,6 +118,11 @@ impl Error {
         Self::new(Reason::Invalid, path, with_detail(format!("Invalid value: {}", value.into()), detail))
     }
 
+    /// `path: Invalid value: detail`, of a value that is better not shown.
+    pub fn invalid_here(path: &Path, detail: &str) -> Self {
+        Self::new(Reason::Invalid, path, with_detail("Invalid value".into(), detail))
+    }
+
     /// `path: Unsupported value: <value>: supported values: "A", "B"`
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
         let quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();

@@ -15,6 +15,8 @@ pub enum Form {
     PortOrName,
     /// A count, or a share such as `25%`.
     CountOrPercent,
+    /// A count, or a share of at most the whole.
+    CountOrShare,
     /// Labels: keys and values.
     Labels,
     /// Keys of config maps and secrets.
@@ -40,9 +42,9 @@ impl Form {
             "ip" => Self::Text(ip),
             "ip-or-none" => Self::Text(ip_or_none),
             "cidr" => Self::Text(cidr),
-            "relative" => Self::Text(relative),
             "port-or-name" => Self::PortOrName,
             "count-or-percent" => Self::CountOrPercent,
+            "count-or-share" => Self::CountOrShare,
             "labels" => Self::Labels,
             "config-keys" => Self::ConfigKeys,
             "amounts" => Self::Amounts,
@@ -64,7 +66,13 @@ impl Form {
             (Self::PortOrName, Value::String(text)) => texts(port_name(text), path, value, errors),
             (Self::PortOrName, Value::Number(_)) => Self::Range(1, 65535).check(path, value, errors),
             (Self::CountOrPercent, Value::String(text)) => texts(percent(text), path, value, errors),
-            (Self::CountOrPercent, Value::Number(_)) => Self::Range(0, i64::MAX).check(path, value, errors),
+            (Self::CountOrShare, Value::String(text)) => {
+                texts(percent(text), path, value, errors);
+                texts(share(text), path, value, errors);
+            }
+            (Self::CountOrPercent | Self::CountOrShare, Value::Number(_)) => {
+                Self::Range(0, i64::MAX).check(path, value, errors);
+            }
             (Self::Range(min, max), Value::Number(number)) => {
                 let found = number.as_i64().and_then(|n| range(n, min, max));
                 texts(found.into_iter().collect(), path, value, errors);
@@ -143,7 +151,7 @@ fn env_name(text: &str) -> Vec<String> {
 
 /// A key of a config map or secret.
 pub fn config_key(text: &str) -> Vec<String> {
-    let mut found = one(text.len() <= 253, "must be no more than 253 bytes");
+    let mut found = one(text.len() <= 253, "must be no more than 253 characters");
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     found.extend(one(
         plain,
@@ -161,14 +169,16 @@ pub fn config_key(text: &str) -> Vec<String> {
 fn percent(text: &str) -> Vec<String> {
     let digits = text.strip_suffix('%').unwrap_or_default();
     let right = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let mut found = one(
+    one(
         right,
         "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used \
          for validation is '[0-9]+%')",
-    );
-    let over = digits.parse::<u32>().is_ok_and(|share| share > 100);
-    found.extend(one(!over, "must not be greater than 100%"));
-    found
+    )
+}
+
+fn share(text: &str) -> Vec<String> {
+    let over = text.strip_suffix('%').is_some_and(|digits| digits.parse::<u64>().is_ok_and(|n| n > 100));
+    one(!over, "must not be greater than 100%")
 }
 
 fn host(text: &str) -> Vec<String> {
@@ -178,7 +188,8 @@ fn host(text: &str) -> Vec<String> {
     }
 }
 
-fn ip(text: &str) -> Vec<String> {
+/// An address of either family.
+pub(super) fn ip(text: &str) -> Vec<String> {
     let right = text.parse::<std::net::IpAddr>().is_ok();
     one(right, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
 }
@@ -187,7 +198,8 @@ fn ip_or_none(text: &str) -> Vec<String> {
     if text == "None" { Vec::new() } else { ip(text) }
 }
 
-fn cidr(text: &str) -> Vec<String> {
+/// A range of addresses.
+pub(super) fn cidr(text: &str) -> Vec<String> {
     let right = text.split_once('/').is_some_and(|(address, bits)| {
         let most = address.parse::<std::net::IpAddr>().map(|ip| if ip.is_ipv4() { 32 } else { 128 });
         matches!((most, bits.parse::<u8>()), (Ok(most), Ok(bits)) if bits <= most)
@@ -195,8 +207,21 @@ fn cidr(text: &str) -> Vec<String> {
     one(right, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
 }
 
-fn relative(text: &str) -> Vec<String> {
+/// A path that does not climb.
+pub(super) fn no_backsteps(text: &str) -> Vec<String> {
+    one(!text.split('/').any(|part| part == ".."), "must not contain '..'")
+}
+
+/// A path down from where one is.
+pub(super) fn descending(text: &str) -> Vec<String> {
     let mut found = one(!text.starts_with('/'), "must be a relative path");
-    found.extend(one(!text.split('/').any(|part| part == ".."), "must not contain '..'"));
+    found.extend(no_backsteps(text));
+    found
+}
+
+/// The same, and its first part is none that only looks like a step back.
+pub(super) fn local_path(text: &str) -> Vec<String> {
+    let mut found = descending(text);
+    found.extend(one(!text.starts_with("..") || text.starts_with("../"), "must not start with '..'"));
     found
 }

@@ -4,15 +4,20 @@
 //! - All errors are collected, in order of the fields.
 //! - Rules that are a kind's own live with that kind's strategy and use the formats here.
 
+mod domains;
 mod forms;
+mod indexes;
 mod kinds;
 mod meta;
 mod names;
 mod rules;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
+pub use domains::{domain_prefixed_path, fully_qualified_name, signer_name};
 pub use forms::{config_key, port_name};
+pub use indexes::{count as count_indexes, overlap as overlapping_indexes};
 pub use meta::{immutable, object_meta, object_meta_update};
 pub use names::{
     NameRule, dns1035_label, dns1123_label, dns1123_subdomain, label_key, label_value, name_rule,

@@ -20,7 +20,7 @@ fn missing_fields_are_named_by_their_path() {
         r#"spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never""#,
     ];
     assert_eq!(texts(&required(resource("", "v1", "pods"), &pod)), wanted);
-    let deployment = json!({"spec": {}});
+    let deployment = json!({"spec": {"strategy": {"type": "Recreate"}}});
     let wanted = ["spec.selector: Required value"];
     assert_eq!(texts(&required(resource("apps", "v1", "deployments"), &deployment)), wanted);
 }

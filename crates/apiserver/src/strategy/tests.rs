@@ -1,4 +1,6 @@
-//! The functions of kinds on small objects.
+//! The functions of kinds on small objects; what they answer to requests is in [`golden`].
+
+mod golden;
 
 use serde_json::json;
 use tiphys_api::Gvr;

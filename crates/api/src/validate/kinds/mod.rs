@@ -2,9 +2,13 @@
 //!
 //! A function gets the fields of an object of its type and adds errors; what lies inside is checked by the walk.
 
+mod apps;
+mod batch;
 mod config;
+mod here;
 mod networking;
 mod pods;
+mod select;
 mod storage;
 mod workloads;
 
@@ -18,14 +22,17 @@ pub type Check = fn(&At<'_>, &Fields, &mut Errors);
 
 /// All of them.
 pub const ALL: &[(&str, Check)] = &[
-    ("apps.v1.DaemonSetSpec", workloads::daemon_set),
-    ("apps.v1.DeploymentSpec", workloads::deployment),
-    ("apps.v1.ReplicaSetSpec", workloads::replica_set),
-    ("apps.v1.StatefulSetSpec", workloads::stateful_set),
+    ("apps.v1.ControllerRevision", apps::controller_revision),
+    ("apps.v1.DaemonSetSpec", apps::daemon_set),
+    ("apps.v1.DeploymentSpec", apps::deployment),
+    ("apps.v1.ReplicaSetSpec", apps::replica_set),
+    ("apps.v1.StatefulSetSpec", apps::stateful_set),
     ("autoscaling.v1.HorizontalPodAutoscalerSpec", workloads::autoscaler),
     ("autoscaling.v2.HorizontalPodAutoscalerSpec", workloads::autoscaler),
-    ("batch.v1.CronJobSpec", workloads::cron_job),
-    ("batch.v1.JobSpec", workloads::job),
+    ("batch.v1.CronJob", batch::cron_job_name),
+    ("batch.v1.CronJobSpec", batch::cron_job),
+    ("batch.v1.JobSpec", batch::job),
+    ("batch.v1.PodFailurePolicyOnPodConditionsPattern", batch::pod_condition),
     ("core.v1.ConfigMap", config::config_map),
     ("core.v1.Container", pods::container),
     ("core.v1.PersistentVolumeClaimSpec", storage::claim),
