@@ -44,6 +44,10 @@ use request::Query;
 
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(15);
+/// How many bytes of one answer may lie unread, and of all: a watch whose reader is busy must not keep the answers to its
+/// own requests from coming over the same connection.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 1 << 30;
 /// Longest wait for the whole answer to anything but a watch.
 const ANSWER_WAIT: Duration = Duration::from_secs(65);
 const TRIES: u32 = 5;
@@ -80,7 +84,8 @@ impl RemoteClient {
         let pool = Pool::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .http2_adaptive_window(true)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(PING_EVERY)
             .http2_keep_alive_timeout(PING_WAIT)
             .build(connector);

@@ -26,6 +26,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
             );
             (200, frames)
         }
+        "/large" => (200, "x".repeat(1 << 20)),
         "/api/v1/namespaces/n/pods/none" => (404, Status::not_found(&PODS, "none").to_json_text()),
         _ => (200, pod),
     };
@@ -122,4 +123,19 @@ async fn a_token_file_is_read() {
     let object = client.get(&Target::new(&PODS, "n", "p")).await.unwrap();
     assert!(object.meta().name.ends_with("Bearer from-file"));
     std::fs::remove_file(path).unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_holds_up_no_other() {
+    let (url, ca) = serve(&["h2"]).await;
+    let client = client(&url, ca, Identity::Anonymous);
+    let mut unread = Vec::new();
+    for _ in 0..8 {
+        unread.push(client.send(Method::GET, "/large", &[], Bytes::new()).await.unwrap());
+    }
+    let other = tokio::time::timeout(Duration::from_secs(30), client.get_path("/version")).await;
+    other.expect("the connection is stuck").unwrap();
+    for answer in unread {
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 1 << 20);
+    }
 }
