@@ -80,7 +80,7 @@ impl Form {
             (Self::Labels, Value::Object(entries)) => labels(entries, path, errors),
             (Self::ConfigKeys, Value::Object(entries)) => {
                 for key in entries.keys() {
-                    texts(config_key(key), &|| path().key(key), &key.as_str().into(), errors);
+                    judge(config_key(key), key, errors, || path().key(key));
                 }
             }
             (Self::Amounts, Value::Object(entries)) => amounts(entries, path, errors),
@@ -91,6 +91,11 @@ impl Form {
 
 fn texts(found: Vec<String>, path: &dyn Fn() -> Path, value: &Value, errors: &mut Errors) {
     errors.extend(found.into_iter().map(|text| Error::invalid(&path(), value.clone(), &text)));
+}
+
+/// Adds what was found wrong with a text.
+pub(super) fn judge(found: Vec<String>, text: &str, errors: &mut Errors, path: impl Fn() -> Path) {
+    errors.extend(found.into_iter().map(|why| Error::invalid(&path(), text, &why)));
 }
 
 fn range(number: i64, min: i64, max: i64) -> Option<String> {
@@ -106,8 +111,8 @@ fn range(number: i64, min: i64, max: i64) -> Option<String> {
 
 fn labels(entries: &Map<String, Value>, path: &dyn Fn() -> Path, errors: &mut Errors) {
     for (key, value) in entries {
-        texts(names::label_key(key), path, &key.as_str().into(), errors);
-        texts(names::label_value(value.as_str().unwrap_or_default()), &|| path().key(key), value, errors);
+        judge(names::label_key(key), key, errors, path);
+        texts(names::label_value(value.as_str().unwrap_or_default()), path, value, errors);
     }
 }
 
@@ -121,7 +126,7 @@ fn amounts(entries: &Map<String, Value>, path: &dyn Fn() -> Path, errors: &mut E
                 "must be greater than or equal to 0",
             ));
         }
-        texts(names::qualified_name(name), &|| path().key(name), &name.as_str().into(), errors);
+        judge(names::qualified_name(name), name, errors, || path().key(name));
     }
 }
 

@@ -12,6 +12,7 @@ mod meta;
 mod names;
 mod rules;
 mod schedule;
+mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,32 @@ impl At<'_> {
             Self::Child(parent, name) => parent.path().child(name),
             Self::Index(parent, index) => parent.path().index(*index),
             Self::Key(parent, key) => parent.path().key(key),
+        }
+    }
+
+    /// A field of the object here.
+    pub(crate) fn child<'b>(&'b self, name: &'b str) -> At<'b> {
+        At::Child(self, name)
+    }
+
+    /// An item of the list here.
+    pub(crate) fn index(&self, index: usize) -> At<'_> {
+        At::Index(self, index)
+    }
+
+    /// The list that an item is of; another place is its own.
+    pub(crate) fn list(&self) -> &At<'_> {
+        match self {
+            Self::Index(list, _) => list,
+            other => other,
+        }
+    }
+
+    /// What holds the field.
+    pub(crate) fn parent(&self) -> &At<'_> {
+        match self {
+            Self::Child(parent, _) | Self::Index(parent, _) | Self::Key(parent, _) => parent,
+            Self::Root => self,
         }
     }
 }

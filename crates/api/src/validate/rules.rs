@@ -83,7 +83,7 @@ pub fn parse(schema: &Schema, text: &'static str) -> Option<Vec<Checks>> {
         named.iter().all(|field| schema.structs[at].field(field).is_some()).then_some(())?;
         add(checks.get_mut(at)?, rule, &fields, rest)?;
     }
-    for (name, check) in kinds::ALL {
+    for (name, check) in kinds::all() {
         checks.get_mut(*by_name.get(name)?)?.own = Some(*check);
     }
     Some(checks)

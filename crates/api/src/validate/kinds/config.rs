@@ -45,22 +45,6 @@ pub fn secret(at: &At<'_>, secret: &Fields, errors: &mut Errors) {
     }
 }
 
-/// Operators with and without values.
-pub fn requirement(at: &At<'_>, requirement: &Fields, errors: &mut Errors) {
-    let empty = requirement.get("values").and_then(Value::as_array).is_none_or(Vec::is_empty);
-    match text(requirement, "operator") {
-        "In" | "NotIn" if empty => {
-            let why = "must be specified when `operator` is 'In' or 'NotIn'";
-            errors.push(Error::required(&at.path().child("values"), why));
-        }
-        "Exists" | "DoesNotExist" if !empty => {
-            let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-            errors.push(Error::forbidden(&at.path().child("values"), why));
-        }
-        _ => {}
-    }
-}
-
 /// Rules of a Role.
 pub fn role(at: &At<'_>, role: &Fields, errors: &mut Errors) {
     rules(at, role, true, errors);

@@ -5,15 +5,18 @@
 mod apps;
 mod batch;
 mod config;
+mod core;
 mod here;
 mod networking;
-mod pods;
 mod select;
 mod storage;
 mod workloads;
 
 use serde_json::Value;
 
+use self::core::pods;
+use super::forms::judge;
+use super::seen::Seen;
 use super::{At, Fields};
 use crate::field::{Errors, Path};
 
@@ -21,7 +24,12 @@ use crate::field::{Errors, Path};
 pub type Check = fn(&At<'_>, &Fields, &mut Errors);
 
 /// All of them.
-pub const ALL: &[(&str, Check)] = &[
+pub fn all() -> impl Iterator<Item = &'static (&'static str, Check)> {
+    GROUPS.iter().chain(core::ALL).chain(pods::ALL)
+}
+
+/// Those of all groups but the core.
+const GROUPS: &[(&str, Check)] = &[
     ("apps.v1.ControllerRevision", apps::controller_revision),
     ("apps.v1.DaemonSetSpec", apps::daemon_set),
     ("apps.v1.DeploymentSpec", apps::deployment),
@@ -34,20 +42,11 @@ pub const ALL: &[(&str, Check)] = &[
     ("batch.v1.JobSpec", batch::job),
     ("batch.v1.PodFailurePolicyOnPodConditionsPattern", batch::pod_condition),
     ("core.v1.ConfigMap", config::config_map),
-    ("core.v1.Container", pods::container),
     ("core.v1.PersistentVolumeClaimSpec", storage::claim),
     ("core.v1.PersistentVolumeSpec", storage::volume),
-    ("core.v1.Pod", pods::pod),
-    ("core.v1.PodSpec", pods::pod_spec),
-    ("core.v1.PodTemplateSpec", pods::template),
-    ("core.v1.Probe", pods::probe),
-    ("core.v1.ResourceRequirements", pods::resources),
     ("core.v1.ReplicationControllerSpec", workloads::replication_controller),
     ("core.v1.Secret", config::secret),
     ("core.v1.ServiceSpec", networking::service),
-    ("core.v1.Toleration", pods::toleration),
-    ("core.v1.Volume", pods::volume),
-    ("meta.v1.LabelSelectorRequirement", config::requirement),
     ("networking.v1.HTTPIngressPath", networking::ingress_path),
     ("networking.v1.IngressSpec", networking::ingress),
     ("policy.v1.PodDisruptionBudgetSpec", workloads::disruption_budget),
@@ -79,4 +78,24 @@ fn items<'a>(fields: &'a Fields, name: &str) -> impl Iterator<Item = (usize, &'a
 /// `a.b.c` under a place.
 fn under(at: &At<'_>, path: &str) -> Path {
     path.split('.').fold(at.path(), |path, name| path.child(name))
+}
+
+/// A boolean field; false when absent.
+fn flag(fields: &Fields, name: &str) -> bool {
+    fields.get(name).and_then(Value::as_bool).unwrap_or_default()
+}
+
+/// The items of a list field; none when absent.
+fn list<'a>(fields: &'a Fields, name: &str) -> &'a [Value] {
+    fields.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The texts of a list field with their places.
+fn texts<'a>(fields: &'a Fields, name: &str) -> impl Iterator<Item = (usize, &'a str)> {
+    list(fields, name).iter().enumerate().filter_map(|(at, item)| Some((at, item.as_str()?)))
+}
+
+/// A copy to show in an error.
+fn as_value(fields: &Fields) -> Value {
+    Value::Object(fields.clone())
 }
