@@ -45,5 +45,5 @@ e2e: build-test ## End-to-end tests alone; they need root
 test-packages: ## Install what the tests need from the distribution's packages
 	scripts/packages node test
 
-bench: build ## Measure what docs/benchmarks.md records
+bench: packages build ## Measure what docs/benchmarks.md records
 	$(CARGO) run --release --package tiphys-bench
