@@ -145,6 +145,12 @@ impl Cluster {
         run(self.command(binary()).args(["reset", "--yes", "--data-dir"]).arg(self.data_dir()))
     }
 
+    /// Removes everything it made, and its directory, for a cluster that is never dropped.
+    pub fn clear(&self) -> Result<()> {
+        self.remove()?;
+        Ok(std::fs::remove_dir_all(self.dir.path())?)
+    }
+
     /// kubectl's standard output, or its error.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         run(self.kubectl_command().args(args))

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         if conclusion.has_failed() {
             eprintln!("e2e: the shared cluster's last messages:\n{}", cluster.log_tail());
         }
-        if let Err(error) = cluster.remove() {
+        if let Err(error) = cluster.clear() {
             eprintln!("e2e: {error:#}");
             return ExitCode::FAILURE;
         }

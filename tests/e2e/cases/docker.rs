@@ -54,6 +54,7 @@ impl Docker {
         ] {
             command.arg(flag).arg(dir.join(file));
         }
+        command.arg("--cgroup-parent").arg(group());
         // Lowering its own score needs a privilege that root lacks in some containers.
         command.args(["--oom-score-adjust", "0"]).env("PATH", path());
         command.arg("--host").arg(socket(machine)).stdout(log.try_clone()?).stderr(log);
@@ -108,9 +109,20 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
+        let _ = self.run(&["rm", "--force", "web"]);
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
+        // Control groups are the outer machine's. Of v1 there is one tree per controller.
+        let trees = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|dir| dir.path());
+        for tree in trees.chain([PathBuf::from("/sys/fs/cgroup")]) {
+            let _ = std::fs::remove_dir(tree.join(group()));
+        }
     }
+}
+
+/// The control group above the containers.
+fn group() -> String {
+    format!("tiphys-test-docker-{}", std::process::id())
 }
 
 fn socket(machine: &Machine) -> String {
