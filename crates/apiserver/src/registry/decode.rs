@@ -83,19 +83,29 @@ pub fn wrong_name(given: &str, wanted: &str) -> Status {
     ))
 }
 
-/// Checks and prunes a tree, which a patch made or a body held.
+/// Checks and prunes a tree, which a body held. Returns warnings.
 pub fn check(
     resource: &Resource,
     tree: &mut Value,
     duplicates: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let mut found = decode::structure(resource, tree).map_err(|e| decode::refusal(&resource.gvk, &e))?;
+    fit(resource, tree, duplicates, validation).map_err(|cause| decode::refusal(&resource.gvk, &cause))
+}
+
+/// The same for a tree that a patch made; the bare cause when it does not fit its kind.
+pub fn fit(
+    resource: &Resource,
+    tree: &mut Value,
+    duplicates: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Vec<String>, String> {
+    let mut found = decode::structure(resource, tree).map_err(|e| e.to_string())?;
     found.extend(duplicates);
     match (validation, found.is_empty()) {
         (_, true) | (FieldValidation::Ignore, _) => Ok(Vec::new()),
         (FieldValidation::Warn, _) => Ok(found),
-        (FieldValidation::Strict, _) => Err(decode::refusal(&resource.gvk, &decode::strict(&found))),
+        (FieldValidation::Strict, _) => Err(decode::strict(&found)),
     }
 }
 

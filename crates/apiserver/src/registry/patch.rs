@@ -1,7 +1,7 @@
 //! patch: JSON, merge and strategic patches on the same path as updates, and server-side apply.
 
 use parking_lot::Mutex;
-use tiphys_api::{Status, Value, patch};
+use tiphys_api::{Gvk, Status, Value, field, patch};
 
 use super::change::Change;
 use super::request::{Body, PatchType, Request, WriteParams, Written};
@@ -39,8 +39,8 @@ impl Registry {
         let make = |current: Option<&Value>| {
             let mut tree = current.cloned().unwrap_or(Value::Null);
             apply_patch(request, form, &mut tree, &body)?;
-            *warnings.lock() =
-                decode::check(request.resource, &mut tree, duplicates.clone(), params.field_validation)?;
+            let found = decode::fit(request.resource, &mut tree, duplicates.clone(), params.field_validation);
+            *warnings.lock() = found.map_err(|cause| misfit(request, form, current, &body, &cause))?;
             system::complete(&mut tree, request.resource, rules);
             Ok(tree)
         };
@@ -86,6 +86,42 @@ impl Registry {
             make: &make,
         };
         self.change(change, Vec::new()).await
+    }
+}
+
+/// 422 for a patch that makes something else than its kind of it; says what it made, or for a strategic patch what it is.
+fn misfit(
+    request: &Request<'_>,
+    form: PatchType,
+    current: Option<&Value>,
+    body: &Value,
+    cause: &str,
+) -> Status {
+    let shown = match form {
+        PatchType::Strategic => go_text(body),
+        _ => {
+            let mut tree = current.cloned().unwrap_or(Value::Null);
+            match apply_patch(request, form, &mut tree, body) {
+                Ok(()) => tree.to_string(),
+                Err(status) => return status,
+            }
+        }
+    };
+    let error = field::Error::invalid(&field::Path::new("patch"), shown, cause);
+    Status::invalid(&Gvk::new("", "", ""), "", &[error])
+}
+
+/// A tree as Go prints it: `map[a:[1 2] b:<nil>]`.
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
+        Value::Object(fields) => {
+            let pairs = fields.iter().map(|(name, value)| format!("{name}:{}", go_text(value)));
+            format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
+        }
+        plain => plain.to_string(),
     }
 }
 
