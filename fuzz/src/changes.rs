@@ -63,7 +63,11 @@ pub fn diff(data: &[u8]) {
         return;
     }
     let Ok(patch) = patch::diff(&resource.schema, resource.object, &from, &to) else { return };
-    assert_eq!(patch_with(resource, from.clone(), &patch), Ok(to), "from {from} by {patch}");
+    match patch_with(resource, from.clone(), &patch) {
+        // A new list whose items have no keys, which no rule of the kind asks for.
+        Err(error) if error.to_string().contains("does not contain declared merge key") => {}
+        result => assert_eq!(result, Ok(to), "from {from} by {patch}"),
+    }
 }
 
 /// Whether lists name each item once, and no key looks like a directive or is deleted by being null: a strategic merge
@@ -96,12 +100,16 @@ fn is_plain(tree: &Value) -> bool {
     }
 }
 
-/// Applying twice is applying once, whatever the books of the object say.
+/// Applying twice is applying once, whatever books of ownership a client made up when it created the object.
 pub fn apply(data: &[u8]) {
     let Some((live, config)) = lines(data) else { return };
     let Some((resource, config)) = canonical(config) else { return };
-    let live = canonical(live).filter(|(of, _)| of.gvr == resource.gvr).map(|(_, live)| live);
     let write = apply::Write { resource, subresource: "", manager: "fuzz", now: Timestamp::UNIX_EPOCH };
+    let other = apply::Write { manager: "other", ..write };
+    let live = canonical(live).filter(|(of, _)| of.gvr == resource.gvr).map(|(_, mut live)| {
+        apply::record_update(&other, None, &mut live);
+        live
+    });
     let _ = apply::apply(&write, live.as_ref(), &config, false);
     let Ok(once) = apply::apply(&write, live.as_ref(), &config, true) else { return };
     assert_eq!(apply::apply(&write, Some(&once), &config, false), Ok(once), "{live:?} {config}");
