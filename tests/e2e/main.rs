@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 fn trial(case: cases::Case, root: bool) -> Trial {
     let name = case.name;
     let missing = match case.run {
-        cases::Run::If(missing, _) => missing(),
+        cases::Run::If(missing, _) | cases::Run::SharedIf(missing, _) => missing(),
         _ => None,
     };
     if let Some(why) = &missing {
@@ -54,7 +54,9 @@ fn trial(case: cases::Case, root: bool) -> Trial {
     }
     Trial::test(name, move || {
         let run = match case.run {
-            cases::Run::Shared(run) => shared().and_then(|cluster| run(&cluster.namespace(name)?)),
+            cases::Run::Shared(run) | cases::Run::SharedIf(_, run) => {
+                shared().and_then(|cluster| run(&cluster.namespace(name)?))
+            }
             cases::Run::Own(run) | cases::Run::If(_, run) => run(),
         };
         run.map_err(|error| format!("{error:#}").into())

@@ -5,8 +5,10 @@ mod docker;
 mod first;
 mod images;
 mod input;
+mod kube_rs;
 mod lifecycle;
 mod probes;
+mod python;
 mod security;
 mod services;
 mod streams;
@@ -30,9 +32,11 @@ pub struct Case {
 pub enum Run {
     /// A namespace in the shared one.
     Shared(fn(&Namespace<'_>) -> Result<()>),
+    /// The same, where the first finds nothing missing; else the case is skipped, and says why.
+    SharedIf(fn() -> Option<String>, fn(&Namespace<'_>) -> Result<()>),
     /// One of its own, which it starts and removes.
     Own(fn() -> Result<()>),
-    /// The same, where the first finds nothing missing; else the case is skipped, and says why.
+    /// One of its own, where nothing is missing.
     If(fn() -> Option<String>, fn() -> Result<()>),
 }
 
@@ -47,6 +51,8 @@ pub fn all() -> Vec<Case> {
         streams::CASES,
         images::CASES,
         input::CASES,
+        kube_rs::CASES,
+        python::CASES,
         lifecycle::CASES,
         docker::CASES,
         first::CASES,
