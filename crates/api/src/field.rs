@@ -144,6 +144,11 @@ impl Error {
         Self::new(Reason::Duplicate, path, format!("Duplicate value: {}", value.into()))
     }
 
+    /// The same for a value whose text is given as it is to be shown, as `{"Port":80}`.
+    pub fn duplicate_shown(path: &Path, value: &str) -> Self {
+        Self::new(Reason::Duplicate, path, format!("Duplicate value: {value}"))
+    }
+
     /// `path: Too long: may not be more than <max> bytes`
     pub fn too_long(path: &Path, max_bytes: usize) -> Self {
         Self::new(Reason::TooLong, path, format!("Too long: may not be more than {max_bytes} bytes"))

@@ -20,6 +20,7 @@ pub const ALL: &[(&str, Compute)] = &[
     ("core.v1.EphemeralContainer", pull_policy),
     ("core.v1.ImageVolumeSource", image_volume),
     ("core.v1.LimitRangeItem", limit_range_item),
+    ("core.v1.LoadBalancerIngress", balancer_ingress),
     ("core.v1.Namespace", namespace),
     ("core.v1.NodeStatus", node_status),
     ("core.v1.PersistentVolumeClaimSpec", claim_source),
@@ -142,6 +143,13 @@ fn service(spec: &mut Fields) {
         if let (true, Some(number)) = (unset, port.get("port").cloned()) {
             port.insert("targetPort".into(), number);
         }
+    }
+}
+
+/// An address of a balancer is taken by the nodes, unless it says otherwise.
+fn balancer_ingress(ingress: &mut Fields) {
+    if !text(ingress, "ip").is_empty() {
+        set_default(ingress, "ipMode", || "VIP".into());
     }
 }
 

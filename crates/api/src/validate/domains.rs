@@ -70,3 +70,31 @@ fn labels(path: &Path, text: &str, errors: &mut Errors) {
         }
     }
 }
+
+/// A domain of which the first label stands for any, as `*.example.com`.
+pub fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let right = text.strip_prefix("*.").is_some_and(|rest| names::dns1123_subdomain(rest).is_empty());
+    if right {
+        return Vec::new();
+    }
+    vec![
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of \
+         lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', \
+         regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+            .into(),
+    ]
+}
+
+/// A domain name in full, as an endpoint may have it.
+pub fn fully_qualified_domain(path: &Path, name: &str, errors: &mut Errors) {
+    let plain = name.strip_suffix('.').unwrap_or(name);
+    let found = names::dns1123_subdomain(plain);
+    if name.is_empty() {
+        errors.push(Error::required(path, ""));
+    } else if !found.is_empty() {
+        errors.push(Error::invalid(path, plain, &found.join(",")));
+    } else if !plain.contains('.') {
+        let why = "should be a domain with at least two segments separated by dots";
+        errors.push(Error::invalid(path, plain, why));
+    }
+}

@@ -4,6 +4,7 @@
 //! - All errors are collected, in order of the fields.
 //! - Rules that are a kind's own live with that kind's strategy and use the formats here.
 
+mod addresses;
 mod domains;
 mod forms;
 mod indexes;
@@ -116,11 +117,15 @@ impl Walk<'_> {
             }
         }
         let checks = self.checks.get(id.0 as usize);
-        for field in record.fields.iter() {
-            let rule = checks.and_then(|checks| checks.demanded(&field.name));
-            let skipped = is_root && matches!(field.name.as_ref(), "metadata" | "status");
-            if !skipped && rule.unwrap_or(field.required) {
-                self.absence(at, field, rule, fields);
+        match checks {
+            Some(checks) => {
+                for (index, by_rule) in checks.demanded() {
+                    self.demand(at, record.fields.get(*index), *by_rule, fields);
+                }
+            }
+            None => {
+                let required = record.fields.iter().filter(|field| field.required);
+                required.for_each(|field| self.demand(at, Some(field), false, fields));
             }
         }
         if let Some(checks) = checks {
@@ -155,7 +160,12 @@ impl Walk<'_> {
         self.errors.push(Error::not_supported(&at.path(), text, &allowed));
     }
 
-    fn absence(&mut self, at: &At<'_>, field: &Field, rule: Option<bool>, fields: &Fields) {
+    fn demand(&mut self, at: &At<'_>, field: Option<&Field>, by_rule: bool, fields: &Fields) {
+        let Some(field) = field else { return };
+        let is_root = matches!(at, At::Root);
+        if is_root && matches!(field.name.as_ref(), "metadata" | "status") {
+            return;
+        }
         let present = match fields.get(field.name.as_ref()) {
             None => false,
             Some(Value::String(text)) => !text.is_empty(),
@@ -166,7 +176,7 @@ impl Walk<'_> {
             return;
         }
         match &field.ty {
-            Type::Struct(id) if rule.is_none() => {
+            Type::Struct(id) if !by_rule => {
                 self.record(&At::Child(at, &field.name), *id, &Map::new());
             }
             Type::String | Type::Bytes | Type::List(_) | Type::Struct(_) => {

@@ -7,13 +7,16 @@ use serde_json::Value;
 
 use super::forms::Form;
 use super::kinds;
+use super::seen::Seen;
 use super::{At, Fields};
 use crate::field::{Error, Errors};
-use crate::schema::{RULES, Schema, builtin};
+use crate::schema::{RULES, Schema, Struct, builtin};
 
 /// What objects of one struct are held to, beyond what the schema says.
 #[derive(Debug, Default)]
 pub struct Checks {
+    /// Fields whose absence is an error or is looked into, by index, and whether by a rule here.
+    demanded: Vec<(usize, bool)>,
     absence: Vec<(&'static str, bool)>,
     forms: Vec<(&'static str, Form)>,
     unique: Vec<(&'static str, &'static str)>,
@@ -30,8 +33,21 @@ pub fn builtin_checks() -> &'static [Checks] {
 
 impl Checks {
     /// Whether absence of a field is an error, where that is not as the OpenAPI document suggests.
-    pub fn demanded(&self, field: &str) -> Option<bool> {
+    fn rule(&self, field: &str) -> Option<bool> {
         self.absence.iter().find(|(name, _)| *name == field).map(|(_, demanded)| *demanded)
+    }
+
+    /// The fields that must be there, by index, and whether a rule here says so.
+    pub fn demanded(&self) -> &[(usize, bool)] {
+        &self.demanded
+    }
+
+    fn note_demanded(&mut self, record: &Struct) {
+        let fields = record.fields.iter().enumerate().filter_map(|(index, field)| {
+            let rule = self.rule(&field.name);
+            rule.unwrap_or(field.required).then_some((index, rule.is_some()))
+        });
+        self.demanded = fields.collect();
     }
 
     /// Applies forms, uniqueness and the type's own function.
@@ -51,13 +67,16 @@ impl Checks {
 }
 
 fn unique(at: &At<'_>, list: Option<&Value>, key: &str, errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
-    for (index, item) in list.and_then(Value::as_array).into_iter().flatten().enumerate() {
+    let Some(Value::Array(items)) = list else { return };
+    if items.len() < 2 {
+        return;
+    }
+    let mut seen = Seen::new();
+    for (index, item) in items.iter().enumerate() {
         let text = item.get(key).and_then(Value::as_str).unwrap_or_default();
-        if !text.is_empty() && seen.contains(&text) {
+        if !text.is_empty() && !seen.add(text) {
             errors.push(Error::duplicate(&at.path().index(index).child(key), text));
         }
-        seen.push(text);
     }
 }
 
@@ -85,6 +104,9 @@ pub fn parse(schema: &Schema, text: &'static str) -> Option<Vec<Checks>> {
     }
     for (name, check) in kinds::all() {
         checks.get_mut(*by_name.get(name)?)?.own = Some(*check);
+    }
+    for (checks, record) in checks.iter_mut().zip(&schema.structs) {
+        checks.note_demanded(record);
     }
     Some(checks)
 }

@@ -175,7 +175,7 @@ fn services_and_configuration_are_checked() {
         "spec.ports[1].targetPort: Invalid value: \"x y\": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
         "spec.ports[0].name: Required value",
         "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
-        r#"spec.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}"#,
+        r#"spec.ports[1]: Duplicate value: {"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":0,"NodePort":0}"#,
     ];
     assert_eq!(found("", "services", json!({"spec": {"ports": ports}})), wanted);
     assert_eq!(found("", "services", json!({"spec": {}})), ["spec.ports: Required value"]);

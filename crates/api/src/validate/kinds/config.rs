@@ -1,49 +1,9 @@
-//! Config maps, secrets, selectors and roles.
+//! Roles and their bindings.
 
 use serde_json::Value;
 
-use super::{At, Fields, items, object, text};
+use super::{At, Fields, items, text};
 use crate::field::{Error, Errors};
-
-/// All values of one config map or secret together.
-const DATA_MAX_BYTES: usize = 1024 * 1024;
-
-fn sizes(fields: &Fields, name: &str) -> usize {
-    object(fields, name).into_iter().flatten().map(|(_, value)| value.as_str().map_or(0, str::len)).sum()
-}
-
-/// A key is of one kind, and all fits.
-pub fn config_map(at: &At<'_>, map: &Fields, errors: &mut Errors) {
-    for key in object(map, "binaryData").into_iter().flat_map(|data| data.keys()) {
-        if object(map, "data").is_some_and(|data| data.contains_key(key)) {
-            let path = at.path().child("data").key(key);
-            errors.push(Error::invalid(&path, key.as_str(), "duplicate of key present in binaryData"));
-        }
-    }
-    // Base64 is a third longer than what it stands for.
-    if sizes(map, "data") + sizes(map, "binaryData") / 4 * 3 > DATA_MAX_BYTES {
-        errors.push(Error::too_long(&at.path(), DATA_MAX_BYTES));
-    }
-}
-
-/// Secrets of known types hold what their users look for.
-pub fn secret(at: &At<'_>, secret: &Fields, errors: &mut Errors) {
-    if sizes(secret, "data") / 4 * 3 > DATA_MAX_BYTES {
-        errors.push(Error::too_long(&at.path().child("data"), DATA_MAX_BYTES));
-    }
-    let demanded: &[&str] = match text(secret, "type") {
-        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
-        "kubernetes.io/dockercfg" => &[".dockercfg"],
-        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
-        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
-        _ => &[],
-    };
-    for key in demanded {
-        if object(secret, "data").is_none_or(|data| !data.contains_key(*key)) {
-            errors.push(Error::required(&at.path().child("data").key(key), ""));
-        }
-    }
-}
 
 /// Rules of a Role.
 pub fn role(at: &At<'_>, role: &Fields, errors: &mut Errors) {

@@ -2,15 +2,21 @@
 //!
 //! A function gets the fields of an object of its type and adds errors; what lies inside is checked by the walk.
 
+mod admission;
 mod apps;
+mod autoscaling;
 mod batch;
-mod config;
+mod certificates;
+mod classes;
 mod core;
+mod discovery;
+mod flowcontrol;
+mod groups;
 mod here;
-mod networking;
+mod ingress;
+mod rbac;
+mod resource;
 mod select;
-mod storage;
-mod workloads;
 
 use serde_json::Value;
 
@@ -25,36 +31,8 @@ pub type Check = fn(&At<'_>, &Fields, &mut Errors);
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static (&'static str, Check)> {
-    GROUPS.iter().chain(core::ALL).chain(pods::ALL)
+    groups::ALL.iter().chain(core::ALL).chain(pods::ALL)
 }
-
-/// Those of all groups but the core.
-const GROUPS: &[(&str, Check)] = &[
-    ("apps.v1.ControllerRevision", apps::controller_revision),
-    ("apps.v1.DaemonSetSpec", apps::daemon_set),
-    ("apps.v1.DeploymentSpec", apps::deployment),
-    ("apps.v1.ReplicaSetSpec", apps::replica_set),
-    ("apps.v1.StatefulSetSpec", apps::stateful_set),
-    ("autoscaling.v1.HorizontalPodAutoscalerSpec", workloads::autoscaler),
-    ("autoscaling.v2.HorizontalPodAutoscalerSpec", workloads::autoscaler),
-    ("batch.v1.CronJob", batch::cron_job_name),
-    ("batch.v1.CronJobSpec", batch::cron_job),
-    ("batch.v1.JobSpec", batch::job),
-    ("batch.v1.PodFailurePolicyOnPodConditionsPattern", batch::pod_condition),
-    ("core.v1.ConfigMap", config::config_map),
-    ("core.v1.PersistentVolumeClaimSpec", storage::claim),
-    ("core.v1.PersistentVolumeSpec", storage::volume),
-    ("core.v1.ReplicationControllerSpec", workloads::replication_controller),
-    ("core.v1.Secret", config::secret),
-    ("core.v1.ServiceSpec", networking::service),
-    ("networking.v1.HTTPIngressPath", networking::ingress_path),
-    ("networking.v1.IngressSpec", networking::ingress),
-    ("policy.v1.PodDisruptionBudgetSpec", workloads::disruption_budget),
-    ("rbac.v1.ClusterRole", config::cluster_role),
-    ("rbac.v1.Role", config::role),
-    ("rbac.v1.RoleRef", config::role_ref),
-    ("rbac.v1.ClusterRoleBinding", config::cluster_role_binding),
-];
 
 /// A text field; empty when absent.
 fn text<'a>(fields: &'a Fields, name: &str) -> &'a str {

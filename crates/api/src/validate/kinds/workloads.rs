@@ -1,23 +1,9 @@
-//! Replication controllers, autoscalers and disruption budgets.
+//! Autoscalers and disruption budgets.
 
 use serde_json::Value;
 
-use super::{At, Fields, number, object, pods};
+use super::{At, Fields, number};
 use crate::field::{Error, Errors};
-
-/// What the template's containers mount is there, `added` by the controller included.
-fn template_mounts(at: &At<'_>, spec: &Fields, added: &[&str], errors: &mut Errors) {
-    let pod = object(spec, "template").and_then(|template| object(template, "spec"));
-    if let Some(pod) = pod {
-        let template = At::Child(at, "template");
-        pods::mounts_exist(&At::Child(&template, "spec"), pod, added, errors);
-    }
-}
-
-/// The template of a ReplicationController.
-pub fn replication_controller(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
-    template_mounts(at, spec, &[], errors);
-}
 
 /// At least as many replicas at most as at least.
 pub fn autoscaler(at: &At<'_>, spec: &Fields, errors: &mut Errors) {

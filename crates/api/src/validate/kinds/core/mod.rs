@@ -1,9 +1,16 @@
 //! Rules of the core group's types.
 
 mod amounts;
+mod config;
+mod controllers;
+mod endpoints;
+mod nodes;
 pub mod pods;
+mod quota;
 mod selectors;
+mod services;
 mod sources;
+mod storage;
 
 use super::{
     At, Check, Fields, Seen, as_value, flag, items, judge, list, number, object, text, texts, under,
@@ -13,10 +20,14 @@ use super::{
 pub const ALL: &[(&str, Check)] = &[
     ("core.v1.AWSElasticBlockStoreVolumeSource", sources::partition),
     ("core.v1.AzureDiskVolumeSource", sources::azure_disk),
-    ("core.v1.CSIPersistentVolumeSource", sources::csi_driver),
+    ("core.v1.CSIPersistentVolumeSource", storage::csi),
     ("core.v1.CSIVolumeSource", sources::csi),
+    ("core.v1.ConfigMap", config::config_map),
     ("core.v1.ConfigMapVolumeSource", sources::default_mode),
     ("core.v1.DownwardAPIVolumeSource", sources::default_mode),
+    ("core.v1.EndpointAddress", endpoints::address),
+    ("core.v1.EndpointSubset", endpoints::subset),
+    ("core.v1.Event", controllers::event),
     ("core.v1.FCVolumeSource", sources::fibre_channel),
     ("core.v1.FlexPersistentVolumeSource", sources::flex),
     ("core.v1.FlexVolumeSource", sources::flex),
@@ -27,9 +38,22 @@ pub const ALL: &[(&str, Check)] = &[
     ("core.v1.ISCSIPersistentVolumeSource", sources::iscsi),
     ("core.v1.ISCSIVolumeSource", sources::iscsi),
     ("core.v1.KeyToPath", sources::key_to_path),
+    ("core.v1.LimitRangeItem", quota::limit),
+    ("core.v1.LimitRangeSpec", quota::limit_range),
     ("core.v1.LocalVolumeSource", sources::host_path),
     ("core.v1.NFSVolumeSource", sources::nfs),
+    ("core.v1.NamespaceSpec", controllers::namespace),
+    ("core.v1.Node", nodes::node),
+    ("core.v1.PersistentVolumeClaim", storage::claim_object),
+    ("core.v1.PersistentVolumeClaimSpec", storage::claim),
+    ("core.v1.PersistentVolumeSpec", storage::volume),
     ("core.v1.QuobyteVolumeSource", sources::quobyte),
+    ("core.v1.ReplicationControllerSpec", controllers::replication_controller),
+    ("core.v1.ResourceQuota", quota::quota_object),
+    ("core.v1.ResourceQuotaSpec", quota::quota),
+    ("core.v1.Secret", config::secret),
     ("core.v1.SecretVolumeSource", sources::default_mode),
+    ("core.v1.Service", services::service),
+    ("core.v1.ServiceSpec", services::spec),
     ("meta.v1.LabelSelectorRequirement", selectors::requirement),
 ];
