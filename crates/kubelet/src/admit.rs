@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::pod;
 use crate::state::Verdict;
+use crate::{pod, security};
 
 /// A namespace of the kernel that a parameter belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,21 @@ const SAFE: &[(&str, Of)] = &[
 
 /// Why the node does not take the pod, if it does not.
 pub(crate) fn refused(pod: &Pod) -> Option<Verdict> {
+    sysctls(pod).or_else(|| groups(pod))
+}
+
+fn sysctls(pod: &Pod) -> Option<Verdict> {
     let why = pod::sysctls(pod).find_map(|(name, _)| forbidden(pod, &name))?;
     Some(Verdict { reason: "SysctlForbidden".into(), message: format!("forbidden sysctl: {why}") })
+}
+
+/// Groups that an image adds cannot be kept out: runtimes before containerd 2 always add them.
+fn groups(pod: &Pod) -> Option<Verdict> {
+    let policy = security::of_pod(pod).supplemental_groups_policy;
+    policy.filter(|policy| policy == "Strict").map(|_| Verdict {
+        reason: "SupplementalGroupsPolicyNotSupported".into(),
+        message: "SupplementalGroupsPolicy=Strict is not supported in this node".into(),
+    })
 }
 
 fn forbidden(pod: &Pod, name: &str) -> Option<String> {
@@ -65,5 +78,13 @@ mod tests {
         let shared = message("kernel.shm_rmid_forced", "hostIPC").unwrap();
         assert!(shared.ends_with("\"kernel.shm_rmid_forced\" not allowed with host IPC enabled"), "{shared}");
         assert!(message("kernel.shm_rmid_forced", "hostNetwork").unwrap().contains("host Net enabled"));
+    }
+
+    #[test]
+    fn what_the_runtime_cannot_keep_is_not_promised() {
+        let pod = serde_json::json!({"spec": {"containers": [],
+            "securityContext": {"supplementalGroupsPolicy": "Strict"}}});
+        let verdict = refused(&serde_json::from_value(pod).unwrap()).unwrap();
+        assert_eq!(verdict.reason, "SupplementalGroupsPolicyNotSupported");
     }
 }

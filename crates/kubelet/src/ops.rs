@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::images::{self, Refused};
 use crate::plan::Task;
 use crate::volumes::{self, Failed, Prepared};
-use crate::{cgroups, container, hooks, pod, probe, sandbox};
+use crate::{cgroups, container, hooks, pod, probe, sandbox, security};
 
 /// What an action tells its actor.
 pub(crate) enum News {
@@ -130,6 +130,7 @@ impl Job {
     async fn run_sandbox(&self, attempt: u32) -> Result<Sandbox, String> {
         let config = self.sandbox_config(attempt);
         let made = async {
+            security::check_users(&self.pod)?;
             tokio::fs::create_dir_all(&config.log_directory).await.map_err(|e| e.to_string())?;
             let id = text(self.ctx.runtime.run_sandbox(&config).await)?;
             self.ctx.own(&id, pod::uid(&self.pod));

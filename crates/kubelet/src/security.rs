@@ -43,6 +43,17 @@ pub(crate) fn of_pod(pod: &Pod) -> PodSecurityContext {
     pod::spec(pod).security_context.clone().unwrap_or_default()
 }
 
+/// Fails if the pod asks for users of its own, which this kubelet cannot give: running it as the node's users would
+/// break the promise.
+pub(crate) fn check_users(pod: &Pod) -> Result<(), String> {
+    match pod::spec(pod).host_users {
+        Some(false) => {
+            Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces".into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether any container asks for all privileges.
 pub(crate) fn any_privileged(pod: &Pod) -> bool {
     let privileged = |c: &Container| c.security_context.as_ref().and_then(|s| s.privileged) == Some(true);

@@ -12,6 +12,8 @@ pub const CASES: Table = &[
     ("root-is-refused-where-a-pod-must-not-be-root", Run::Shared(non_root)),
     ("namespaces-are-shared-as-asked", Run::Shared(namespaces)),
     ("sysctls-are-set-or-refused", Run::Shared(sysctls)),
+    ("seccomp-profiles-of-the-node-are-used", Run::Shared(seccomp)),
+    ("what-the-node-cannot-give-is-refused", Run::Shared(refused)),
 ];
 
 /// A pod that sleeps; `spec` and `container` go into its spec and its container.
@@ -177,4 +179,36 @@ fn sysctls(ns: &Namespace<'_>) -> Result<()> {
     let message = r#"Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted"#;
     ensure!(status["message"] == message, "{status}");
     Ok(())
+}
+
+fn seccomp(ns: &Namespace<'_>) -> Result<()> {
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["readlink", "readlinkat"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    let dir = ns.cluster.data_dir().join("kubelet/seccomp");
+    std::fs::create_dir_all(&dir)?;
+    std::fs::write(dir.join("no-links.json"), profile)?;
+    let own = "securityContext: {seccompProfile: {type: Localhost, localhostProfile: no-links.json}}";
+    ns.apply(&[pod("limited", "", own), pod("free", "", "")].concat())?;
+    ns.wait("condition=Ready", &["pod", "--all"])?;
+    let read = ["--", "readlink", "/proc/self/exe"];
+    ensure!(ns.kubectl(&[&["exec", "free"][..], &read].concat())? == "/tiphys\n");
+    let refused = ns.kubectl_fails(&[&["exec", "limited"][..], &read].concat())?;
+    ensure!(refused.contains("Operation not permitted"), "{refused}");
+    Ok(())
+}
+
+fn refused(ns: &Namespace<'_>) -> Result<()> {
+    ns.apply(
+        &[
+            pod("users", "hostUsers: false", ""),
+            pod("groups", "securityContext: {supplementalGroupsPolicy: Strict}", ""),
+        ]
+        .concat(),
+    )?;
+    ns.wait("jsonpath={.status.reason}=SupplementalGroupsPolicyNotSupported", &["pod/groups"])?;
+    eventually("the event says why", || {
+        let events = ns.kubectl(&["get", "events", "--field-selector=reason=FailedCreatePodSandBox"])?;
+        ensure!(events.contains("runtime does not support user namespaces"), "{events}");
+        Ok(())
+    })
 }
