@@ -157,6 +157,7 @@ fn beside() -> Result<()> {
     let ns = cluster.namespace("docker")?;
     ns.hello(2)?;
     everyone_answers(&ns, &docker)?;
+    saved_image_runs(&ns, &docker)?;
     ensure!(rules(&machine)?.contains("filter :FORWARD DROP"), "the policy was changed");
     cluster.remove()?;
     let after = docker.state()?;
@@ -164,6 +165,18 @@ fn beside() -> Result<()> {
     let answer = docker.get(&format!("http://{ADDRESS}:18080/"))?;
     ensure!(answer.starts_with("Hello from pod"), "{answer}");
     Ok(())
+}
+
+/// An image that Docker has made and saved runs in a pod.
+fn saved_image_runs(ns: &Namespace<'_>, docker: &Docker) -> Result<()> {
+    let archive = docker.machine.dir().join("web.tar");
+    docker.run(&["save", "--output", &archive.display().to_string(), "web:1"])?;
+    let mut import = docker.machine.command(binary());
+    import.args(["image", "import"]).arg(&archive).arg("--data-dir").arg(ns.cluster.data_dir());
+    run(&mut import)?;
+    let image = ["run", "web", "--image=web:1", "--image-pull-policy=Never"];
+    ns.kubectl(&[&image[..], &["--command", "--", "/tiphys", "hello"]].concat())?;
+    ns.wait("condition=Ready", &["pod/web"]).map(drop)
 }
 
 /// Pods reach each other, their Service and Docker's container; that one reaches the Service's node port.

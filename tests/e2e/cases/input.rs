@@ -77,6 +77,8 @@ fn starts() -> Result<()> {
     std::fs::write(cluster.data_dir().join("format"), "999\n")?;
     fails(&[], "newer Tiphys")?;
     std::fs::remove_dir_all(cluster.data_dir())?;
+    // Nothing is installed where the path leads nowhere.
+    refuses(cluster.up_command(&[]).env("PATH", "/nonexistent"), "Install with: apt-get install ")?;
     let mut unprivileged = tiphys();
     unprivileged.args(["up", "--data-dir", "/nonexistent"]);
     std::os::unix::process::CommandExt::uid(&mut unprivileged, 65534);
