@@ -363,6 +363,18 @@ proptest! {
     }
 
     #[test]
+    fn withdrawing_leaves_others_what_is_theirs(live in configs(), config in configs()) {
+        let live = created("other", live);
+        let applied = apply(&by("me"), Some(&live), &config, true).unwrap();
+        let gone = apply(&by("me"), Some(&applied), &without_spec(deployment(json!({}))), false).unwrap();
+        prop_assert!(!owners(&gone).contains("me Apply"), "{}", owners(&gone));
+        let changes = compare(by("me").root(), &applied, &gone, &["status"]);
+        for entry in Managers::stored(Some(&applied)).iter().filter(|e| e.manager == "other") {
+            prop_assert!(entry.fields.intersection(&changes.removed).is_empty(), "{}", owners(&applied));
+        }
+    }
+
+    #[test]
     fn a_forced_apply_wins_and_only_its_manager_owns_the_change(a in configs(), b in configs(), c in configs()) {
         let live = apply(&by("b"), Some(&created("a", a)), &b, true).unwrap();
         let forced = apply(&by("c"), Some(&live), &c, true).unwrap();
