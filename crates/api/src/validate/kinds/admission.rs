@@ -73,7 +73,7 @@ pub fn webhook(at: &At<'_>, hook: &Fields, errors: &mut Errors) {
     match_conditions(here);
 }
 
-fn review_versions(here: &mut Here<'_>) {
+fn review_versions(here: &mut Here<'_, '_>) {
     if here.list("admissionReviewVersions").is_empty() {
         here.required("admissionReviewVersions", "must specify one of v1, v1beta1");
         return;
@@ -95,7 +95,7 @@ fn review_versions(here: &mut Here<'_>) {
 }
 
 /// `https://host[/path]`, and nothing that would not arrive there.
-fn url(here: &mut Here<'_>) {
+fn url(here: &mut Here<'_, '_>) {
     const FORM: &str = "; desired format: https://host[/path]";
     let name = "clientConfig.url";
     let text = here.text(name);
@@ -187,7 +187,7 @@ pub fn rule(at: &At<'_>, rule: &Fields, errors: &mut Errors) {
     here.unique("resourceNames");
 }
 
-fn resources(here: &mut Here<'_>) {
+fn resources(here: &mut Here<'_, '_>) {
     let list = here.list("resources");
     if list.is_empty() {
         here.required("resources", "");
@@ -216,7 +216,7 @@ fn resources(here: &mut Here<'_>) {
     }
 }
 
-fn match_conditions(here: &mut Here<'_>) {
+fn match_conditions(here: &mut Here<'_, '_>) {
     here.most("matchConditions", CONDITIONS_MAX);
     let list = At::Child(here.at, "matchConditions");
     let mut seen: Vec<&str> = Vec::new();
@@ -266,7 +266,7 @@ pub fn mutating_policy(at: &At<'_>, policy: &Fields, errors: &mut Errors) {
     }
 }
 
-fn constraints(here: &mut Here<'_>) {
+fn constraints(here: &mut Here<'_, '_>) {
     if !here.has("matchConstraints") {
         here.required("matchConstraints", "");
     } else if here.list("matchConstraints.resourceRules").is_empty() {
@@ -274,7 +274,7 @@ fn constraints(here: &mut Here<'_>) {
     }
 }
 
-fn audit_annotations(here: &mut Here<'_>, policy: &str) {
+fn audit_annotations(here: &mut Here<'_, '_>, policy: &str) {
     if here.list("auditAnnotations").len() > AUDIT_ANNOTATIONS_MAX {
         let why = format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations");
         here.invalid("auditAnnotations", &why);

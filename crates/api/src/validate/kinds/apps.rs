@@ -7,7 +7,7 @@ use super::{At, Fields, items, object, pods, select, text};
 use crate::field::Errors;
 
 /// Selector and template. `owner` is who cannot have a deadline for its pods.
-fn lasting(here: &mut Here<'_>, kind: &str, owner: &str, unreadable: Option<&str>) {
+fn lasting(here: &mut Here<'_, '_>, kind: &str, owner: &str, unreadable: Option<&str>) {
     if here.object("selector").is_some_and(select::is_empty) {
         here.invalid("selector", &format!("empty selector is invalid for {kind}"));
     } else {
@@ -23,7 +23,7 @@ fn lasting(here: &mut Here<'_>, kind: &str, owner: &str, unreadable: Option<&str
 }
 
 /// What the template's containers mount is there, `added` by the controller included.
-fn template_mounts(here: &mut Here<'_>, added: &[&str]) {
+fn template_mounts(here: &mut Here<'_, '_>, added: &[&str]) {
     if let Some(pod) = here.object("template.spec") {
         let template = At::Child(here.at, "template");
         pods::mounts_exist(&At::Child(&template, "spec"), pod, added, here.errors);

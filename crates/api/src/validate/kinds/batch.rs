@@ -46,7 +46,7 @@ pub fn job(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     }
 }
 
-fn restart_policy(here: &mut Here<'_>) {
+fn restart_policy(here: &mut Here<'_, '_>) {
     let path = "template.spec.restartPolicy";
     match here.text(path) {
         "" | "Always" => here.required(path, r#"valid values: "OnFailure", "Never""#),
@@ -58,7 +58,7 @@ fn restart_policy(here: &mut Here<'_>) {
     }
 }
 
-fn managed_by(here: &mut Here<'_>) {
+fn managed_by(here: &mut Here<'_, '_>) {
     if !here.has("managedBy") {
         return;
     }
@@ -68,7 +68,7 @@ fn managed_by(here: &mut Here<'_>) {
     }
 }
 
-fn indexed(here: &mut Here<'_>) {
+fn indexed(here: &mut Here<'_, '_>) {
     let number = |name| here.number(name);
     let (completions, failed) = (number("completions"), number("maxFailedIndexes"));
     let parallelism = number("parallelism").unwrap_or_default();
@@ -90,7 +90,7 @@ fn indexed(here: &mut Here<'_>) {
     }
 }
 
-fn many_indexes(here: &mut Here<'_>, parallelism: i64, failed: Option<i64>) {
+fn many_indexes(here: &mut Here<'_, '_>, parallelism: i64, failed: Option<i64>) {
     let why = || {
         format!(
             "must be less than or equal to {HIGH_COMPLETIONS_MAX} when completions are above {HIGH_COMPLETIONS} and \
@@ -110,7 +110,7 @@ fn many_indexes(here: &mut Here<'_>, parallelism: i64, failed: Option<i64>) {
     }
 }
 
-fn failure_policy(here: &mut Here<'_>) {
+fn failure_policy(here: &mut Here<'_, '_>) {
     let Some(policy) = here.object("podFailurePolicy") else { return };
     let at = At::Child(here.at, "podFailurePolicy");
     Here::new(&at, policy, here.errors).most("rules", RULES_MAX);
@@ -121,7 +121,7 @@ fn failure_policy(here: &mut Here<'_>) {
     }
 }
 
-fn failure_rule(rule: &mut Here<'_>, job: &Fields) {
+fn failure_rule(rule: &mut Here<'_, '_>, job: &Fields) {
     match rule.text("action") {
         "" => rule.required("action", r#"valid values: ["Count" "FailIndex" "FailJob" "Ignore"]"#),
         "FailIndex" if !job.contains_key("backoffLimitPerIndex") => {
@@ -145,7 +145,7 @@ fn failure_rule(rule: &mut Here<'_>, job: &Fields) {
     }
 }
 
-fn exit_codes(codes: &mut Here<'_>, job: &Fields) {
+fn exit_codes(codes: &mut Here<'_, '_>, job: &Fields) {
     if codes.text("operator").is_empty() {
         codes.required("operator", r#"valid values: ["In" "NotIn"]"#);
     }
@@ -188,7 +188,7 @@ pub fn pod_condition(at: &At<'_>, pattern: &Fields, errors: &mut Errors) {
     }
 }
 
-fn success_policy(here: &mut Here<'_>) {
+fn success_policy(here: &mut Here<'_, '_>) {
     let Some(policy) = here.object("successPolicy") else { return };
     if here.text("completionMode") != "Indexed" {
         return;
@@ -208,7 +208,7 @@ fn success_policy(here: &mut Here<'_>) {
     }
 }
 
-fn success_rule(rule: &mut Here<'_>, completions: i64) {
+fn success_rule(rule: &mut Here<'_, '_>, completions: i64) {
     let (indexes, count) = (rule.get("succeededIndexes"), rule.number("succeededCount"));
     if indexes.is_none() && count.is_none() {
         rule.required("", "at least one of succeededCount or succeededIndexes must be specified");
@@ -267,7 +267,7 @@ pub fn cron_job(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
 }
 
 /// The form of a zone's name; whether it exists is for those who have the zones.
-fn time_zone(here: &mut Here<'_>) {
+fn time_zone(here: &mut Here<'_, '_>) {
     let Some(zone) = here.get("timeZone").and_then(Value::as_str) else { return };
     let right = |part: &str| {
         let letters = part.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_+".contains(&b));

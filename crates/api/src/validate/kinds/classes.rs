@@ -23,7 +23,7 @@ fn lower_qualified(text: &str) -> Vec<String> {
     names::qualified_name(&text.to_lowercase())
 }
 
-fn parameters(here: &mut Here<'_>, demanded: bool) {
+fn parameters(here: &mut Here<'_, '_>, demanded: bool) {
     let path = here.path("parameters");
     let Some(parameters) = here.object("parameters").filter(|all| !all.is_empty()) else {
         if demanded {

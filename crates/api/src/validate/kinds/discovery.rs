@@ -30,7 +30,7 @@ pub fn slice(at: &At<'_>, slice: &Fields, errors: &mut Errors) {
     }
 }
 
-fn ports(here: &mut Here<'_>) {
+fn ports(here: &mut Here<'_, '_>) {
     let list = At::Child(here.at, "ports");
     let mut seen = Seen::new();
     for (index, port) in items(here.fields, "ports") {
@@ -44,7 +44,7 @@ fn ports(here: &mut Here<'_>) {
     }
 }
 
-fn endpoint(endpoint: &mut Here<'_>, kind: &str) {
+fn endpoint(endpoint: &mut Here<'_, '_>, kind: &str) {
     if endpoint.list("addresses").is_empty() {
         endpoint.required("addresses", "must contain at least 1 address");
     }
@@ -65,7 +65,7 @@ fn endpoint(endpoint: &mut Here<'_>, kind: &str) {
     hints(endpoint, "hints.forNodes", names::dns1123_subdomain);
 }
 
-fn ip(endpoint: &mut Here<'_>, index: usize, text: &str, kind: &str) {
+fn ip(endpoint: &mut Here<'_, '_>, index: usize, text: &str, kind: &str) {
     let Ok(address) = text.parse::<IpAddr>() else {
         endpoint.invalid_item("addresses", index, text, NOT_IP);
         return;
@@ -78,7 +78,7 @@ fn ip(endpoint: &mut Here<'_>, index: usize, text: &str, kind: &str) {
     }
 }
 
-fn hints(endpoint: &mut Here<'_>, list: &str, form: fn(&str) -> Vec<String>) {
+fn hints(endpoint: &mut Here<'_, '_>, list: &str, form: fn(&str) -> Vec<String>) {
     if !endpoint.has(list) || !endpoint.most(list, HINTS_MAX) {
         return;
     }
@@ -124,7 +124,7 @@ pub fn api_service(at: &At<'_>, service: &Fields, errors: &mut Errors) {
     }
 }
 
-fn local(here: &mut Here<'_>) {
+fn local(here: &mut Here<'_, '_>) {
     let bundle = here.text("spec.caBundle").len() / 4 * 3;
     if bundle != 0 {
         let why = "local APIServices may not have a caBundle";
@@ -135,7 +135,7 @@ fn local(here: &mut Here<'_>) {
     }
 }
 
-fn remote(here: &mut Here<'_>) {
+fn remote(here: &mut Here<'_, '_>) {
     for name in ["spec.service.namespace", "spec.service.name"] {
         if here.text(name).is_empty() {
             here.required(name, "");

@@ -85,7 +85,7 @@ fn has_wildcard(list: &[Value]) -> bool {
 }
 
 /// A list is not empty, and `*` stands alone. Whether it names single things.
-fn names_some(here: &mut Here<'_>, name: &str, missing: &str, others: &str) -> bool {
+fn names_some(here: &mut Here<'_, '_>, name: &str, missing: &str, others: &str) -> bool {
     let list = here.list(name);
     if list.is_empty() {
         here.required(name, missing);
@@ -97,7 +97,7 @@ fn names_some(here: &mut Here<'_>, name: &str, missing: &str, others: &str) -> b
     !has_wildcard(list)
 }
 
-fn verbs(here: &mut Here<'_>) {
+fn verbs(here: &mut Here<'_, '_>) {
     let single = names_some(here, "verbs", "verbs must contain at least one value", "verbs");
     if single && here.texts("verbs").any(|(_, verb)| !VERBS.contains(&verb)) {
         here.unsupported("verbs", VERBS);
@@ -177,7 +177,7 @@ pub fn level(at: &At<'_>, level: &Fields, errors: &mut Errors) {
     }
 }
 
-fn not_negative(here: &mut Here<'_>, name: &str) {
+fn not_negative(here: &mut Here<'_, '_>, name: &str) {
     if here.number(name).is_some_and(|number| number < 0) {
         here.invalid(name, "must be a non-negative integer");
     }

@@ -9,14 +9,14 @@ use super::{At, Fields, under};
 use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
 
-pub(super) struct Here<'h> {
+pub(super) struct Here<'f, 'h> {
     pub at: &'h At<'h>,
-    pub fields: &'h Fields,
+    pub fields: &'f Fields,
     pub errors: &'h mut Errors,
 }
 
-impl<'h> Here<'h> {
-    pub fn new(at: &'h At<'h>, fields: &'h Fields, errors: &'h mut Errors) -> Self {
+impl<'f, 'h> Here<'f, 'h> {
+    pub fn new(at: &'h At<'h>, fields: &'f Fields, errors: &'h mut Errors) -> Self {
         Self { at, fields, errors }
     }
 
@@ -25,7 +25,7 @@ impl<'h> Here<'h> {
         if name.is_empty() { self.at.path() } else { under(self.at, name) }
     }
 
-    pub fn get(&self, name: &str) -> Option<&'h Value> {
+    pub fn get(&self, name: &str) -> Option<&'f Value> {
         let mut names = name.split('.');
         let first = self.fields.get(names.next()?)?;
         names.try_fold(first, |value, name| value.get(name))
@@ -36,7 +36,7 @@ impl<'h> Here<'h> {
     }
 
     /// A text; empty when absent.
-    pub fn text(&self, name: &str) -> &'h str {
+    pub fn text(&self, name: &str) -> &'f str {
         self.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
@@ -49,17 +49,17 @@ impl<'h> Here<'h> {
         self.get(name).and_then(Value::as_bool).unwrap_or_default()
     }
 
-    pub fn object(&self, name: &str) -> Option<&'h Fields> {
+    pub fn object(&self, name: &str) -> Option<&'f Fields> {
         self.get(name).and_then(Value::as_object)
     }
 
     /// The items of a list; none when absent.
-    pub fn list(&self, name: &str) -> &'h [Value] {
+    pub fn list(&self, name: &str) -> &'f [Value] {
         self.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The texts of a list with their places.
-    pub fn texts(&self, name: &str) -> impl Iterator<Item = (usize, &'h str)> + use<'h> {
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = (usize, &'f str)> + use<'f> {
         self.list(name).iter().enumerate().filter_map(|(index, item)| Some((index, item.as_str()?)))
     }
 

@@ -73,7 +73,7 @@ pub fn path(at: &At<'_>, path: &Fields, errors: &mut Errors) {
     }
 }
 
-fn straight(here: &mut Here<'_>, text: &str) {
+fn straight(here: &mut Here<'_, '_>, text: &str) {
     if !text.starts_with('/') {
         here.invalid_as("path", text, "must be an absolute path");
     }
@@ -104,7 +104,7 @@ pub fn backend(at: &At<'_>, backend: &Fields, errors: &mut Errors) {
     }
 }
 
-fn service(here: &mut Here<'_>) {
+fn service(here: &mut Here<'_, '_>) {
     here.form("service.name", names::dns1035_label);
     let number = here.number("service.port.number").unwrap_or_default();
     match (here.text("service.port.name"), number) {

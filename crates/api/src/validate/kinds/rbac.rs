@@ -44,8 +44,8 @@ fn rules(at: &At<'_>, role: &Fields, namespaced: bool, errors: &mut Errors) {
     }
 }
 
-fn rule(rule: &mut Here<'_>, namespaced: bool) {
-    let filled = |here: &Here<'_>, name| !here.list(name).is_empty();
+fn rule(rule: &mut Here<'_, '_>, namespaced: bool) {
+    let filled = |here: &Here<'_, '_>, name| !here.list(name).is_empty();
     if !filled(rule, "verbs") {
         rule.required("verbs", "verbs must contain at least one value");
     }
@@ -81,7 +81,7 @@ pub fn cluster_role_binding(at: &At<'_>, binding: &Fields, errors: &mut Errors) 
     subjects(here, false);
 }
 
-fn role_ref(here: &mut Here<'_>, kinds: &[&str]) {
+fn role_ref(here: &mut Here<'_, '_>, kinds: &[&str]) {
     if here.text("roleRef.apiGroup") != GROUP {
         here.unsupported("roleRef.apiGroup", &[GROUP]);
     }
@@ -94,7 +94,7 @@ fn role_ref(here: &mut Here<'_>, kinds: &[&str]) {
     here.form("roleRef.name", names::path_segment);
 }
 
-fn subjects(here: &mut Here<'_>, namespaced: bool) {
+fn subjects(here: &mut Here<'_, '_>, namespaced: bool) {
     let list = At::Child(here.at, "subjects");
     for (index, subject) in items(here.fields, "subjects") {
         let at = At::Index(&list, index);
@@ -102,7 +102,7 @@ fn subjects(here: &mut Here<'_>, namespaced: bool) {
     }
 }
 
-fn subject(subject: &mut Here<'_>, namespaced: bool) {
+fn subject(subject: &mut Here<'_, '_>, namespaced: bool) {
     if subject.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
         subject.required("name", "");
     }

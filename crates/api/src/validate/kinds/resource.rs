@@ -33,7 +33,7 @@ pub fn claim(at: &At<'_>, devices: &Fields, errors: &mut Errors) {
     }
 }
 
-fn unique_names(here: &mut Here<'_>, list: &str) {
+fn unique_names(here: &mut Here<'_, '_>, list: &str) {
     let mut seen: Vec<&str> = Vec::new();
     for (index, item) in here.list(list).iter().enumerate() {
         let name = item.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -44,7 +44,7 @@ fn unique_names(here: &mut Here<'_>, list: &str) {
     }
 }
 
-fn references(here: &mut Here<'_>, devices: &Fields) {
+fn references(here: &mut Here<'_, '_>, devices: &Fields) {
     here.most("requests", REQUESTS_MAX);
     here.unique("requests");
     for (index, name) in here.texts("requests") {
@@ -127,7 +127,7 @@ pub fn constraint(at: &At<'_>, constraint: &Fields, errors: &mut Errors) {
 }
 
 /// A domain and an identifier, as `gpu.example.com/model`.
-fn attribute(here: &mut Here<'_>, name: &str) {
+fn attribute(here: &mut Here<'_, '_>, name: &str) {
     let text = here.text(name);
     match text.split_once('/') {
         None if text.is_empty() => here.required(name, "name required"),
@@ -144,7 +144,7 @@ fn attribute(here: &mut Here<'_>, name: &str) {
     }
 }
 
-fn identifier(here: &mut Here<'_>, name: &str, id: &str) {
+fn identifier(here: &mut Here<'_, '_>, name: &str, id: &str) {
     if id.len() > ID_MAX {
         here.errors.push(Error::too_long(&here.path(name), ID_MAX));
     }
@@ -158,7 +158,7 @@ fn identifier(here: &mut Here<'_>, name: &str, id: &str) {
     }
 }
 
-fn driver_name(here: &mut Here<'_>, name: &str) {
+fn driver_name(here: &mut Here<'_, '_>, name: &str) {
     let text = here.text(name);
     if text.len() > DRIVER_MAX {
         here.errors.push(Error::too_long(&here.path(name), DRIVER_MAX));

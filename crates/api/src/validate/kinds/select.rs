@@ -19,7 +19,7 @@ pub(super) fn is_empty(selector: &Fields) -> bool {
 
 /// The `selector` of a controller selects what its `template` makes. `unreadable` is said of a selector that cannot
 /// select at all.
-pub(super) fn template(here: &mut Here<'_>, unreadable: Option<&str>) {
+pub(super) fn template(here: &mut Here<'_, '_>, unreadable: Option<&str>) {
     let Some(Value::Object(selector)) = here.get("selector") else { return };
     let labels = here.object("template.metadata.labels");
     // Only a selector that does not match is looked at again: it may be no selector.

@@ -213,7 +213,7 @@ pub(super) fn public_ip(text: &str) -> Vec<String> {
 }
 
 /// What only a balancer knows.
-fn balancer(here: &mut Here<'_>, kind: &str) {
+fn balancer(here: &mut Here<'_, '_>, kind: &str) {
     let balanced = kind == "LoadBalancer";
     if here.has("loadBalancerSourceRanges") {
         // Kubernetes' own spelling of the path.
@@ -237,7 +237,7 @@ fn balancer(here: &mut Here<'_>, kind: &str) {
 }
 
 /// Which endpoints traffic goes to.
-fn traffic(here: &mut Here<'_>, kind: &str) {
+fn traffic(here: &mut Here<'_, '_>, kind: &str) {
     let on_nodes = matches!(kind, "LoadBalancer" | "NodePort");
     let outside = on_nodes || (kind == "ClusterIP" && !here.list("externalIPs").is_empty());
     let policy = here.text("externalTrafficPolicy");

@@ -10,7 +10,7 @@ use crate::validate::names;
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
 /// Ways of access are known, and one pod's own is not shared.
-fn access_modes(here: &mut Here<'_>) {
+fn access_modes(here: &mut Here<'_, '_>) {
     let (mut own, mut shared) = (false, false);
     for (_, mode) in here.texts("accessModes") {
         let known = MODES.contains(&mode);
@@ -126,7 +126,7 @@ pub(super) fn volume(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     }
 }
 
-fn capacity(here: &mut Here<'_>) {
+fn capacity(here: &mut Here<'_, '_>) {
     let capacity = here.object("capacity");
     let amounts = capacity.into_iter().flatten();
     if capacity.is_none_or(Fields::is_empty) {
