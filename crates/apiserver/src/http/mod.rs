@@ -15,6 +15,8 @@ mod gnostic;
 pub mod handle;
 mod health;
 pub mod incoming;
+#[cfg(test)]
+mod laws;
 mod listen;
 mod listing;
 mod negotiate;

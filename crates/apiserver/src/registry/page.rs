@@ -74,6 +74,8 @@ pub fn expired(start: &(String, String)) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -84,6 +86,26 @@ mod tests {
         assert_eq!((token.revision, token.start(true)), (7, ("n".into(), "a\0".into())));
         for wrong in ["", "%", "AAAA", "e30"] {
             assert_eq!(Token::decode(wrong).unwrap_err().code, 400, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_token_or_refused(text in any::<String>(), revision in any::<i64>(), start in ".*", v in "meta.k8s.io/v[12]") {
+            if let Err(status) = Token::decode(&text) {
+                prop_assert_eq!(status.code, 400);
+            }
+            let token = Token { v, revision, start };
+            match Token::decode(&token.encode()) {
+                Ok(again) => {
+                    prop_assert_eq!(&again, &token);
+                    let _ = (again.start(true), again.start(false));
+                }
+                Err(status) => {
+                    prop_assert_eq!(status.code, 400);
+                    prop_assert!(token.v != VERSION || revision == 0 || token.start.is_empty());
+                }
+            }
         }
     }
 }

@@ -41,7 +41,9 @@ async fn changes_arrive_in_order_over_both_protocols() {
     make(&running, "before").await;
     let path = format!("{MAPS}?watch=1");
     let mut h1 = running.h1().await;
-    let mut old = h1.send_request(running.request("GET", &path, &[], "")).await.unwrap().into_body();
+    let old = h1.send_request(running.request("GET", &path, &[], "")).await.unwrap();
+    assert_eq!(old.headers()["transfer-encoding"], "chunked");
+    let mut old = old.into_body();
     let mut h2 = running.h2().await;
     let mut new = h2.send_request(running.request("GET", &path, &[], "")).await.unwrap().into_body();
     make(&running, "after").await;
