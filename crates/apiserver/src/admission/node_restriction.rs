@@ -70,6 +70,38 @@ impl NodeRestriction {
     }
 }
 
+impl NodeRestriction {
+    /// A node gets tokens only for pods that run on it, and that end with them.
+    fn token(&self, review: &Review<'_>, node: &str) -> Result<(), Status> {
+        if (review.operation, review.subresource) != (Operation::Create, "token") {
+            return Ok(());
+        }
+        let bound = |key: &str| text(review.object, &format!("/spec/boundObjectRef/{key}"));
+        let (name, uid) = (bound("name"), bound("uid"));
+        if (bound("apiVersion"), bound("kind")) != ("v1", "Pod") || name.is_empty() {
+            return Err(review.forbidden("node requested token not bound to a pod"));
+        }
+        if uid.is_empty() {
+            return Err(review.forbidden("node requested token with a pod binding without a uid"));
+        }
+        let pod = self.lister.get(&PODS, review.namespace, name);
+        let pod = pod.ok_or_else(|| Status::not_found(&PODS, name))?;
+        if pod.meta().uid.as_ref() != uid {
+            let why = format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might \
+                 have been deleted and then recreated"
+            );
+            return Err(review.forbidden(&why));
+        }
+        match text(&pod.value().map_err(Status::internal)?, "/spec/nodeName") == node {
+            true => Ok(()),
+            false => {
+                Err(review.forbidden("node requested token bound to a pod scheduled on a different node"))
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Plugin for NodeRestriction {
     fn name(&self) -> &'static str {
@@ -77,10 +109,14 @@ impl Plugin for NodeRestriction {
     }
 
     async fn validate(&self, review: &Review<'_>) -> Result<(), Status> {
-        let Some(node) = review.user.node() else { return Ok(()) };
+        let Some(node) = review.user.node().filter(|_| review.operation != Operation::Connect) else {
+            return Ok(());
+        };
         match (review.gvr.group.as_ref(), review.gvr.resource.as_ref()) {
             ("", "pods") => self.pod(review, node),
             ("", "nodes") => own_node(review, node),
+            ("", "serviceaccounts") => self.token(review, node),
+            ("resource.k8s.io", "resourceslices") => own_slice(review, node),
             ("coordination.k8s.io", "leases") => own_lease(review, node),
             ("storage.k8s.io", "csinodes") if name(review) != node => Err(review.forbidden(&format!(
                 "can only access CSINode with the same name as the requesting node {node:?}"
@@ -135,6 +171,18 @@ fn own_lease(review: &Review<'_>, node: &str) -> Result<(), Status> {
         true => Ok(()),
         false => {
             Err(review.forbidden("can only access node lease with the same name as the requesting node"))
+        }
+    }
+}
+
+fn own_slice(review: &Review<'_>, node: &str) -> Result<(), Status> {
+    let old = review.old.map(|old| old.value()).transpose().map_err(Status::internal)?;
+    let slice = old.as_ref().unwrap_or(&*review.object);
+    match text(slice, "/spec/nodeName") == node {
+        true => Ok(()),
+        false => {
+            let why = "can only create ResourceSlice with the same NodeName as the requesting node";
+            Err(review.forbidden(why))
         }
     }
 }
@@ -247,6 +295,41 @@ mod tests {
         );
         let plain = check(Case::create("pods", "ns", pod("n1"))).await.unwrap_err();
         assert!(plain.contains("can only create mirror pods"), "{plain}");
+    }
+
+    #[tokio::test]
+    async fn tokens_are_for_pods_that_run_there() {
+        let state = Fake::default();
+        for (name, node) in [("here", "n1"), ("there", "n2")] {
+            let metadata = json!({"namespace": "ns", "name": name, "uid": "u"});
+            state.put(&PODS, &json!({"metadata": metadata, "spec": {"nodeName": node}}));
+        }
+        let plugin = NodeRestriction::new(Arc::new(state));
+        for (pod, uid, refusal) in [
+            ("here", "u", ""),
+            ("here", "", "without a uid"),
+            ("here", "v", "does not match the UID"),
+            ("there", "u", "on a different node"),
+            ("", "u", "not bound to a pod"),
+            ("gone", "u", "not found"),
+        ] {
+            let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid});
+            let case = Case::create("serviceaccounts", "ns", json!({"spec": {"boundObjectRef": bound}}));
+            let user = User { name: "system:node:n1".into(), groups: vec![NODES.into()], ..User::default() };
+            let outcome = Case { user, subresource: "token", ..case }.validate(&plugin).await;
+            let told = outcome.map_or_else(|status| status.message, |()| String::new());
+            assert!(told.contains(refusal) && told.is_empty() == refusal.is_empty(), "{pod} {uid}: {told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn slices_are_of_its_own_devices() {
+        let slice =
+            |on: &str| Case::create("resource.k8s.io/resourceslices", "", json!({"spec": {"nodeName": on}}));
+        assert_eq!(check(slice("n1")).await, Ok(()));
+        assert!(check(slice("n2")).await.unwrap_err().contains("same NodeName"));
+        let stolen = Case { old: Some(json!({"spec": {"nodeName": "n2"}})), ..slice("n1") };
+        assert!(check(stolen.operation(Operation::Update)).await.is_err());
     }
 
     #[tokio::test]

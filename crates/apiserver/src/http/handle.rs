@@ -120,8 +120,10 @@ impl Server {
 
     /// Authenticates, then puts on who the request claims to be.
     async fn who(&self, peer: &Peer, headers: &HeaderMap) -> Result<User, Status> {
-        let user = self.authenticator.authenticate(&peer.certificates, headers).await?;
-        let user = user.ok_or_else(Status::unauthorized)?;
+        let user = self.authenticator.authenticate(&peer.certificates, headers).await;
+        let user = user.and_then(|user| user.ok_or_else(Status::unauthorized));
+        self.metrics.authentication.count(user.is_ok());
+        let user = user?;
         let other = auth::impersonate::impersonate(self.authorizer.as_ref(), &user, headers).await?;
         Ok(other.unwrap_or(user))
     }
@@ -139,7 +141,9 @@ impl Server {
 
     async fn authorize(&self, info: &RequestInfo, user: &User) -> Result<(), Status> {
         let attributes = attributes(info, user);
-        match self.authorizer.authorize(&attributes).await {
+        let decision = self.authorizer.authorize(&attributes).await;
+        self.metrics.authorization.count(matches!(decision, Decision::Allow));
+        match decision {
             Decision::Allow => Ok(()),
             Decision::NoOpinion(why) => Err(auth::forbidden(&attributes, &why)),
         }

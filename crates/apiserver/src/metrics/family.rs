@@ -71,6 +71,32 @@ impl Counters {
     }
 }
 
+/// Attempts at one thing, by how they ended.
+pub struct Attempts {
+    results: Counters,
+    good: Counter,
+    bad: Counter,
+}
+
+impl Attempts {
+    /// None yet. `good` and `bad` are the two values of the label `result`.
+    pub fn new(name: &'static str, help: &'static str, good: &str, bad: &str) -> Self {
+        let results = Counters::new(name, help);
+        let [good, bad] = [good, bad].map(|result| results.with(&format!("result=\"{result}\"")));
+        Self { results, good, bad }
+    }
+
+    /// Counts one.
+    pub fn count(&self, is_good: bool) {
+        if is_good { &self.good } else { &self.bad }.add(1);
+    }
+
+    /// Writes both series.
+    pub fn render(&self, out: &mut String) {
+        self.results.render(out);
+    }
+}
+
 /// One histogram.
 pub struct Histogram {
     buckets: &'static [f64],

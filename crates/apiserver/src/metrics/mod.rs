@@ -13,8 +13,8 @@ mod store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use family::{Attempts, Counters, Histograms};
 pub use family::{Counter, Histogram, header, line};
-use family::{Counters, Histograms};
 use parking_lot::Mutex;
 pub use request::{Dimensions, InFlight, Requests};
 use store::{StoreTimes, Timed};
@@ -45,6 +45,10 @@ impl WatchEvents {
 pub struct Metrics {
     /// What is counted of each request.
     pub requests: Requests,
+    /// Who asks: known or not.
+    pub authentication: Attempts,
+    /// May they: yes or no.
+    pub authorization: Attempts,
     watch_events: Counters,
     watch_sizes: Histograms,
     store: Arc<StoreTimes>,
@@ -59,6 +63,18 @@ impl Metrics {
     pub fn new(version: &str) -> Self {
         Self {
             requests: Requests::default(),
+            authentication: Attempts::new(
+                "authentication_attempts",
+                "Requests whose sender was to be told.",
+                "success",
+                "failure",
+            ),
+            authorization: Attempts::new(
+                "authorization_attempts_total",
+                "Requests that were to be allowed.",
+                "allowed",
+                "denied",
+            ),
             watch_events: Counters::new("apiserver_watch_events_total", "Events sent to watchers."),
             watch_sizes: Histograms::new(
                 "apiserver_watch_events_sizes",
@@ -106,6 +122,8 @@ impl Metrics {
             line(&mut out, name, &format!("request_kind=\"{kind}\""), gauge.load(Ordering::Relaxed));
         }
         self.requests.render(&mut out);
+        self.authentication.render(&mut out);
+        self.authorization.render(&mut out);
         self.watch_events.render(&mut out);
         self.watch_sizes.render(&mut out);
         self.store.render(&mut out);

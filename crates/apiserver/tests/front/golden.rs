@@ -11,6 +11,7 @@
 //!   and is not shown.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -26,6 +27,8 @@ use super::support::{Running, start};
 const TELLING: &[&str] = &["content-type", "allow", "location", "retry-after", "warning", "cache-control"];
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const CBOR: &str = "application/cbor";
+/// After this an answer will not come.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Cases at the same time.
 const AT_ONCE: usize = 8;
 
@@ -267,7 +270,9 @@ async fn play(text: &str) -> String {
     let mut seen = Seen::default();
     let mut fresh = Vec::new();
     for exchange in parse(text) {
-        let answer = exchange.answer(&running, &mut seen).await;
+        let answer = tokio::time::timeout(PATIENCE, exchange.answer(&running, &mut seen)).await;
+        let answer =
+            answer.unwrap_or_else(|_| panic!("{} {} is not answered", exchange.method, exchange.path));
         let shown = if exchange.header("quiet").is_empty() { answer } else { quiet(&exchange, &answer) };
         fresh.push(format!("{}\n----\n{shown}\n", exchange.text));
     }

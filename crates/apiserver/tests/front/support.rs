@@ -14,6 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
+use tiphys_api::Status;
+use tiphys_apiserver::admission::{Operation, Plugin, Review};
 use tiphys_apiserver::auth::authenticate::Authentication;
 use tiphys_apiserver::auth::token::{Keys, ServiceAccountTokens, default_issuer};
 use tiphys_apiserver::auth::x509::ClientCa;
@@ -53,6 +55,21 @@ impl Authorizer for Masters {
     }
 }
 
+/// Refuses streams into containers called `secret`.
+struct NoSecrets;
+
+#[async_trait]
+impl Plugin for NoSecrets {
+    fn name(&self) -> &'static str {
+        "NoSecrets"
+    }
+
+    async fn validate(&self, review: &Review<'_>) -> Result<(), Status> {
+        let secret = review.operation == Operation::Connect && review.object["container"] == "secret";
+        if secret { Err(review.forbidden("there are secrets inside")) } else { Ok(()) }
+    }
+}
+
 fn keys(dir: &std::path::Path) -> Pki {
     let config = pki::Config {
         node_name: "n".into(),
@@ -86,7 +103,7 @@ pub async fn start_with(options: cache::Options) -> Running {
     let authorizer: Arc<dyn Authorizer> = Arc::new(Masters);
     let registry = Registry::new(registry::Config {
         caches: caches.clone(),
-        admission: Vec::new(),
+        admission: vec![Arc::new(NoSecrets)],
         computed: review::all(&authorizer, &Arc::new(Rbac::new(caches.clone())), &tokens),
     });
     let authentication = Authentication {
