@@ -6,7 +6,7 @@ STATIC = -- -C target-feature=+crt-static
 BIN ?= target/release/tiphys
 export TIPHYS_BIN ?= $(CURDIR)/target/e2e/tiphys
 
-.PHONY: help run build packages test test-packages build-test lint unit e2e bench install
+.PHONY: help run build packages test test-packages build-test lint unit e2e bench bench-api install
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -47,3 +47,6 @@ test-packages: ## Install what the tests need from the distribution's packages
 
 bench: packages build ## Measure what docs/benchmarks.md records
 	$(CARGO) run --release --package tiphys-bench
+
+bench-api: packages build ## The same of the API alone
+	$(CARGO) run --release --package tiphys-bench -- creates verbs list fanout

@@ -1,7 +1,5 @@
-//! A closed loop of writers: so many requests in flight, each timed, and what they cost on both sides.
+//! A closed loop of clients: so many requests in flight, each timed, and what they cost on both sides.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -12,7 +10,7 @@ use serde_json::json;
 use crate::cluster::{Running, Site};
 use crate::process::Process;
 use crate::stats::Samples;
-use crate::wire::Wire;
+use crate::wire::{Request, Wire};
 
 /// Connections that the load is spread over.
 const CONNECTIONS: usize = 4;
@@ -82,23 +80,33 @@ pub async fn create(
     (count, concurrency): (usize, usize),
     body: impl Fn(usize) -> Bytes,
 ) -> Result<Outcome> {
-    let next = Arc::new(AtomicUsize::new(0));
+    let post = |number| Request::new(http::Method::POST, path, body(number));
+    drive(running, wires, (count, concurrency), post, |_, _| {}).await
+}
+
+/// Sends `count` requests with `concurrency` in flight, and shows each answer. Numbers that differ by a multiple of
+/// `concurrency` follow each other.
+pub async fn drive(
+    running: &Running,
+    wires: &[Wire],
+    (count, concurrency): (usize, usize),
+    request: impl Fn(usize) -> Request,
+    answered: impl Fn(usize, &[u8]),
+) -> Result<Outcome> {
     let server = Process::new(running.pid()?);
     let (server_before, client_before, start) = (server.cpu()?, Process::own().cpu()?, Instant::now());
-    let workers = (0..concurrency).map(|i| {
-        let (next, body) = (&next, &body);
-        let wire = &wires[i % wires.len()];
+    let workers = (0..concurrency).map(|worker| {
+        let (request, answered) = (&request, &answered);
+        let wire = &wires[worker % wires.len()];
         async move {
             let mut times = Vec::with_capacity(count / concurrency + 1);
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
-                    return anyhow::Ok(times);
-                }
-                let (body, sent) = (body(number), Instant::now());
-                wire.post(path, body).await?;
+            for number in (worker..count).step_by(concurrency) {
+                let (request, sent) = (request(number), Instant::now());
+                let answer = wire.perform(request).await?;
                 times.push(sent.elapsed());
+                answered(number, &answer);
             }
+            anyhow::Ok(times)
         }
     });
     let times = try_join_all(workers).await?;

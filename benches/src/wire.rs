@@ -21,6 +21,33 @@ use crate::cluster::{HTTPS_PORT, PATIENCE};
 
 const JSON: &str = "application/json";
 
+/// A request that is ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its method.
+    pub method: Method,
+    /// Its path, with the query.
+    pub path: String,
+    /// Media type of the body.
+    pub form: &'static str,
+    /// Its body, if any.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A request with JSON, or with nothing.
+    pub fn new(method: Method, path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { method, path: path.into(), form: JSON, body: body.into() }
+    }
+
+    /// The same with a body of another form, as those of patches.
+    #[must_use]
+    pub fn form(mut self, form: &'static str) -> Self {
+        self.form = form;
+        self
+    }
+}
+
 /// A connection to an API server.
 #[derive(Clone)]
 pub struct Wire(Arc<RemoteClient>);
@@ -42,16 +69,23 @@ impl Wire {
 
     /// Sends a request and reads the whole answer. An answer other than 2xx is an error.
     pub async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
+        self.perform(Request::new(method, path, body)).await
+    }
+
+    /// The same, of a request made before.
+    pub async fn perform(&self, request: Request) -> Result<Bytes> {
         let all = async {
-            let answer = self.open(method.clone(), path, body).await?;
+            let answer = self.open(&request).await?;
             let code = answer.status();
             let body = answer.into_body().collect().await?.to_bytes();
             if !code.is_success() {
-                bail!("{method} {path}: {code}: {}", String::from_utf8_lossy(&body));
+                let text = String::from_utf8_lossy(&body);
+                bail!("{} {}: {code}: {text}", request.method, request.path);
             }
             Ok(body)
         };
-        timeout(PATIENCE, all).await.with_context(|| format!("{method} {path}: no answer"))?
+        let answer = timeout(PATIENCE, all).await;
+        answer.with_context(|| format!("{} {}: no answer", request.method, request.path))?
     }
 
     /// Creates an object in a collection.
@@ -61,20 +95,18 @@ impl Wire {
 
     /// Opens a watch; returns once the server has answered.
     pub async fn watch(&self, path: &str) -> Result<Lines> {
-        let answer = timeout(PATIENCE, self.open(Method::GET, path, Bytes::new())).await??;
+        let answer = timeout(PATIENCE, self.open(&Request::new(Method::GET, path, Bytes::new()))).await??;
         if !answer.status().is_success() {
             bail!("GET {path}: {}", answer.status());
         }
         Ok(Lines { body: answer.into_body(), buffer: BytesMut::new(), searched: 0 })
     }
 
-    async fn open(&self, method: Method, path: &str, body: Bytes) -> Result<http::Response<Incoming>> {
-        let headers = [(ACCEPT, JSON), (CONTENT_TYPE, JSON)];
-        let headers = if body.is_empty() { &headers[..1] } else { &headers[..] };
-        self.0
-            .send(method, path, headers, body)
-            .await
-            .map_err(|status| anyhow::anyhow!("{path}: {}", status.message))
+    async fn open(&self, request: &Request) -> Result<http::Response<Incoming>> {
+        let headers = [(ACCEPT, JSON), (CONTENT_TYPE, request.form)];
+        let headers = if request.body.is_empty() { &headers[..1] } else { &headers[..] };
+        let sent = self.0.send(request.method.clone(), &request.path, headers, request.body.clone()).await;
+        sent.map_err(|status| anyhow::anyhow!("{}: {}", request.path, status.message))
     }
 }
 

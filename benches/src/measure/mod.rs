@@ -7,6 +7,7 @@ mod list;
 mod pods;
 mod size;
 mod start;
+mod verbs;
 
 use anyhow::Result;
 use futures::future::LocalBoxFuture;
@@ -52,6 +53,12 @@ pub const ALL: &[Measure] = &[
         about: "API creates by concurrency",
         needs_root: true,
         run: |g| Box::pin(creates::run(g)),
+    },
+    Measure {
+        name: "verbs",
+        about: "reads, patches, renewals and deletions of single objects",
+        needs_root: true,
+        run: |g| Box::pin(verbs::run(g)),
     },
     Measure {
         name: "list",
