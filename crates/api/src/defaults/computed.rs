@@ -138,6 +138,10 @@ fn service(spec: &mut Fields) {
     if text(spec, "sessionAffinity") == "None" {
         spec.remove("sessionAffinityConfig");
     }
+    let has_addresses = spec.get("externalIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty());
+    if text(spec, "type") == "ClusterIP" && has_addresses {
+        set_default(spec, "externalTrafficPolicy", || "Cluster".into());
+    }
     for port in objects(spec, "ports") {
         let unset = port.get("targetPort").is_none_or(|target| target == 0 || target == "");
         if let (true, Some(number)) = (unset, port.get("port").cloned()) {

@@ -125,6 +125,7 @@ fn validate_new(new: &New<'_>, tree: &Value, name: &str) -> Result<(), Status> {
     let mut errors = validate::object_meta(new.request.resource, tree);
     errors.extend(validate::required(&new.cache.resource, tree));
     (new.rules.validate)(tree, &mut errors);
+    (new.rules.validate_create)(tree, &mut errors);
     refuse(new.request, name, errors)
 }
 

@@ -1,13 +1,24 @@
-//! Certificate signing requests: who asks is written down by the server, and what is asked never changes.
+//! Certificate signing requests: who asks is written down by the server, and what is asked never changes. Approval and
+//! certificate come through subresources of their own, and stay.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use tiphys_api::Value;
+use tiphys_api::field::{Error, Errors, Path};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::pem::Pem;
+use x509_parser::prelude::FromDer;
 
 use super::Rules;
 use crate::auth::User;
 use crate::registry::tree;
 
-pub(super) const REQUESTS: Rules = Rules { on_create, on_update, ..Rules::DEFAULT };
+pub(super) const REQUESTS: Rules =
+    Rules { on_create, on_update, validate, validate_update, ..Rules::DEFAULT };
+
+/// Conditions that are true if they are there at all, and never go.
+const DECISIONS: [&str; 3] = ["Approved", "Denied", "Failed"];
 
 fn on_create(request: &mut Value, user: &User) {
     let uid = if user.uid.is_empty() { Value::Null } else { user.uid.as_str().into() };
@@ -49,4 +60,130 @@ fn date_conditions(request: &mut Value, old: &Value) {
             }
         }
     }
+}
+
+fn validate(request: &Value, errors: &mut Errors) {
+    let text = tree::text(request, &["spec", "request"]);
+    if let Err(why) = readable(text) {
+        errors.push(Error::invalid(&Path::new("spec").child("request"), text, why));
+    }
+}
+
+/// A PKCS#10 request in PEM, behind Base64.
+fn readable(text: &str) -> Result<(), &'static str> {
+    const NOT_PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
+    let bytes = STANDARD.decode(text).map_err(|_| NOT_PEM)?;
+    let block = Pem::iter_from_buffer(&bytes).next().and_then(Result::ok).ok_or(NOT_PEM)?;
+    if block.label != "CERTIFICATE REQUEST" {
+        return Err(NOT_PEM);
+    }
+    X509CertificationRequest::from_der(&block.contents)
+        .map(drop)
+        .map_err(|_| "asn1: structure error: malformed request")
+}
+
+fn conditions(request: &Value) -> &[Value] {
+    tree::items(request, &["status", "conditions"])
+}
+
+fn of_type<'r>(request: &'r Value, kind: &str) -> Vec<&'r Value> {
+    conditions(request).iter().filter(|condition| tree::text(condition, &["type"]) == kind).collect()
+}
+
+fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut Errors) {
+    let path = Path::new("status").child("conditions");
+    if conditions(new) != conditions(old) {
+        forms(new, &path, errors);
+        changes(new, old, subresource, &path, errors);
+    }
+    certificate(new, old, subresource, errors);
+}
+
+fn forms(new: &Value, path: &Path, errors: &mut Errors) {
+    let list = conditions(new);
+    let kind = |condition: &Value| tree::text(condition, &["type"]).to_owned();
+    for (index, condition) in list.iter().enumerate() {
+        let (own, status) = (kind(condition), tree::text(condition, &["status"]));
+        let at = |name| path.index(index).child(name);
+        let before = list.iter().take(index);
+        if own.is_empty() {
+            errors.push(Error::required(&at("type"), ""));
+        }
+        let decided = DECISIONS.contains(&own.as_str());
+        let allowed: &[&str] = if decided { &["True"] } else { &["False", "True", "Unknown"] };
+        if status.is_empty() {
+            errors.push(Error::required(&at("status"), ""));
+        } else if !allowed.contains(&status) {
+            errors.push(Error::not_supported(&at("status"), status, allowed));
+        }
+        let opposite = match own.as_str() {
+            "Approved" => "Denied",
+            "Denied" => "Approved",
+            _ => "",
+        };
+        if !opposite.is_empty() && before.clone().any(|other| kind(other) == opposite) {
+            let why = "Approved and Denied conditions are mutually exclusive";
+            errors.push(Error::invalid(&at("type"), own.as_str(), why));
+        }
+        if before.clone().any(|other| kind(other) == own) {
+            errors.push(Error::duplicate(&at("type"), own));
+        }
+    }
+}
+
+/// Decisions stay, and only who may approve makes or changes them.
+fn changes(new: &Value, old: &Value, subresource: &str, path: &Path, errors: &mut Errors) {
+    for kind in DECISIONS {
+        let (wanted, before) = (of_type(new, kind), of_type(old, kind));
+        let approves = kind == "Failed" || subresource == "approval";
+        let why = if wanted.len() < before.len() {
+            format!("updates may not remove a condition of type {kind:?}")
+        } else if approves || wanted == before {
+            continue;
+        } else if wanted.len() > before.len() {
+            format!("updates may not add a condition of type {kind:?}")
+        } else {
+            format!("updates may not modify a condition of type {kind:?}")
+        };
+        errors.push(Error::forbidden(path, &why));
+    }
+}
+
+fn certificate(new: &Value, old: &Value, subresource: &str, errors: &mut Errors) {
+    let of = |request| tree::text(request, &["status", "certificate"]);
+    let (wanted, before) = (of(new), of(old));
+    if wanted == before {
+        return;
+    }
+    let path = Path::new("status").child("certificate");
+    if subresource != "status" {
+        errors.push(Error::forbidden(&path, "updates may not set certificate content"));
+    } else if !before.is_empty() {
+        errors.push(Error::forbidden(&path, "updates may not modify existing certificate content"));
+    }
+    if let Err(why) = certificates(wanted) {
+        errors.push(Error::invalid(&path, "<certificate data>", &why));
+    }
+}
+
+/// Certificates in PEM, and nothing else.
+fn certificates(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let bytes = STANDARD.decode(text).unwrap_or_default();
+    let mut blocks = 0;
+    for block in Pem::iter_from_buffer(&bytes).map_while(Result::ok) {
+        if block.label != "CERTIFICATE" {
+            return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
+        }
+        if block.parse_x509().is_err() {
+            return Err("x509: malformed certificate".into());
+        }
+        blocks += 1;
+    }
+    if blocks == 0 {
+        return Err("must contain at least one CERTIFICATE PEM block".into());
+    }
+    Ok(())
 }

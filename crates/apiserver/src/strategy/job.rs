@@ -1,7 +1,10 @@
-//! Jobs: their selector is made from their identity, so that no two jobs ever share pods.
+//! Jobs: their selector is made from their identity, so that no two jobs ever share pods; what runs does not change.
+
+mod status;
 
 use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
+use tiphys_api::validate;
 
 use super::Rules;
 use crate::auth::User;
@@ -9,6 +12,9 @@ use crate::registry::tree;
 
 pub(super) const JOBS: Rules =
     Rules { generation: true, orphans: true, on_create, validate, validate_update, ..Rules::DEFAULT };
+
+/// Their zone is one that this machine knows.
+pub(super) const CRON_JOBS: Rules = Rules { generation: true, validate: validate_cron, ..Rules::DEFAULT };
 
 const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 const LABELS: [(&str, &str); 4] = [
@@ -20,6 +26,10 @@ const LABELS: [(&str, &str); 4] = [
 
 fn is_manual(job: &Value) -> bool {
     tree::at(job, &["spec", "manualSelector"]) == &Value::Bool(true)
+}
+
+fn is_indexed(job: &Value) -> bool {
+    tree::text(job, &["spec", "completionMode"]) == "Indexed"
 }
 
 fn on_create(job: &mut Value, _: &User) {
@@ -53,33 +63,100 @@ fn validate(job: &Value, errors: &mut Errors) {
     if !is_manual(job) && own != chosen && own != legacy {
         errors.push(Error::invalid(&path, selector.clone(), "`selector` not auto-generated"));
     }
+    pod_names(job, errors);
 }
 
-fn validate_update(new: &Value, old: &Value, _: &str, errors: &mut Errors) {
-    let mut template = tree::at(new, &["spec", "template"]).clone();
-    let before = tree::at(old, &["spec", "template"]);
+/// An Indexed Job's pods are named after it and their index.
+fn pod_names(job: &Value, errors: &mut Errors) {
+    let completions = tree::at(job, &["spec", "completions"]).as_i64().unwrap_or_default();
+    let name = tree::text(job, &["metadata", "name"]);
+    // Most names are far from the limit: no text is made for them.
+    let roomy = name.len() < 40 && !name.contains('.');
+    if !is_indexed(job) || completions <= 0 || roomy {
+        return;
+    }
+    let last = format!("{name}-{}", completions - 1);
+    if !validate::dns1123_label(&last).is_empty() {
+        let why = format!("will not able to create pod with invalid DNS label: {last}");
+        errors.push(Error::invalid(&Path::new("metadata").child("name"), name, &why));
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut Errors) {
+    if subresource == "status" {
+        status::validate(new, old, errors);
+        return;
+    }
+    completions(new, old, errors);
+    template(new, old, errors);
+}
+
+fn completions(new: &Value, old: &Value, errors: &mut Errors) {
+    let of = |job, name| tree::at(job, &["spec", name]);
+    let wanted = of(new, "completions");
+    if wanted == of(old, "completions") {
+        return;
+    }
+    let path = Path::new("spec").child("completions");
+    if !is_indexed(new) {
+        errors.push(Error::invalid(&path, wanted.clone(), "field is immutable"));
+    } else if wanted != of(new, "parallelism") {
+        let why = "can only be modified in tandem with spec.parallelism";
+        errors.push(Error::invalid(&path, wanted.clone(), why));
+    }
+}
+
+/// What may change in the template of a job that is suspended and has not started.
+const DIRECTIVES: [&[&str]; 6] = [
+    &["spec", "nodeSelector"],
+    &["spec", "tolerations"],
+    &["spec", "schedulingGates"],
+    &["spec", "affinity", "nodeAffinity"],
+    &["metadata", "labels"],
+    &["metadata", "annotations"],
+];
+
+fn template(new: &Value, old: &Value, errors: &mut Errors) {
+    let (wanted, before) = (tree::at(new, &["spec", "template"]), tree::at(old, &["spec", "template"]));
+    if wanted == before {
+        return;
+    }
     let suspended = tree::at(old, &["spec", "suspend"]) == &Value::Bool(true);
-    let never_started = tree::at(old, &["status", "startTime"]).is_null();
-    if suspended && never_started {
-        // The scheduling directives of a job that has not started may still change.
-        for path in [
-            &["spec", "nodeSelector"][..],
-            &["spec", "affinity"],
-            &["spec", "tolerations"],
-            &["spec", "schedulingGates"],
-            &["metadata", "labels"],
-            &["metadata", "annotations"],
-        ] {
-            tree::set(&mut template, path, tree::at(before, path).clone());
+    let started = !tree::at(old, &["status", "startTime"]).is_null();
+    let path = Path::new("spec").child("template");
+    if suspended && !started && same_but_for_directives(wanted, before) {
+        return;
+    }
+    errors.push(Error::invalid(&path, wanted.clone(), "field is immutable"));
+}
+
+fn same_but_for_directives(wanted: &Value, before: &Value) -> bool {
+    let mut template = wanted.clone();
+    for path in DIRECTIVES {
+        tree::set(&mut template, path, tree::at(before, path).clone());
+    }
+    for list in ["containers", "initContainers"] {
+        let path = format!("/spec/{list}");
+        let containers = template.pointer_mut(&path).and_then(Value::as_array_mut).into_iter().flatten();
+        for (container, before) in containers.zip(tree::items(before, &["spec", list])) {
+            if container.get("name") == before.get("name") {
+                tree::set(container, &["resources"], tree::at(before, &["resources"]).clone());
+            }
         }
     }
-    let path = Path::new("spec");
-    if template != *before {
-        errors.push(Error::invalid(&path.child("template"), template, "field is immutable"));
+    // An affinity that held nothing else comes and goes with its directives.
+    if tree::at(&template, &["spec", "affinity"]).as_object().is_some_and(|affinity| affinity.is_empty()) {
+        tree::set(&mut template, &["spec", "affinity"], Value::Null);
     }
-    let completions = |job| tree::at(job, &["spec", "completions"]).clone();
-    let indexed = tree::text(new, &["spec", "completionMode"]) == "Indexed";
-    if !indexed && completions(new) != completions(old) {
-        errors.push(Error::invalid(&path.child("completions"), completions(new), "field is immutable"));
+    template == *before
+}
+
+fn validate_cron(cron: &Value, errors: &mut Errors) {
+    let zone = tree::text(cron, &["spec", "timeZone"]);
+    // "Local" is refused for another reason.
+    let named = !zone.is_empty() && !zone.eq_ignore_ascii_case("Local");
+    if named && jiff::tz::TimeZone::get(zone).is_err() {
+        let why = format!("unknown time zone {zone}");
+        errors.push(Error::invalid(&Path::new("spec").child("timeZone"), zone, &why));
     }
 }

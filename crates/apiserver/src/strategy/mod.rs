@@ -4,10 +4,15 @@
 //! [`Rules::DEFAULT`]. Functions get trees that fit their schema, with defaults filled in, in the storage version.
 
 mod certificate;
+mod classes;
 mod config;
 mod job;
 mod namespace;
+mod node;
 mod pod;
+mod quota;
+mod service;
+mod status;
 mod storage;
 mod table;
 #[cfg(test)]
@@ -46,6 +51,8 @@ pub struct Rules {
     pub on_delete: fn(&mut Value),
     /// Rules of a new object beyond those of its schema.
     pub validate: fn(&Value, &mut field::Errors),
+    /// Rules of a new object that do not hold for a later one.
+    pub validate_create: fn(&Value, &mut field::Errors),
     /// Rules of a change: (new, old, subresource, errors).
     pub validate_update: fn(&Value, &Value, &str, &mut field::Errors),
 }
@@ -64,6 +71,7 @@ impl Rules {
         on_update: |_, _, _| {},
         on_delete: |_| {},
         validate: |_, _| {},
+        validate_create: |_, _| {},
         validate_update: |_, _, _, _| {},
     };
 }

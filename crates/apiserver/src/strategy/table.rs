@@ -2,7 +2,9 @@
 
 use tiphys_api::Gvr;
 
-use super::{Rules, certificate, config, job, namespace, pod, storage, workload};
+use super::{
+    Rules, certificate, classes, config, job, namespace, node, pod, quota, service, storage, workload,
+};
 
 const PLAIN: Rules = Rules::DEFAULT;
 const COUNTED: Rules = Rules { generation: true, ..PLAIN };
@@ -14,9 +16,16 @@ pub fn of(gvr: &Gvr) -> &'static Rules {
     match gvr.group.as_ref() {
         "" => core(&gvr.resource),
         "apps" | "batch" => workloads(&gvr.resource),
+        "rbac.authorization.k8s.io" if gvr.resource.ends_with("bindings") => &classes::BINDINGS,
         "rbac.authorization.k8s.io" => &Rules { create_on_update: true, ..PLAIN },
         "coordination.k8s.io" => &Rules { create_on_update: true, ..CONDITIONAL },
-        "policy" | "admissionregistration.k8s.io" | "apiextensions.k8s.io" => &CONDITIONAL_COUNTED,
+        "policy" => &classes::BUDGETS,
+        "autoscaling" => &classes::AUTOSCALERS,
+        "storage.k8s.io" => storage_classes(&gvr.resource),
+        "scheduling.k8s.io" if gvr.resource == "priorityclasses" => &classes::PRIORITIES,
+        "networking.k8s.io" if gvr.resource == "servicecidrs" => &classes::SERVICE_CIDRS,
+        "admissionregistration.k8s.io" => &CONDITIONAL_COUNTED,
+        "apiextensions.k8s.io" => &classes::DEFINITIONS,
         "networking.k8s.io" | "flowcontrol.apiserver.k8s.io" => &COUNTED,
         "discovery.k8s.io" | "scheduling.k8s.io" | "resource.k8s.io" => &COUNTED,
         "certificates.k8s.io" if gvr.resource == "certificatesigningrequests" => &certificate::REQUESTS,
@@ -36,9 +45,11 @@ fn core(resource: &str) -> &'static Rules {
         "persistentvolumeclaims" => &storage::CLAIMS,
         "persistentvolumes" => &storage::VOLUMES,
         "replicationcontrollers" => &Rules { orphans: true, ..COUNTED },
-        "services" | "endpoints" | "limitranges" | "events" => &Rules { create_on_update: true, ..PLAIN },
+        "resourcequotas" => &quota::QUOTAS,
+        "services" => &service::SERVICES,
+        "endpoints" | "limitranges" | "events" => &Rules { create_on_update: true, ..PLAIN },
         "podtemplates" => &COUNTED,
-        "nodes" => &Rules { status_on_create: true, ..PLAIN },
+        "nodes" => &node::NODES,
         _ => &PLAIN,
     }
 }
@@ -46,7 +57,20 @@ fn core(resource: &str) -> &'static Rules {
 fn workloads(resource: &str) -> &'static Rules {
     match resource {
         "statefulsets" => &workload::STATEFUL_SETS,
+        "deployments" => &workload::DEPLOYMENTS,
+        "replicasets" => &workload::REPLICA_SETS,
+        "daemonsets" => &workload::DAEMON_SETS,
         "jobs" => &job::JOBS,
+        "cronjobs" => &job::CRON_JOBS,
         _ => &COUNTED,
+    }
+}
+
+fn storage_classes(resource: &str) -> &'static Rules {
+    match resource {
+        "storageclasses" => &classes::STORAGE,
+        "volumeattributesclasses" => &classes::VOLUME_ATTRIBUTES,
+        "csinodes" => &classes::CSI_NODES,
+        _ => &PLAIN,
     }
 }

@@ -1,8 +1,8 @@
 //! The checks of all groups but the core: a type and its function a row.
 
 use super::{
-    Check, admission, apps, autoscaling, batch, certificates, classes, discovery, flowcontrol, ingress, rbac,
-    resource,
+    Check, admission, apps, autoscaling, batch, certificates, classes, definitions, discovery, flowcontrol,
+    ingress, rbac, resource,
 };
 
 pub(super) const ALL: &[(&str, Check)] = &[
@@ -20,6 +20,13 @@ pub(super) const ALL: &[(&str, Check)] = &[
     ("admissionregistration.v1.ValidatingWebhookConfiguration", admission::configuration),
     ("admissionregistration.v1.Validation", admission::validation),
     ("admissionregistration.v1.Variable", admission::variable),
+    ("apiextensions.v1.CustomResourceColumnDefinition", definitions::column),
+    ("apiextensions.v1.CustomResourceConversion", definitions::conversion),
+    ("apiextensions.v1.CustomResourceDefinition", definitions::definition),
+    ("apiextensions.v1.CustomResourceDefinitionNames", definitions::resource_names),
+    ("apiextensions.v1.CustomResourceDefinitionSpec", definitions::spec),
+    ("apiextensions.v1.CustomResourceDefinitionVersion", definitions::version),
+    ("apiextensions.v1.CustomResourceSubresourceScale", definitions::scale),
     ("apiregistration.v1.APIService", discovery::api_service),
     ("apps.v1.ControllerRevision", apps::controller_revision),
     ("apps.v1.DaemonSetSpec", apps::daemon_set),

@@ -9,6 +9,7 @@ mod batch;
 mod certificates;
 mod classes;
 mod core;
+mod definitions;
 mod discovery;
 mod flowcontrol;
 mod groups;
