@@ -277,7 +277,8 @@ impl Work<'_> {
             active_now += self.plan.create.len() as i32;
         }
         self.status.active = Some(active_now).filter(|n| *n > 0);
-        self.status.ready = Some(ready);
+        // Of those that are being deleted none counts as ready any more.
+        self.status.ready = Some(ready.min(active_now));
         self.status.terminating = Some(terminating + count - active_now.min(count));
     }
 
