@@ -6,13 +6,15 @@ use crate::gvr::Gvk;
 use crate::schema::{Resource, Subresource};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-const PATCHES: [&str; 4] = [
+const PATCHES: [&str; 5] = [
+    "application/apply-patch+cbor",
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 ];
-const BODIES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const BODIES: [&str; 4] =
+    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor"];
 
 /// Name and OpenAPI type of query parameters.
 type Parameters = &'static [(&'static str, &'static str)];
@@ -177,7 +179,8 @@ impl Writer<'_> {
             "delete" => ("delete", "delete", "delete", DELETING, Some(format!("{META}.DeleteOptions"))),
             _ => return None,
         };
-        let answer = if verb == "delete" { format!("{META}.Status") } else { own };
+        let status = verb == "delete" && !(resource.returned && rest.is_empty());
+        let answer = if status { format!("{META}.Status") } else { own };
         let id = self.id(word, resource, scope, rest);
         Some(Operation { method, action, id, parameters, gvk, body, answer })
     }

@@ -37,6 +37,17 @@ fn kubectl_finds_kinds_and_patch_parameters() {
 }
 
 #[test]
+fn deletions_answer_with_what_they_answer_with() {
+    let document: Value = serde_json::from_str(&v2(builtin().iter(), "v")).unwrap();
+    let answer = |path: &str| {
+        document["paths"][path]["delete"]["responses"]["200"]["schema"]["$ref"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(answer("/api/v1/namespaces/{namespace}/pods/{name}"), "#/definitions/io.k8s.api.core.v1.Pod");
+    let status = "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+    assert_eq!(answer("/api/v1/namespaces/{namespace}/configmaps/{name}"), status);
+}
+
+#[test]
 fn schemas_carry_texts_and_merge_keys() {
     let document = apps();
     let schemas = &document["components"]["schemas"];

@@ -166,6 +166,8 @@ pub struct Resource {
     pub field_labels: Box<[Box<str>]>,
     /// Where the value of each of `field_labels` stands in an object; mostly the label itself.
     pub field_paths: Box<[Box<str>]>,
+    /// A deletion answers with the object that is gone, and not with a `Status`.
+    pub returned: bool,
     /// Struct of its objects.
     pub object: StructId,
     /// The arena that `object` is in.

@@ -1,6 +1,6 @@
 //! The hand-written part of the table: what the OpenAPI document does not say about resources.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::table::{ParseError, RawResource};
@@ -11,6 +11,7 @@ use super::{Resource, Schema};
 pub struct Names {
     groups: Vec<String>,
     stored: HashMap<String, String>,
+    returned: HashSet<String>,
     resources: HashMap<String, Extra>,
 }
 
@@ -41,6 +42,7 @@ impl Names {
             "stored" => {
                 self.stored.insert(words.next()?.to_owned(), words.next()?.to_owned());
             }
+            "returned" => self.returned.extend(words.map(str::to_owned)),
             "resource" => {
                 let name = words.next()?.to_owned();
                 let mut extra = Extra::default();
@@ -65,7 +67,8 @@ impl Names {
     /// A resource with both parts of its facts.
     pub fn complete(&self, raw: RawResource, schema: &Arc<Schema>) -> Resource {
         let nothing = Extra::default();
-        let extra = self.resources.get(&raw.gvr.group_resource()).unwrap_or(&nothing);
+        let own = raw.gvr.group_resource();
+        let extra = self.resources.get(&own).unwrap_or(&nothing);
         Resource {
             singular: raw.gvk.kind.to_lowercase().into(),
             gvr: raw.gvr,
@@ -78,6 +81,7 @@ impl Names {
             subresources: raw.subresources.into(),
             field_labels: extra.field_labels.clone(),
             field_paths: extra.field_paths.clone(),
+            returned: self.returned.contains(&own),
             object: raw.object,
             schema: Arc::clone(schema),
         }
@@ -86,7 +90,7 @@ impl Names {
     /// Group-resources that the file describes.
     #[cfg(test)]
     pub fn described(&self) -> impl Iterator<Item = &str> {
-        self.resources.keys().map(String::as_str)
+        self.resources.keys().chain(&self.returned).map(String::as_str)
     }
 }
 

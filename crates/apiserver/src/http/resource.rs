@@ -17,7 +17,7 @@ use super::watch::{self, Frames, Running};
 use super::{encode, listing, params};
 use crate::metrics::Dimensions;
 use crate::node_proxy::{self, Lasting};
-use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written, returns_object};
+use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written};
 
 /// Answers one request for a resource.
 pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
@@ -170,9 +170,7 @@ impl Asked<'_> {
         let request = self.request(&call, &call.info.name);
         match self.server.registry.delete(&request, &params).await? {
             Deleted::Terminating(object) => self.one(pending, &object, &call),
-            Deleted::Gone(object) if returns_object(&self.resource.gvr) => {
-                self.one(StatusCode::OK, &object, &call)
-            }
+            Deleted::Gone(object) if self.resource.returned => self.one(StatusCode::OK, &object, &call),
             Deleted::Gone(object) => Ok(self.gone(&object)),
         }
     }

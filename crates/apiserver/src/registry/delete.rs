@@ -1,10 +1,9 @@
 //! delete and deletecollection: what a deletion does is decided by a pure function of the object, the options and now.
-//! What it answers with follows from the resource ([`returns_object`]).
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
-use tiphys_api::{Gvr, Object, Status, Value};
+use tiphys_api::{Object, Status, Value};
 
 use super::commit::{self, Commit};
 use super::request::{DeleteParams, Deleted, List, ListParams, Propagation, Request};
@@ -17,43 +16,6 @@ const FOREGROUND: &str = "foregroundDeletion";
 const RETRIES_MAX: usize = 100;
 /// Objects of a collection that are deleted at the same time.
 const AT_ONCE: usize = 16;
-
-/// Resources whose deletion answers with the object that is gone, by group; all others answer with a `Status`.
-const RETURNED: &[(&str, &[&str])] = &[
-    (
-        "",
-        &[
-            "persistentvolumeclaims",
-            "persistentvolumes",
-            "pods",
-            "podtemplates",
-            "resourcequotas",
-            "serviceaccounts",
-            "services",
-        ],
-    ),
-    (
-        "resource.k8s.io",
-        &[
-            "deviceclasses",
-            "devicetaintrules",
-            "resourceclaims",
-            "resourceclaimtemplates",
-            "resourcepoolstatusrequests",
-            "resourceslices",
-        ],
-    ),
-    (
-        "storage.k8s.io",
-        &["csidrivers", "csinodes", "storageclasses", "volumeattachments", "volumeattributesclasses"],
-    ),
-];
-
-/// Whether a deletion of this resource answers with the object even when it is gone.
-pub fn returns_object(gvr: &Gvr) -> bool {
-    let own = RETURNED.iter().find(|(group, _)| *group == gvr.group);
-    own.is_some_and(|(_, resources)| resources.contains(&gvr.resource.as_ref()))
-}
 
 /// What a deletion does to the object.
 #[derive(Debug, PartialEq)]

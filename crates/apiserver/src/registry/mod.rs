@@ -33,7 +33,6 @@ mod watch;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-pub use delete::returns_object;
 pub use request::{
     Body, DeleteParams, Deleted, FieldValidation, List, ListParams, PatchType, Propagation, Request,
     WatchParams, WriteParams, Written,
