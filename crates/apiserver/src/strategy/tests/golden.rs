@@ -52,6 +52,21 @@ async fn rules_answer_as_written() {
     assert!(wrong.is_empty(), "REWRITE=1 writes the answers anew\n{}", wrong.join("\n"));
 }
 
+/// What the end-to-end tests make of every kind is right.
+#[tokio::test]
+async fn right_objects_are_accepted() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/e2e/every-kind.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let stage = Stage::new().await;
+    let mut wrong = String::new();
+    for object in text.split("\n---").map(yaml).filter(|object| !object.is_null()) {
+        if let Err(status) = stage.store(object).await {
+            writeln!(wrong, "{}", status.message).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
 fn first_difference(written: &str, played: &str) -> String {
     let pair = written.lines().zip(played.lines()).enumerate().find(|(_, (w, p))| w != p);
     match pair {
