@@ -9,19 +9,25 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    UPGRADE,
 };
 use http::{HeaderMap, Method, Response, StatusCode, request};
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tiphys_api::Status;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 
 use super::answer::{self, Answer};
 use super::body::Body;
+use super::negotiate::Encoding;
 use super::path::RequestInfo;
+
+/// The media type of watches whose events are lines.
+const LINES: &str = "application/json";
 
 /// A request that wants its answer in messages.
 pub struct Wanted {
@@ -64,6 +70,9 @@ impl Wanted {
         if answer.status() != StatusCode::OK {
             return answer;
         }
+        if self.form == Form::Lines && !is_lines(&answer) {
+            return answer::status(&Status::not_acceptable(LINES), Encoding::Json);
+        }
         let mut switched = Response::new(Body::empty());
         *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         switched.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -75,6 +84,11 @@ impl Wanted {
         tokio::spawn(pump(self.upgrade, answer.into_body(), self.form));
         switched
     }
+}
+
+/// Whether the body is a line per event: what is binary cannot be cut into messages at its line ends.
+fn is_lines(answer: &Answer) -> bool {
+    answer.headers().get(CONTENT_TYPE).is_some_and(|value| value == LINES)
 }
 
 /// The first subprotocol offered that is known; binary without one.
@@ -135,6 +149,13 @@ mod tests {
         let lines = messages(&chunk, Form::Lines);
         assert_eq!(lines, [Message::text("{\"a\":1}"), Message::text("{\"b\":2}")]);
         assert_eq!(messages(&chunk, Form::Binary), [Message::Binary(chunk.clone())]);
+    }
+
+    #[test]
+    fn only_lines_become_events() {
+        let answer = |media| answer::with_body(StatusCode::OK, media, "");
+        assert!(is_lines(&answer("application/json")));
+        assert!(!is_lines(&answer("application/cbor-seq")));
     }
 
     #[test]
