@@ -16,8 +16,6 @@ pub(super) const PRIORITIES: Rules = Rules { validate_update: priority, ..COUNTE
 pub(super) const BINDINGS: Rules = Rules { create_on_update: true, validate_update: role_ref, ..PLAIN };
 pub(super) const SERVICE_CIDRS: Rules = Rules { validate_update: service_cidr, ..COUNTED };
 pub(super) const AUTOSCALERS: Rules = Rules { validate_update: status::autoscaler, ..PLAIN };
-pub(super) const BUDGETS: Rules =
-    Rules { unconditional_update: false, validate_update: status::disruption_budget, ..COUNTED };
 
 /// Once it is served, objects of it may be stored.
 pub(super) const DEFINITIONS: Rules =

@@ -5,6 +5,7 @@
 
 mod certificate;
 mod classes;
+mod conditions;
 mod config;
 mod job;
 mod namespace;

@@ -3,7 +3,8 @@
 use tiphys_api::Gvr;
 
 use super::{
-    Rules, certificate, classes, config, job, namespace, node, pod, quota, service, storage, workload,
+    Rules, certificate, classes, conditions, config, job, namespace, node, pod, quota, service, storage,
+    workload,
 };
 
 const PLAIN: Rules = Rules::DEFAULT;
@@ -19,17 +20,20 @@ pub fn of(gvr: &Gvr) -> &'static Rules {
         "rbac.authorization.k8s.io" if gvr.resource.ends_with("bindings") => &classes::BINDINGS,
         "rbac.authorization.k8s.io" => &Rules { create_on_update: true, ..PLAIN },
         "coordination.k8s.io" => &Rules { create_on_update: true, ..CONDITIONAL },
-        "policy" => &classes::BUDGETS,
+        "policy" => &conditions::BUDGETS,
         "autoscaling" => &classes::AUTOSCALERS,
         "storage.k8s.io" => storage_classes(&gvr.resource),
         "scheduling.k8s.io" if gvr.resource == "priorityclasses" => &classes::PRIORITIES,
         "networking.k8s.io" if gvr.resource == "servicecidrs" => &classes::SERVICE_CIDRS,
-        "admissionregistration.k8s.io" => &CONDITIONAL_COUNTED,
+        "admissionregistration.k8s.io" => &conditions::POLICIES,
         "apiextensions.k8s.io" => &classes::DEFINITIONS,
-        "networking.k8s.io" | "flowcontrol.apiserver.k8s.io" => &COUNTED,
+        "networking.k8s.io" if gvr.resource == "ingresses" => &conditions::INGRESSES,
+        "networking.k8s.io" => &COUNTED,
+        "flowcontrol.apiserver.k8s.io" => &conditions::FLOW_CONTROL,
         "discovery.k8s.io" | "scheduling.k8s.io" | "resource.k8s.io" => &COUNTED,
         "certificates.k8s.io" if gvr.resource == "certificatesigningrequests" => &certificate::REQUESTS,
-        "apiregistration.k8s.io" | "node.k8s.io" => &CONDITIONAL,
+        "apiregistration.k8s.io" => &conditions::API_SERVICES,
+        "node.k8s.io" => &CONDITIONAL,
         // Custom resources.
         group if group.contains('.') && !group.ends_with(".k8s.io") => &CONDITIONAL_COUNTED,
         _ => &PLAIN,

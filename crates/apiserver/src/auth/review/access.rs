@@ -65,7 +65,7 @@ impl Computed for AccessReview {
         body: &mut Value,
     ) -> Result<(), Status> {
         let spec: Spec = super::spec(body)?;
-        self.validate(&spec, request.namespace)?;
+        self.validate(&spec, body, request.namespace)?;
         let other;
         let user = match self.whose {
             Whose::Own => request.user,
@@ -93,9 +93,22 @@ impl AccessReview {
         }
     }
 
-    fn validate(&self, spec: &Spec, namespace: &str) -> Result<(), Status> {
+    /// A question has no name and no labels.
+    fn metadata(&self, body: &Value) -> Vec<Error> {
+        let here = self.whose == Whose::AnyoneHere;
+        let aside = |name: &str| {
+            name == "managedFields" || name == "creationTimestamp" || (here && name == "namespace")
+        };
+        let fields = body.get("metadata").and_then(Value::as_object);
+        let why = if here { "must be empty except for namespace" } else { "must be empty" };
+        let any = fields.is_some_and(|fields| fields.keys().any(|name| !aside(name)));
+        let error = || Error::invalid(&Path::new("metadata"), body["metadata"].clone(), why);
+        any.then(error).into_iter().collect()
+    }
+
+    fn validate(&self, spec: &Spec, body: &Value, namespace: &str) -> Result<(), Status> {
         let path = Path::new("spec");
-        let mut errors = Vec::new();
+        let mut errors = self.metadata(body);
         let what = path.child("resourceAttributes");
         match (&spec.resource_attributes, &spec.non_resource_attributes) {
             (Some(_), Some(_)) => errors.push(Error::invalid(
@@ -118,10 +131,17 @@ impl AccessReview {
                 "at least one of user or group must be specified",
             ));
         }
-        let elsewhere = spec.resource_attributes.as_ref().is_none_or(|asked| asked.namespace != namespace);
-        if self.whose == Whose::AnyoneHere && elsewhere {
-            let why = "must match metadata.namespace";
-            errors.push(Error::invalid(&what.child("namespace"), namespace, why));
+        if self.whose == Whose::AnyoneHere {
+            let asked = spec.resource_attributes.as_ref().map(|asked| asked.namespace.as_str());
+            if let Some(asked) = asked.filter(|asked| *asked != namespace) {
+                let why = "must match metadata.namespace";
+                errors.push(Error::invalid(&what.child("namespace"), asked, why));
+            }
+            if spec.non_resource_attributes.is_some() {
+                let asked = body["spec"]["nonResourceAttributes"].clone();
+                let why = "disallowed on this kind of request";
+                errors.push(Error::invalid(&path.child("nonResourceAttributes"), asked, why));
+            }
         }
         match errors.as_slice() {
             [] => Ok(()),
