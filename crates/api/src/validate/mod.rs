@@ -109,14 +109,19 @@ impl Walk<'_> {
             return;
         }
         let is_root = matches!(at, At::Root);
+        let checks = self.checks.get(id.0 as usize);
         for (name, value) in fields {
-            if let Some(field) = record.field(name)
+            if let Ok(index) = record.fields.binary_search_by(|field| field.name.as_ref().cmp(name))
+                && let Some(field) = record.fields.get(index)
                 && !(is_root && name == "status")
             {
-                self.value(&At::Child(at, name), field, &field.ty, value);
+                let place = At::Child(at, name);
+                self.value(&place, field, &field.ty, value);
+                if let Some(checks) = checks {
+                    checks.field(&place, index, value, &mut self.errors);
+                }
             }
         }
-        let checks = self.checks.get(id.0 as usize);
         match checks {
             Some(checks) => {
                 for (index, by_rule) in checks.demanded() {
@@ -129,7 +134,7 @@ impl Walk<'_> {
             }
         }
         if let Some(checks) = checks {
-            checks.apply(at, fields, &mut self.errors);
+            checks.own(at, fields, &mut self.errors);
         }
     }
 

@@ -20,7 +20,16 @@ pub struct Checks {
     absence: Vec<(&'static str, bool)>,
     forms: Vec<(&'static str, Form)>,
     unique: Vec<(&'static str, &'static str)>,
+    /// Forms and keys again, by index of the field: only fields that are there cost anything.
+    by_field: Vec<Rules>,
     own: Option<kinds::Check>,
+}
+
+/// What the rules say of one field.
+#[derive(Debug, Default)]
+struct Rules {
+    forms: Vec<Form>,
+    unique: Option<&'static str>,
 }
 
 static CHECKS: LazyLock<Vec<Checks>> =
@@ -50,24 +59,41 @@ impl Checks {
         self.demanded = fields.collect();
     }
 
-    /// Applies forms, uniqueness and the type's own function.
-    pub fn apply(&self, at: &At<'_>, fields: &Fields, errors: &mut Errors) {
-        for (name, form) in &self.forms {
-            if let Some(value) = fields.get(*name) {
-                form.check(&|| at.path().child(name), value, errors);
-            }
+    fn sort_by_field(&mut self, record: &Struct) {
+        let of = |name: &str| Rules {
+            forms: self.forms.iter().filter(|(field, _)| *field == name).map(|(_, form)| *form).collect(),
+            unique: self.unique.iter().find(|(field, _)| *field == name).map(|(_, key)| *key),
+        };
+        let ruled = |name: &str| {
+            self.forms.iter().any(|(field, _)| *field == name)
+                || self.unique.iter().any(|(field, _)| *field == name)
+        };
+        if record.fields.iter().any(|field| ruled(&field.name)) {
+            self.by_field = record.fields.iter().map(|field| of(&field.name)).collect();
         }
-        for (list, key) in &self.unique {
-            unique(&At::Child(at, list), fields.get(*list), key, errors);
+    }
+
+    /// Applies forms and uniqueness to a field that is there.
+    pub fn field(&self, at: &At<'_>, index: usize, value: &Value, errors: &mut Errors) {
+        let Some(rules) = self.by_field.get(index) else { return };
+        for form in &rules.forms {
+            form.check(&|| at.path(), value, errors);
         }
+        if let Some(key) = rules.unique {
+            unique(at, value, key, errors);
+        }
+    }
+
+    /// Applies the type's own function.
+    pub fn own(&self, at: &At<'_>, fields: &Fields, errors: &mut Errors) {
         if let Some(check) = self.own {
             check(at, fields, errors);
         }
     }
 }
 
-fn unique(at: &At<'_>, list: Option<&Value>, key: &str, errors: &mut Errors) {
-    let Some(Value::Array(items)) = list else { return };
+fn unique(at: &At<'_>, list: &Value, key: &str, errors: &mut Errors) {
+    let Value::Array(items) = list else { return };
     if items.len() < 2 {
         return;
     }
@@ -107,6 +133,7 @@ pub fn parse(schema: &Schema, text: &'static str) -> Option<Vec<Checks>> {
     }
     for (checks, record) in checks.iter_mut().zip(&schema.structs) {
         checks.note_demanded(record);
+        checks.sort_by_field(record);
     }
     Some(checks)
 }

@@ -129,24 +129,36 @@ fn template(at: &At<'_>, template: &Fields, errors: &mut Errors) {
     }
 }
 
-/// What relates the parts of a pod.
+/// What relates the parts of a pod. Only fields that are there are looked at.
 fn spec(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     names::unique(at, spec, errors);
-    for (index, container) in items(spec, "containers") {
-        container::regular(&at.child("containers").index(index), spec, container, errors);
-    }
-    for (index, container) in items(spec, "initContainers") {
-        container::init(&at.child("initContainers").index(index), spec, container, errors);
-    }
-    for (index, container) in items(spec, "ephemeralContainers") {
-        let place = at.child("ephemeralContainers");
-        container::in_spec(&place.index(index), spec, container, errors);
+    for (name, value) in spec {
+        match name.as_str() {
+            list @ ("containers" | "initContainers" | "ephemeralContainers") => {
+                containers(&at.child(list), list, spec, errors);
+            }
+            "dnsPolicy" if value == "None" => system::dns_policy(at, spec, errors),
+            "hostPID" => system::processes(at, spec, errors),
+            "hostUsers" => system::user_namespaces(at, spec, errors),
+            "os" => system::operating_system(at, spec, errors),
+            "overhead" => resources::overhead(&at.child(name), value, errors),
+            "resources" => resources::of_pod(at, spec, errors),
+            "schedulingGates" => scheduling::gates(at, spec, errors),
+            "topologySpreadConstraints" => scheduling::spread_once(at, spec, errors),
+            _ => {}
+        }
     }
     container::host_ports(at, spec, errors);
-    system::namespaces(at, spec, errors);
-    system::dns_policy(at, spec, errors);
-    system::operating_system(at, spec, errors);
-    scheduling::gates(at, spec, errors);
-    scheduling::spread_once(at, spec, errors);
-    resources::of_pod(at, spec, errors);
+    system::host_processes(at, spec, errors);
+}
+
+fn containers(at: &At<'_>, list: &str, spec: &Fields, errors: &mut Errors) {
+    for (index, container) in items(spec, list) {
+        let place = at.index(index);
+        match list {
+            "containers" => container::regular(&place, spec, container, errors),
+            "initContainers" => container::init(&place, spec, container, errors),
+            _ => container::in_spec(&place, spec, container, errors),
+        }
+    }
 }

@@ -78,11 +78,15 @@ fn within(at: &At<'_>, name: &str, (request, limit): (&Value, &Value), errors: &
     errors.push(Error::invalid(&at.path().child("requests"), request.clone(), &why));
 }
 
-/// What the pod as a whole asks for covers its containers; what it costs besides them is an amount, too.
-pub(super) fn of_pod(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
-    if let Some(overhead) = object(spec, "overhead") {
-        amounts::all(&at.child("overhead").child("limits"), overhead, Use::Container, errors);
+/// What a pod costs besides its containers.
+pub(super) fn overhead(at: &At<'_>, overhead: &Value, errors: &mut Errors) {
+    if let Value::Object(amounts) = overhead {
+        amounts::all(&at.child("limits"), amounts, Use::Container, errors);
     }
+}
+
+/// What the pod as a whole asks for covers its containers.
+pub(super) fn of_pod(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     let Some(resources) = object(spec, "resources") else { return };
     let place = at.child("resources");
     if resources.contains_key("claims") {

@@ -12,12 +12,16 @@ const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
 const SEARCH_LIST_MAX: usize = 2048;
 
-/// What does not go together with user namespaces or with the host's processes.
-pub(super) fn namespaces(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
+/// A pod that shares the host's processes does not share its own as well.
+pub(super) fn processes(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     if flag(spec, "shareProcessNamespace") && flag(spec, "hostPID") {
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(Error::invalid(&under(at, "securityContext.shareProcessNamespace"), true, why));
     }
+}
+
+/// What does not go together with users of the pod's own.
+pub(super) fn user_namespaces(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     if spec.get("hostUsers") != Some(&Value::Bool(false)) {
         return;
     }
@@ -121,7 +125,6 @@ const NOT_WINDOWS_CONTAINER: [&str; 10] = [
 /// Settings are those of the system that the pod is for.
 pub(super) fn operating_system(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     let context = object(spec, "securityContext");
-    host_processes(at, spec, context, errors);
     let Some(os) = object(spec, "os") else { return };
     match text(os, "name") {
         "" => errors.push(Error::required(&under(at, "os.name"), "cannot be empty")),
@@ -170,8 +173,8 @@ fn host_process(context: Option<&Fields>) -> Option<bool> {
 }
 
 /// On Windows all containers of a pod are processes of the host, or none.
-fn host_processes(at: &At<'_>, spec: &Fields, context: Option<&Fields>, errors: &mut Errors) {
-    let of_pod = host_process(context);
+pub(super) fn host_processes(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
+    let of_pod = host_process(object(spec, "securityContext"));
     let (mut all, mut on_host) = (0, 0);
     for name in CONTAINERS {
         for (index, container) in items(spec, name) {
