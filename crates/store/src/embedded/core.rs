@@ -79,8 +79,9 @@ impl Core {
 
     /// Ends writing and watching for good; the first reason stays.
     pub fn stop(&self, reason: Error) {
-        self.queue.close(reason.clone());
-        self.state.write().stopped.get_or_insert(reason);
+        // Before the queue: closing that ends the writer, whose own last word would come first.
+        self.state.write().stopped.get_or_insert(reason.clone());
+        self.queue.close(reason);
         self.watchers.wake_all();
     }
 

@@ -5,9 +5,9 @@
 //! commit.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::plan::Plan;
@@ -16,6 +16,9 @@ use crate::Error;
 /// The queue's space, in units of [`UNIT_BYTES`].
 const UNITS: usize = 64 * 1024;
 const UNIT_BYTES: usize = 1024;
+
+/// How long a request may wait for company. Far below what a commit takes on a busy disk.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Decides a request and gives back how to answer it once the batch is durable (or has failed).
 pub(super) type Decide = Box<dyn FnOnce(&mut Plan) -> Reply + Send>;
@@ -31,6 +34,8 @@ pub(super) struct Request {
 
 struct Inner {
     requests: Vec<Request>,
+    /// The writer sleeps until there are so many.
+    wanted: usize,
     /// Why there will be no more.
     closed: Option<Error>,
 }
@@ -45,7 +50,7 @@ pub(super) struct Queue {
 impl Queue {
     pub fn new() -> Self {
         Self {
-            inner: Mutex::new(Inner { requests: Vec::new(), closed: None }),
+            inner: Mutex::new(Inner { requests: Vec::new(), wanted: 1, closed: None }),
             arrived: Condvar::new(),
             space: Arc::new(Semaphore::new(UNITS)),
         }
@@ -60,12 +65,15 @@ impl Queue {
             return Err(reason.clone());
         }
         inner.requests.push(Request { decide, _space: space });
-        self.arrived.notify_one();
+        if inner.requests.len() >= inner.wanted {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 
     /// Waits until there is a request, or until `deadline`, and takes all there are; none once closed and empty.
-    pub fn take(&self, deadline: Option<Instant>) -> Option<Vec<Request>> {
+    /// `company`: how many came together last time.
+    pub fn take(&self, deadline: Option<Instant>, company: usize) -> Option<Vec<Request>> {
         let mut inner = self.inner.lock();
         while inner.requests.is_empty() && inner.closed.is_none() {
             match deadline {
@@ -80,7 +88,21 @@ impl Queue {
         if inner.requests.is_empty() && inner.closed.is_some() {
             return None;
         }
+        self.gather(&mut inner, company);
         Some(std::mem::take(&mut inner.requests))
+    }
+
+    /// Waits for as many requests as came together last time, and some more if those were many; for [`GATHER`] at
+    /// most. One writer alone, or a few who take turns, never wait.
+    fn gather(&self, inner: &mut MutexGuard<'_, Inner>, company: usize) {
+        let deadline = Instant::now() + GATHER;
+        inner.wanted = company + company / 8;
+        while inner.requests.len() < inner.wanted && !inner.requests.is_empty() && inner.closed.is_none() {
+            if self.arrived.wait_until(inner, deadline).timed_out() {
+                break;
+            }
+        }
+        inner.wanted = 1;
     }
 
     /// Refuses further requests with `reason` (the first one stays); those already here are still taken.

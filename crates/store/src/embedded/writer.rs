@@ -35,7 +35,9 @@ impl Writer {
     pub fn run(mut self) {
         // If this thread ever dies, callers must hear of it instead of waiting for ever.
         let _bolt = Bolt(self.core.clone());
-        while let Some(requests) = self.core.queue.take(self.deadline()) {
+        let mut company = 0;
+        while let Some(requests) = self.core.queue.take(self.deadline(), company) {
+            company = requests.len();
             let mut requests = requests.into_iter();
             loop {
                 let group: Vec<Request> = requests.by_ref().take(GROUP).collect();
