@@ -103,7 +103,7 @@ impl Feed {
             }
             woken.push(cache);
         }
-        self.caches.progress.send_replace(batch.revision);
+        self.caches.progress.set(batch.revision);
         woken.iter().for_each(|cache| cache.announce(batch.revision));
     }
 }
@@ -147,7 +147,7 @@ async fn fill(caches: &Caches, back: u64) -> Result<Watch, Error> {
     for cache in index.by_segment.values() {
         cache.reset(found.remove(&id(cache)).unwrap_or_default(), start);
     }
-    caches.progress.send_replace(start);
+    caches.progress.set(start);
     for cache in index.by_segment.values() {
         cache.announce(start);
     }

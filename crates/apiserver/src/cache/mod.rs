@@ -12,6 +12,7 @@ mod fields;
 mod handover;
 pub mod keys;
 pub mod order;
+mod progress;
 mod resource;
 mod select;
 pub mod splice;
@@ -20,18 +21,18 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 pub use event::{Delivery, Event, EventKind, Frame};
 use futures::future::BoxFuture;
 pub use handover::Prepared;
+use progress::Progress;
 pub use resource::{Cache, Span, TooOld};
 pub use select::Selection;
 use tiphys_api::schema::Resource;
 use tiphys_api::{Gvr, Object, Status};
 use tiphys_store::Store;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Lister;
@@ -60,7 +61,7 @@ impl Default for Options {
 pub struct Caches {
     store: Arc<dyn Store>,
     index: ArcSwap<Index>,
-    progress: watch::Sender<u64>,
+    progress: Progress,
 }
 
 /// A group, and the cache of its resource.
@@ -83,11 +84,9 @@ impl Caches {
         options: Options,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, tiphys_store::Error> {
-        let (progress, _) = watch::channel(0);
-        let caches = Arc::new(Self { store, index: ArcSwap::default(), progress });
+        let caches = Arc::new(Self { store, index: ArcSwap::default(), progress: Progress::new() });
         caches.index.store(Arc::new(Index::new(resources, options.ring_bytes_max)));
         let feed = feed::Feed::begin(caches.clone(), options.replay).await?;
-        caches.wait(caches.store.revision().await?).await;
         tokio::spawn(feed.run(stop));
         Ok(caches)
     }
@@ -133,7 +132,7 @@ impl Caches {
 
     /// The revision that all caches have reached.
     pub fn revision(&self) -> u64 {
-        *self.progress.borrow()
+        self.progress.reached()
     }
 
     /// Waits until the caches hold all that is committed by now.
@@ -148,19 +147,16 @@ impl Caches {
         if self.revision() >= revision {
             return Ok(());
         }
-        match tokio::time::timeout(CATCH_UP_MAX, self.wait(revision)).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(too_large(revision, self.revision())),
-        }
-    }
-
-    async fn wait(&self, revision: u64) {
-        let mut progress = self.progress.subscribe();
-        while tokio::time::timeout(PROGRESS_AFTER, progress.wait_for(|p| *p >= revision)).await.is_err() {
+        let give_up = Instant::now() + CATCH_UP_MAX;
+        while tokio::time::timeout(PROGRESS_AFTER, self.progress.wait(revision)).await.is_err() {
+            if Instant::now() >= give_up {
+                return Err(too_large(revision, self.revision()));
+            }
             if let Err(error) = self.store.request_progress().await {
                 tracing::debug!(%error, "the store did not report its progress");
             }
         }
+        Ok(())
     }
 }
 
@@ -231,7 +227,7 @@ impl Lister for Caches {
     }
 
     fn next_change(&self) -> BoxFuture<'static, ()> {
-        let mut progress = self.progress.subscribe();
+        let mut progress = self.progress.changes();
         Box::pin(async move {
             if progress.changed().await.is_err() {
                 // The feed has ended; nothing will change here any more.
