@@ -1,14 +1,15 @@
 //! Which fields a write changed, and which fields a configuration names.
 //!
-//! Only what differs is built: two equal objects cost one walk and no allocation.
+//! Both are written down as texts while the objects are walked. A place is written when it is entered and taken back
+//! when nothing below it was found, so two equal objects cost one walk and no allocation.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::fields::{FieldSet, Node, field_element, make_member};
+use super::fields::{FieldSet, Node};
 use super::shape::{Form, Items, Shape};
+use super::text::{Place, Writer};
 
 /// What a write did to an object.
 #[derive(Default)]
@@ -32,201 +33,160 @@ const UNOWNED_METADATA: [&str; 9] = [
     "uid",
 ];
 
+fn is_ownable(name: &str) -> bool {
+    !UNOWNED_METADATA.contains(&name)
+}
+
+static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Node::new()));
+
 /// Compares two versions of an object (`Null`: it does not exist). Top-level fields of `ignored` are left out.
 pub(super) fn compare(root: Shape<'_>, old: &Value, new: &Value, ignored: &[&str]) -> Changes {
-    let mut found = Diff::default();
+    let mut found = Diff { written: Writer::with_capacity(128), removed: Writer::default() };
     for (name, old, new) in zip(old.as_object(), new.as_object()) {
         if name == "apiVersion" || name == "kind" || ignored.contains(&name) {
             continue;
         }
         let shape = root.child(name);
-        let mut diff = match name {
-            "metadata" => compare_objects(shape, old, new, |name| !UNOWNED_METADATA.contains(&name)),
-            // The parts of an object (spec, status) always exist as such.
-            _ if matches!(shape, Shape::Struct(..)) => {
-                compare_objects(shape, Some(old.unwrap_or(&EMPTY)), Some(new.unwrap_or(&EMPTY)), |_| true)
-            }
-            _ => compare_values(shape, old, new),
-        };
         if name == "metadata" {
-            diff.drop_own_membership();
-        }
-        found.attach(|| field_element(name), diff);
-    }
-    found.into_changes()
-}
-
-static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Node::new()));
-
-/// The fields that a configuration names.
-pub(super) fn named_fields(root: Shape<'_>, config: &Value, ignored: &[&str]) -> FieldSet {
-    let mut set = Node::new();
-    for (name, value) in config.as_object().into_iter().flatten() {
-        if name == "apiVersion" || name == "kind" || ignored.contains(&name.as_str()) || value.is_null() {
-            continue;
-        }
-        let mut node = fields_of(root.child(name), value);
-        if name == "metadata" {
-            UNOWNED_METADATA.iter().for_each(|name| {
-                node.remove(&field_element(name));
-            });
-            if node.is_empty() {
-                continue;
-            }
-        }
-        set.insert(field_element(name), Value::Object(node));
-    }
-    FieldSet::trusted(set)
-}
-
-/// The node of a value: its members below, and itself a member if it is a leaf.
-fn fields_of(shape: Shape<'_>, value: &Value) -> Node {
-    let mut node = Node::new();
-    match shape.resolve(None, Some(value)) {
-        Form::Leaf => {}
-        Form::Object(shape) => {
-            for (name, value) in value.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()) {
-                let mut below = fields_of(shape.child(name), value);
-                if !shape.names(name) {
-                    make_member(&mut below);
-                }
-                node.insert(field_element(name), Value::Object(below));
-            }
-        }
-        Form::List(items) => {
-            for item in value.as_array().into_iter().flatten() {
-                let Some(element) = items.element(item) else { continue };
-                let mut below = fields_of(items.shape(), item);
-                make_member(&mut below);
-                node.insert(element, Value::Object(below));
-            }
+            // It always exists as such; what it holds appears and goes.
+            let place = found.open((false, false), |set, member| set.open_field(name, member));
+            compare_members(shape, old, new, is_ownable, &mut found);
+            found.close(place);
+        } else if matches!(shape, Shape::Struct(..)) {
+            // The parts of an object (spec, status) always exist, too.
+            found.field(shape, name, Some(old.unwrap_or(&EMPTY)), Some(new.unwrap_or(&EMPTY)));
+        } else {
+            found.field(shape, name, old, new);
         }
     }
-    node
+    Changes { written: found.written.finish(), removed: found.removed.finish() }
 }
 
-/// Nodes of what one place wrote and removed; `None` where nothing was.
-#[derive(Default)]
+/// The two sets on their way.
 struct Diff {
-    written: Option<Node>,
-    removed: Option<Node>,
+    written: Writer,
+    removed: Writer,
+}
+
+/// A node that is open in both; below what did not exist before or does not exist now, in one only.
+#[derive(Clone, Copy)]
+struct Both {
+    written: Option<Place>,
+    removed: Option<Place>,
 }
 
 impl Diff {
-    fn attach(&mut self, element: impl Fn() -> String, below: Self) {
-        if let Some(node) = below.written {
-            self.written.get_or_insert_default().insert(element(), Value::Object(node));
-        }
-        if let Some(node) = below.removed {
-            self.removed.get_or_insert_default().insert(element(), Value::Object(node));
+    fn open(&mut self, (written, removed): (bool, bool), open: impl Fn(&mut Writer, bool) -> Place) -> Both {
+        Both {
+            written: (!removed).then(|| open(&mut self.written, written)),
+            removed: (!written).then(|| open(&mut self.removed, removed)),
         }
     }
 
-    /// The place itself appeared or went.
-    fn mark(&mut self, old: Option<&Value>, new: Option<&Value>) {
-        if old.is_none() {
-            make_member(self.written.get_or_insert_default());
-        }
-        if new.is_none() {
-            make_member(self.removed.get_or_insert_default());
-        }
+    fn close(&mut self, place: Both) {
+        place.written.into_iter().for_each(|place| self.written.close(place));
+        place.removed.into_iter().for_each(|place| self.removed.close(place));
     }
 
-    fn drop_own_membership(&mut self) {
-        for node in [&mut self.written, &mut self.removed] {
-            *node = node
-                .take()
-                .map(|mut n| {
-                    n.remove(".");
-                    n
-                })
-                .filter(|n| !n.is_empty());
+    /// A named field or the entry of a map.
+    fn field(&mut self, shape: Shape<'_>, name: &str, old: Option<&Value>, new: Option<&Value>) {
+        let form = shape.resolve(old, new);
+        let changed = changed(&form, old, new);
+        if matches!(form, Form::Leaf) && changed == (false, false) {
+            return;
         }
+        let place = self.open(changed, |set, member| set.open_field(name, member));
+        self.inside(form, old, new);
+        self.close(place);
     }
 
-    fn into_changes(self) -> Changes {
-        let set = |node: Option<Node>| FieldSet::trusted(node.unwrap_or_default());
-        Changes { written: set(self.written), removed: set(self.removed) }
+    /// An item of a list.
+    fn item(&mut self, shape: Shape<'_>, element: &str, old: Option<&Value>, new: Option<&Value>) {
+        let form = shape.resolve(old, new);
+        let place = self.open(changed(&form, old, new), |set, member| set.open(element, member));
+        self.inside(form, old, new);
+        self.close(place);
     }
-}
 
-fn compare_values(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>) -> Diff {
-    match shape.resolve(old, new) {
-        Form::Leaf => {
-            let mut diff = Diff::default();
-            match (old, new) {
-                (Some(old), Some(new)) if old == new => {}
-                (Some(_), Some(_)) => diff.written = Some(Node::new()),
-                _ => diff.mark(old, new),
-            }
-            diff
+    fn inside(&mut self, form: Form<'_>, old: Option<&Value>, new: Option<&Value>) {
+        match form {
+            Form::Leaf => {}
+            Form::Object(shape) => compare_members(shape, old, new, |_| true, self),
+            Form::List(items) => compare_lists(items, as_slice(old), as_slice(new), self),
         }
-        Form::Object(shape) => compare_objects(shape, old, new, |_| true),
-        Form::List(items) => compare_lists(items, old, new),
     }
 }
 
-fn compare_objects(
+/// Whether the place itself was written, and whether it was removed.
+fn changed(form: &Form<'_>, old: Option<&Value>, new: Option<&Value>) -> (bool, bool) {
+    match (form, old, new) {
+        (Form::Leaf, Some(old), Some(new)) => (old != new, false),
+        _ => (old.is_none(), new.is_none()),
+    }
+}
+
+fn compare_members(
     shape: Shape<'_>,
     old: Option<&Value>,
     new: Option<&Value>,
-    counts: impl Fn(&str) -> bool,
-) -> Diff {
-    let mut found = Diff::default();
+    counts: fn(&str) -> bool,
+    found: &mut Diff,
+) {
     for (name, before, after) in zip(old.and_then(Value::as_object), new.and_then(Value::as_object)) {
         if !counts(name) {
             continue;
         }
         // What the API always has did exist before, unless the whole parent is new.
-        let always = shape.always_has(name);
+        let (shape, always) = shape.look(name);
         let before = before.or((always && old.is_some()).then_some(&EMPTY));
         let after = after.or((always && new.is_some()).then_some(&EMPTY));
-        found.attach(|| field_element(name), compare_values(shape.child(name), before, after));
+        found.field(shape, name, before, after);
     }
-    found.mark(old, new);
-    found
 }
 
-fn compare_lists(items: Items<'_>, old: Option<&Value>, new: Option<&Value>) -> Diff {
-    let (before, after) = (as_slice(old), as_slice(new));
-    let mut found = Diff::default();
+fn compare_lists(items: Items<'_>, before: &[Value], after: &[Value], found: &mut Diff) {
     let aligned = before.len() == after.len() && before.iter().zip(after).all(|(a, b)| items.same(a, b));
-    if aligned {
-        for (a, b) in before.iter().zip(after) {
-            let diff = compare_values(items.shape(), Some(a), Some(b));
-            found.attach(|| items.element(b).unwrap_or_default(), diff);
-        }
-    } else {
-        compare_by_identity(items, before, after, &mut found);
+    if !aligned {
+        return compare_by_identity(items, before, after, found);
     }
-    found.mark(old, new);
-    found
+    let changed = before.iter().zip(after).filter(|(a, b)| a != b);
+    let mut changed: Vec<(String, &Value, &Value)> =
+        changed.filter_map(|(a, b)| Some((items.element(b)?, a, b))).collect();
+    changed.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+    for (element, a, b) in changed {
+        found.item(items.shape(), &element, Some(a), Some(b));
+    }
 }
 
 fn compare_by_identity(items: Items<'_>, before: &[Value], after: &[Value], found: &mut Diff) {
     let (before, after) = (index(items, before), index(items, after));
-    for (element, old) in &before {
-        let diff = compare_item(items, Some(old), after.get(element).copied());
-        found.attach(|| element.clone(), diff);
-    }
-    for (element, new) in after.iter().filter(|(element, _)| !before.contains_key(*element)) {
-        found.attach(|| element.clone(), compare_item(items, None, Some(new)));
+    for (element, old, new) in merge_sorted(&before, &after) {
+        found.item(items.shape(), element, old, new);
     }
 }
 
-fn compare_item(items: Items<'_>, old: Option<&Value>, new: Option<&Value>) -> Diff {
-    compare_values(items.shape(), old, new)
-}
+/// Items by identity, in order.
+type Index<'v> = Vec<(String, &'v Value)>;
 
 /// The first item of each identity.
-fn index<'v>(items: Items<'_>, list: &'v [Value]) -> HashMap<String, &'v Value> {
-    let mut found = HashMap::with_capacity(list.len());
-    for item in list {
-        if let Some(element) = items.element(item) {
-            found.entry(element).or_insert(item);
-        }
-    }
+fn index<'v>(items: Items<'_>, list: &'v [Value]) -> Index<'v> {
+    let mut found: Index<'v> = list.iter().filter_map(|item| Some((items.element(item)?, item))).collect();
+    // The sort is stable, so the first of equals stays the first.
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    found.dedup_by(|(a, _), (b, _)| a == b);
     found
+}
+
+/// The items of both, each identity once, in order.
+fn merge_sorted<'i, 'v>(before: &'i Index<'v>, after: &'i Index<'v>) -> impl Iterator<Item = Pair<'i>> {
+    let get = |index: &'i Index<'v>, element: &str| {
+        let at = index.binary_search_by(|(other, _)| other.as_str().cmp(element)).ok()?;
+        index.get(at).map(|(_, value)| *value)
+    };
+    let mut elements: Vec<&str> = before.iter().chain(after).map(|(element, _)| element.as_str()).collect();
+    elements.sort_unstable();
+    elements.dedup();
+    elements.into_iter().map(move |element| (element, get(before, element), get(after, element)))
 }
 
 fn as_slice(value: Option<&Value>) -> &[Value] {
@@ -235,14 +195,68 @@ fn as_slice(value: Option<&Value>) -> &[Value] {
 
 type Pair<'v> = (&'v str, Option<&'v Value>, Option<&'v Value>);
 
-/// All keys of two objects with their values; null counts as absent.
+/// All keys of two objects in order, with their values; null counts as absent.
 fn zip<'v>(old: Option<&'v Node>, new: Option<&'v Node>) -> impl Iterator<Item = Pair<'v>> {
-    fn get<'v>(map: Option<&'v Node>, name: &str) -> Option<&'v Value> {
-        map.and_then(|m| m.get(name)).filter(|v| !v.is_null())
+    let mut ours = old.into_iter().flatten().filter(|(_, value)| !value.is_null()).peekable();
+    let mut theirs = new.into_iter().flatten().filter(|(_, value)| !value.is_null()).peekable();
+    std::iter::from_fn(move || {
+        let (a, b) = (ours.peek().map(|(name, _)| *name), theirs.peek().map(|(name, _)| *name));
+        let name = match (a, b) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => a.or(b)?,
+        };
+        let old = ours.next_if(|(key, _)| *key == name).map(|(_, value)| value);
+        let new = theirs.next_if(|(key, _)| *key == name).map(|(_, value)| value);
+        Some((name.as_str(), old, new))
+    })
+}
+
+/// The fields that a configuration names.
+pub(super) fn named_fields(root: Shape<'_>, config: &Value, ignored: &[&str]) -> FieldSet {
+    let mut set = Writer::with_capacity(256);
+    for (name, value) in config.as_object().into_iter().flatten() {
+        if name == "apiVersion" || name == "kind" || ignored.contains(&name.as_str()) || value.is_null() {
+            continue;
+        }
+        let is_metadata = name == "metadata";
+        let place = set.open_field(name, !is_metadata && is_plain(root.child(name), value));
+        let counts = if is_metadata { is_ownable } else { |_: &str| true };
+        write_fields(root.child(name), value, counts, &mut set);
+        set.close(place);
     }
-    let ours =
-        old.into_iter().flatten().map(move |(name, _)| (name.as_str(), get(old, name), get(new, name)));
-    let added = new.into_iter().flatten().filter(move |(name, _)| old.is_none_or(|o| !o.contains_key(*name)));
-    let added = added.map(move |(name, _)| (name.as_str(), None, get(new, name)));
-    ours.chain(added).filter(|(_, old, new)| old.is_some() || new.is_some())
+    set.finish()
+}
+
+/// Whether a value has nothing below it that could be owned by itself.
+fn is_plain(shape: Shape<'_>, value: &Value) -> bool {
+    match shape.resolve(None, Some(value)) {
+        Form::Leaf => true,
+        Form::Object(_) => value.as_object().is_none_or(|map| map.values().all(Value::is_null)),
+        Form::List(items) => {
+            value.as_array().is_none_or(|list| list.iter().all(|item| items.element(item).is_none()))
+        }
+    }
+}
+
+/// The members of a value's node. A named field is a member by what is below it, everything else by itself.
+fn write_fields(shape: Shape<'_>, value: &Value, counts: fn(&str) -> bool, set: &mut Writer) {
+    match shape.resolve(None, Some(value)) {
+        Form::Leaf => {}
+        Form::Object(shape) => {
+            let named = value.as_object().into_iter().flatten();
+            for (name, value) in named.filter(|(name, value)| counts(name) && !value.is_null()) {
+                let child = shape.child(name);
+                let place = set.open_field(name, !shape.names(name) || is_plain(child, value));
+                write_fields(child, value, |_| true, set);
+                set.close(place);
+            }
+        }
+        Form::List(items) => {
+            for (element, item) in index(items, as_slice(Some(value))) {
+                let place = set.open(&element, true);
+                write_fields(items.shape(), item, |_| true, set);
+                set.close(place);
+            }
+        }
+    }
 }

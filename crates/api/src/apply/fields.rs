@@ -1,69 +1,93 @@
-//! `metav1.FieldsV1`: a set of field paths as a trie, in the very form in which it is stored.
+//! `metav1.FieldsV1`: a set of field paths as a trie, kept as the very text in which it is stored.
 //!
 //! - A key is a path element: `f:<field>`, `k:{<list-map keys>}`, `v:<set item>`, `i:<index>`.
 //! - A node that is empty, or has the key `.`, is itself a member of the set; a node that only has other keys is not.
-//! - Working on the stored form spares the conversion: a write touches only the paths that it changed, and a
-//!   manager's set of hundreds of paths is neither parsed nor built again.
+//! - The text is canonical: no spaces, keys sorted by their unescaped bytes (so `.` comes first). Two sets are combined
+//!   by walking both texts side by side; what only one of them has is skipped or copied as it is. So a write costs
+//!   what it changed plus a copy, and a manager's set of hundreds of paths is never built as a tree.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
-/// A set of field paths. The empty set owns nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct FieldSet(Node);
+use super::text::{Writer, children, is_member};
 
-/// A node of the trie; of the root, only the children count.
+/// A set of field paths. The empty set owns nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldSet(String);
+
+/// A node of the trie as a tree; of the root, only the children count.
 pub(super) type Node = Map<String, Value>;
 
 /// The key that makes a node with children a member.
-const SELF: &str = ".";
+pub(super) const SELF: &str = ".";
+
+const EMPTY: &str = "{}";
+
+impl Default for FieldSet {
+    fn default() -> Self {
+        Self(EMPTY.into())
+    }
+}
 
 impl FieldSet {
-    /// Reads stored JSON. `None` when it is not a well-formed set. Keys and values are brought to canonical form.
-    pub fn from_value(value: Value) -> Option<Self> {
-        match value {
-            Value::Object(node) => canonical(node).map(Self),
-            _ => None,
+    /// Reads what a client sent: an object, or the text of one. `None` when it is not a well-formed set. Keys and
+    /// values are brought to canonical form.
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let node: Cow<'_, Node> = match value {
+            Value::Object(node) => Cow::Borrowed(node),
+            Value::String(text) => Cow::Owned(serde_json::from_str(text).ok()?),
+            _ => return None,
+        };
+        let mut out = Writer::default();
+        canonical(&node, &mut out)?;
+        Some(out.finish())
+    }
+
+    /// Takes a text that this program wrote, as it is.
+    pub(super) fn trusted(text: String) -> Self {
+        match text.is_empty() {
+            true => Self::default(),
+            false => Self(text),
         }
     }
 
-    /// Takes a trie that this program stored, as it is.
-    pub(super) fn trusted(node: Node) -> Self {
-        Self(node)
-    }
-
     /// The form to store.
-    pub fn into_value(self) -> Value {
-        Value::Object(self.0)
+    pub fn into_text(self) -> String {
+        self.0
     }
 
     /// Whether no path is in the set.
     pub fn is_empty(&self) -> bool {
-        self.0.keys().all(|key| key == SELF)
+        children(&self.0).next().is_none()
     }
 
-    pub(super) fn root(&self) -> &Node {
-        &self.0
+    /// The trie as a tree, for walks that go up and down in it.
+    pub(super) fn to_node(&self) -> Node {
+        serde_json::from_str(&self.0).unwrap_or_default()
     }
 
     /// Adds all paths of another set.
     pub fn union(&mut self, other: &Self) {
-        union(&mut self.0, &other.0);
+        if self.is_empty() {
+            self.0.clone_from(&other.0);
+        } else if !other.is_empty() {
+            self.0 = combine(&self.0, &other.0, union).0;
+        }
     }
 
     /// Removes the paths of another set; what lies below such a path stays.
     pub fn subtract(&mut self, other: &Self) {
-        subtract_children(&mut self.0, &other.0);
-    }
-
-    /// Just a top-level field.
-    pub(super) fn of_root_field(name: &str) -> Self {
-        Self(Node::from_iter([(field_element(name), Value::Object(Node::new()))]))
+        if !other.is_empty() && !self.is_empty() {
+            self.0 = combine(&self.0, &other.0, subtract).0;
+        }
     }
 
     /// The paths that are in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        Self(intersection(&self.0, &other.0))
+        combine(&self.0, &other.0, intersect)
     }
 
     /// All paths as text, as `.spec.template.spec.containers[name="web"].image`.
@@ -74,81 +98,87 @@ impl FieldSet {
     }
 }
 
-/// Whether a node is itself in the set.
-pub(super) fn is_member(node: &Node) -> bool {
-    node.is_empty() || node.contains_key(SELF)
+/// Writes the children of the combination of two nodes.
+type Combine = fn(&str, &str, &mut Writer);
+
+fn combine(a: &str, b: &str, how: Combine) -> FieldSet {
+    let mut out = Writer::with_capacity(a.len() + 2);
+    how(a, b, &mut out);
+    out.finish()
 }
 
-/// Makes a node a member, keeping its children.
-pub(super) fn make_member(node: &mut Node) {
-    if !node.is_empty() {
-        node.insert(SELF.into(), Value::Object(Node::new()));
-    }
+fn union(a: &str, b: &str, out: &mut Writer) {
+    side_by_side(a, b, |key, ours, theirs| match (ours, theirs) {
+        (Some(ours), Some(theirs)) => {
+            let place = out.open_raw(key, is_member(ours) || is_member(theirs));
+            union(ours, theirs, out);
+            out.close(place);
+        }
+        (Some(only), None) | (None, Some(only)) => out.copy(key, only),
+        (None, None) => {}
+    });
 }
 
-/// The node below a path element.
-pub(super) fn child<'n>(node: &'n Node, element: &str) -> Option<&'n Node> {
-    node.get(element).and_then(Value::as_object)
+fn subtract(a: &str, b: &str, out: &mut Writer) {
+    side_by_side(a, b, |key, ours, theirs| match (ours, theirs) {
+        (Some(ours), Some(theirs)) => {
+            let place = out.open_raw(key, is_member(ours) && !is_member(theirs));
+            subtract(ours, theirs, out);
+            out.close(place);
+        }
+        (Some(ours), None) => out.copy(key, ours),
+        _ => {}
+    });
 }
 
-/// The children of a node, without the mark of its own membership.
-pub(super) fn children(node: &Node) -> impl Iterator<Item = (&String, &Node)> {
-    let each = node.iter().filter(|(key, _)| *key != SELF);
-    each.filter_map(|(key, child)| child.as_object().map(|child| (key, child)))
+fn intersect(a: &str, b: &str, out: &mut Writer) {
+    side_by_side(a, b, |key, ours, theirs| {
+        let (Some(ours), Some(theirs)) = (ours, theirs) else { return };
+        let place = out.open_raw(key, is_member(ours) && is_member(theirs));
+        intersect(ours, theirs, out);
+        out.close(place);
+    });
 }
 
-fn union(into: &mut Node, other: &Node) {
-    for (key, theirs) in children(other) {
-        match into.get_mut(key) {
-            Some(Value::Object(ours)) => {
-                let member = is_member(ours) || is_member(theirs);
-                union(ours, theirs);
-                if member {
-                    make_member(ours);
-                }
-            }
-            _ => {
-                into.insert(key.clone(), Value::Object(theirs.clone()));
-            }
+/// Visits the children of two nodes in the order of their keys.
+fn side_by_side(a: &str, b: &str, mut visit: impl FnMut(&str, Option<&str>, Option<&str>)) {
+    let (mut ours, mut theirs) = (children(a).peekable(), children(b).peekable());
+    loop {
+        let order = match (ours.peek(), theirs.peek()) {
+            (None, None) => return,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => compare_keys(a, b),
+        };
+        let ours = if order == Ordering::Greater { None } else { ours.next() };
+        let theirs = if order == Ordering::Less { None } else { theirs.next() };
+        if let Some((key, _)) = ours.or(theirs) {
+            visit(key, ours.map(|(_, node)| node), theirs.map(|(_, node)| node));
         }
     }
 }
 
-fn subtract_children(from: &mut Node, other: &Node) {
-    for (key, theirs) in children(other) {
-        let Some(Value::Object(ours)) = from.get_mut(key) else { continue };
-        let member = is_member(ours) && !is_member(theirs);
-        subtract_children(ours, theirs);
-        ours.remove(SELF);
-        match (member, ours.is_empty()) {
-            (true, _) => make_member(ours),
-            (false, true) => {
-                from.remove(key);
-            }
-            (false, false) => {}
-        }
+/// Compares two keys as written by what they mean.
+fn compare_keys(a: &str, b: &str) -> Ordering {
+    if !a.contains('\\') && !b.contains('\\') {
+        return a.cmp(b);
     }
+    unescape(a).cmp(&unescape(b))
 }
 
-fn intersection(a: &Node, b: &Node) -> Node {
-    let mut both = Node::new();
-    for (key, ours) in children(a) {
-        let Some(theirs) = child(b, key) else { continue };
-        let mut node = intersection(ours, theirs);
-        match (is_member(ours) && is_member(theirs), node.is_empty()) {
-            (true, _) => make_member(&mut node),
-            (false, true) => continue,
-            (false, false) => {}
-        }
-        both.insert(key.clone(), Value::Object(node));
+/// A key as it was before JSON's escapes.
+fn unescape(key: &str) -> Cow<'_, str> {
+    if !key.contains('\\') {
+        return Cow::Borrowed(key);
     }
-    both
+    // It was read out of JSON text, so it is JSON again once quoted.
+    serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned)
 }
 
-fn collect_paths(node: &Node, prefix: &mut String, found: &mut Vec<String>) {
+fn collect_paths(node: &str, prefix: &mut String, found: &mut Vec<String>) {
     for (key, child) in children(node) {
         let length = prefix.len();
-        push_element(prefix, key);
+        push_element(prefix, &unescape(key));
         if is_member(child) {
             found.push(prefix.clone());
         }
@@ -174,24 +204,56 @@ fn push_element(path: &mut String, element: &str) {
     }
 }
 
-/// Checks a whole trie and rewrites its elements as this program writes them.
-fn canonical(node: Node) -> Option<Node> {
-    let each = node.into_iter().map(|(key, child)| {
-        let Value::Object(child) = child else { return None };
-        Some((canonical_element(key)?, Value::Object(canonical(child)?)))
-    });
-    each.collect()
+/// The path of one element, as messages show it.
+pub(super) fn element_path(element: &str) -> String {
+    let mut path = String::new();
+    push_element(&mut path, element);
+    path
 }
 
-fn canonical_element(key: String) -> Option<String> {
-    match key.split_once(':') {
-        None if key == SELF => Some(key),
-        Some(("f", _)) => Some(key),
-        Some(("k", keys)) => serde_json::from_str::<Node>(keys).ok().map(|keys| key_element(&keys)),
-        Some(("v", value)) => serde_json::from_str::<Value>(value).ok().map(|value| value_element(&value)),
-        Some(("i", index)) => index.parse::<i64>().ok().map(|index| format!("i:{index}")),
+/// Checks a whole trie and writes its elements as this program writes them.
+fn canonical(node: &Node, out: &mut Writer) -> Option<()> {
+    let mut children = Vec::with_capacity(node.len());
+    for (key, child) in node.iter().filter(|(key, _)| *key != SELF) {
+        children.push((canonical_element(key)?, child.as_object()?));
+    }
+    if node.get(SELF).is_some_and(|mark| !mark.is_object()) {
+        return None;
+    }
+    children.sort_by(|(a, _), (b, _)| a.cmp(b));
+    children.dedup_by(|(a, _), (b, _)| a == b);
+    for (element, child) in children {
+        let place = out.open(&element, child.is_empty() || child.contains_key(SELF));
+        canonical(child, out)?;
+        out.close(place);
+    }
+    Some(())
+}
+
+fn canonical_element(key: &str) -> Option<Cow<'_, str>> {
+    match key.split_once(':')? {
+        ("f", _) => Some(Cow::Borrowed(key)),
+        ("k", keys) => serde_json::from_str::<Node>(keys).ok().map(|keys| key_element(&keys).into()),
+        ("v", value) => serde_json::from_str::<Value>(value).ok().map(|value| value_element(&value).into()),
+        ("i", index) => index.parse::<i64>().ok().map(|index| format!("i:{index}").into()),
         _ => None,
     }
+}
+
+/// Whether a node of a tree is itself in the set.
+pub(super) fn is_member_node(node: &Node) -> bool {
+    node.is_empty() || node.contains_key(SELF)
+}
+
+/// The node below a path element.
+pub(super) fn child<'n>(node: &'n Node, element: &str) -> Option<&'n Node> {
+    node.get(element).and_then(Value::as_object)
+}
+
+/// The children of a node, without the mark of its own membership.
+pub(super) fn child_nodes(node: &Node) -> impl Iterator<Item = (&String, &Node)> {
+    let each = node.iter().filter(|(key, _)| *key != SELF);
+    each.filter_map(|(key, child)| child.as_object().map(|child| (key, child)))
 }
 
 /// `f:<name>`
@@ -211,4 +273,35 @@ pub(super) fn key_element(keys: &Node) -> String {
 /// `v:"text"`
 pub(super) fn value_element(value: &Value) -> String {
     format!("v:{value}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn texts_are_canonical_whatever_the_client_wrote() {
+        let sent = json!({"k:{ \"name\" : \"x\" }": {"f:b": {}, ".": {}, "f:a": {}}, ".": {}, "f:\"q": {}});
+        let set = FieldSet::from_value(&sent).unwrap();
+        assert_eq!(set.0, r#"{"f:\"q":{},"k:{\"name\":\"x\"}":{".":{},"f:a":{},"f:b":{}}}"#);
+        assert_eq!(FieldSet::from_value(&Value::String(sent.to_string())), Some(set));
+        for bad in [json!({"x": {}}), json!({"f:a": 1}), json!([]), json!("{"), json!({"f:a": {".": 1}})] {
+            assert_eq!(FieldSet::from_value(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_are_ordered_by_what_they_mean() {
+        // As written, the escape of a quote sorts after letters; the quote itself sorts before them.
+        let a = FieldSet::from_value(&json!({"f:a": {}, "f:\"": {}, "f:z": {}})).unwrap();
+        let mut b = FieldSet::from_value(&json!({"f:\"": {}})).unwrap();
+        assert_eq!(a.intersection(&b).paths(), [".\""]);
+        b.union(&a);
+        assert_eq!(b, a);
+        let mut rest = a.clone();
+        rest.subtract(&FieldSet::from_value(&json!({"f:a": {}, "f:z": {}})).unwrap());
+        assert_eq!(rest.paths(), [".\""]);
+    }
 }

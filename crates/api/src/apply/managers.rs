@@ -62,15 +62,16 @@ impl Managers {
     /// Takes entries that this program stored; those that are none are dropped.
     pub(super) fn trusted(list: Vec<Value>) -> Self {
         let trusted = |fields| match fields {
-            Value::Object(node) => Some(FieldSet::trusted(node)),
-            _ => None,
+            Value::String(text) => Some(FieldSet::trusted(text)),
+            other => FieldSet::from_value(&other),
         };
         Self(list.into_iter().filter_map(|e| Entry::read(e, trusted)).collect())
     }
 
     /// Reads what a client sent; `None` if any entry is malformed.
     pub(super) fn sent(list: Vec<Value>) -> Option<Self> {
-        list.into_iter().map(|e| Entry::read(e, FieldSet::from_value)).collect::<Option<_>>().map(Self)
+        let read = |entry| Entry::read(entry, |fields| FieldSet::from_value(&fields));
+        list.into_iter().map(read).collect::<Option<_>>().map(Self)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -177,7 +178,7 @@ impl Entry {
         let mut map = Node::new();
         map.insert("apiVersion".into(), self.api_version.into());
         map.insert("fieldsType".into(), "FieldsV1".into());
-        map.insert("fieldsV1".into(), self.fields.into_value());
+        map.insert("fieldsV1".into(), self.fields.into_text().into());
         map.insert("manager".into(), self.manager.into());
         map.insert("operation".into(), operation.into());
         if !self.subresource.is_empty() {

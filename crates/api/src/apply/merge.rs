@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::fields::{Node, child, children, field_element, is_member};
+use super::fields::{Node, child, child_nodes, element_path, field_element, is_member_node};
 use super::shape::{Form, Items, Shape};
 
 /// Merges a configuration into a value: what it names becomes so, the rest stays.
@@ -82,7 +82,7 @@ pub(super) fn prune(shape: Shape<'_>, value: &mut Value, last: &Node, owned: &[&
         Form::Leaf => {}
         Form::Object(shape) => {
             let Value::Object(map) = value else { return };
-            for (element, last) in children(last) {
+            for (element, last) in child_nodes(last) {
                 let Some(name) = element.strip_prefix("f:") else { continue };
                 let Some(inner) = map.get_mut(name) else { continue };
                 let named = shape.names(name);
@@ -109,15 +109,15 @@ enum Fate {
 }
 
 fn decide(shape: Shape<'_>, value: &mut Value, last: &Node, owned: &[&Node], named: bool) -> Fate {
-    let in_last = named || is_member(last);
-    let in_owned = owned.iter().any(|node| named || is_member(node));
+    let in_last = named || is_member_node(last);
+    let in_owned = owned.iter().any(|node| named || is_member_node(node));
     if in_last && !in_owned {
         return Fate::Gone;
     }
     let was_empty = is_empty(value);
     prune(shape, value, last, owned);
     let emptied = is_empty(value) && !was_empty;
-    match emptied && !owned.iter().any(|node| is_member(node)) {
+    match emptied && !owned.iter().any(|node| is_member_node(node)) {
         true => Fate::Gone,
         false => Fate::Stays,
     }
@@ -138,10 +138,7 @@ fn is_empty(value: &Value) -> bool {
 /// Whether two items of one list that must be unique have the same identity, or one has none; the path of the first
 /// such, and what is wrong.
 pub(super) fn duplicate(shape: Shape<'_>, value: &Value) -> Option<String> {
-    let at = |element: &str, below: String| {
-        let node = Node::from_iter([(element.to_owned(), Value::Object(Node::new()))]);
-        super::fields::FieldSet::trusted(node).paths().concat() + &below
-    };
+    let at = |element: &str, below: String| element_path(element) + &below;
     match shape.resolve(None, Some(value)) {
         Form::Leaf => None,
         Form::Object(shape) => value.as_object()?.iter().find_map(|(name, value)| {

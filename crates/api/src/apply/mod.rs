@@ -4,18 +4,21 @@
 //!   else owns, and refuses to overwrite what another manager owns, unless forced.
 //! - [`record_update`] keeps the books for every other write: who wrote owns what it wrote, and the others lose it.
 //! - Both are pure functions of (schema, live, new, time). The cost follows what changed: equal parts of two objects
-//!   are walked once without allocation, and managers' sets are changed in place, in the form they are stored in.
+//!   are walked once without allocation, and managers' sets stay the texts that they are stored as.
+//! - In the trees given and returned, an entry's `fieldsV1` is such a text ([`folded`]); given, it may be an object, too.
 //! - Paths of a manager that used another version of the kind are taken as they are: versions of the built-in kinds
 //!   name their fields alike, but for `autoscaling`, whose old paths then go unowned at worst.
 
 mod compare;
 mod fields;
+pub mod folded;
 mod last_applied;
 mod managers;
 mod merge;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -27,6 +30,7 @@ pub use fields::FieldSet;
 pub use managers::Operation;
 
 use compare::{Changes, compare, named_fields};
+use fields::Node;
 use managers::{Entry, Identity, Managers};
 use shape::Shape;
 
@@ -227,11 +231,7 @@ fn try_apply(
     take_managed_fields(&mut object);
     merge::merge(write.root(), &mut object, config);
     if let Some(last) = &last {
-        // The identity in `metadata` is no one's, and never goes.
-        let identity = FieldSet::of_root_field("metadata");
-        let everyone = managers.iter().map(|e| e.fields.root());
-        let everyone: Vec<_> = everyone.chain([fields.root(), identity.root()]).collect();
-        merge::prune(write.root(), &mut object, last.fields.root(), &everyone);
+        withdraw(write, &mut object, last, &managers, &fields);
     }
     let changes = compare(write.root(), live.unwrap_or(&Value::Null), &object, write.ignored());
     if !force {
@@ -250,6 +250,19 @@ fn try_apply(
     managers.put(entry);
     put_managed_fields(&mut object, managers);
     Ok(object)
+}
+
+/// Takes from the object what the manager applied last time and neither it nor anyone else owns now.
+fn withdraw(write: &Write<'_>, object: &mut Value, last: &Entry, managers: &Managers, fields: &FieldSet) {
+    if last.fields == *fields {
+        return;
+    }
+    // The identity in `metadata` is no one's, and never goes.
+    let identity = Node::from_iter([("f:metadata".to_owned(), Value::Object(Node::new()))]);
+    let owned: Vec<Node> =
+        managers.iter().map(|e| e.fields.to_node()).chain([fields.to_node(), identity]).collect();
+    let owned: Vec<&Node> = owned.iter().collect();
+    merge::prune(write.root(), object, &last.fields.to_node(), &owned);
 }
 
 /// The live object's owners. What an object had before ownership was kept belongs to `before-first-apply`.

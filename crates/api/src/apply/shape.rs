@@ -43,25 +43,28 @@ impl<'s> Shape<'s> {
 
     /// The shape under a key of an object.
     pub(super) fn child(self, name: &str) -> Self {
+        self.look(name).0
+    }
+
+    /// The shape under a key of an object, and whether the API always has it, so that it is never added or removed
+    /// itself.
+    pub(super) fn look(self, name: &str) -> (Self, bool) {
         match self {
             Self::Struct(schema, of) => match of.field(name) {
-                Some(field) => Self::of_field(schema, field),
-                None => Self::Deduced,
+                Some(field) => {
+                    let always = field.required && matches!(field.ty, Type::Struct(_));
+                    (Self::of_field(schema, field), always)
+                }
+                None => (Self::Deduced, false),
             },
-            Self::Map(schema, value) => Self::of(schema, value),
-            _ => Self::Deduced,
+            Self::Map(schema, value) => (Self::of(schema, value), false),
+            _ => (Self::Deduced, false),
         }
     }
 
     /// Whether the schema names this field; a named field is owned with what is below it.
     pub(super) fn names(self, name: &str) -> bool {
         matches!(self, Self::Struct(_, of) if of.field(name).is_some())
-    }
-
-    /// Whether the API always has this field, so that it is never added or removed itself.
-    pub(super) fn always_has(self, name: &str) -> bool {
-        let Self::Struct(_, of) = self else { return false };
-        of.field(name).is_some_and(|f| f.required && matches!(f.ty, Type::Struct(_)))
     }
 
     /// How to treat these two versions of one value (`None`: absent).

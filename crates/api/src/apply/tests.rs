@@ -70,7 +70,7 @@ fn a_create_owns_what_it_wrote() {
     );
     let entry = &object["metadata"]["managedFields"][0];
     assert_eq!(entry["time"], "2026-11-22T10:00:00Z");
-    assert_eq!(entry["fieldsV1"]["f:metadata"]["f:labels"], json!({".": {}, "f:x": {}}));
+    assert!(entry["fieldsV1"].as_str().unwrap().contains(r#""f:labels":{".":{},"f:x":{}}"#), "{entry}");
     assert_eq!(entry["apiVersion"], "apps/v1");
 }
 
@@ -401,7 +401,7 @@ proptest! {
 
     #[test]
     fn sets_obey_their_laws(a in any_set(), b in any_set()) {
-        let (Some(a), Some(b)) = (FieldSet::from_value(a), FieldSet::from_value(b)) else { return Ok(()) };
+        let (Some(a), Some(b)) = (FieldSet::from_value(&a), FieldSet::from_value(&b)) else { return Ok(()) };
         let mut both = a.clone();
         both.union(&b);
         prop_assert_eq!(both.intersection(&a).paths(), a.paths());

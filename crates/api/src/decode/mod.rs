@@ -60,13 +60,19 @@ pub enum DecodeError {
     Form(String),
 }
 
-/// Parses one JSON object.
+/// Parses one JSON object, [folded](crate::apply::folded).
 pub fn json(body: &[u8]) -> Result<Parsed, DecodeError> {
     let duplicates = Duplicates::default();
     let mut source = serde_json::Deserializer::from_slice(body);
-    let parsed = Tree::root(&duplicates).deserialize(&mut source);
+    let parsed = Tree::folded(&duplicates).deserialize(&mut source);
     let value = parsed.and_then(|value| source.end().map(|()| value));
     object(value.map_err(|error| DecodeError::Json(error.to_string()))?, duplicates)
+}
+
+/// Parses JSON that this program wrote.
+pub(crate) fn folded(json: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut source = serde_json::Deserializer::from_slice(json);
+    Tree::folded(&Duplicates::default()).deserialize(&mut source)
 }
 
 /// Parses one YAML document (or JSON, which is YAML) that holds an object. Words and numbers mean what they mean to

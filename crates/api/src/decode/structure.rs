@@ -42,7 +42,7 @@ impl Walk<'_> {
             (Type::Any, _)
             | (Type::String | Type::Duration, Value::String(_))
             | (Type::Bool, Value::Bool(_))
-            | (Type::FieldsV1, Value::Object(_))
+            | (Type::FieldsV1, Value::Object(_) | Value::String(_))
             | (Type::IntOrString, Value::String(_)) => Ok(()),
             (Type::Int32 | Type::IntOrString, Value::Number(n)) if n.as_i64().is_some_and(fits_32) => Ok(()),
             (Type::Int64, Value::Number(n)) if n.as_i64().is_some() => Ok(()),

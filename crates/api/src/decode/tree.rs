@@ -6,7 +6,10 @@ use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
+
+use crate::apply::folded::FIELDS;
 
 /// `duplicate field "spec.x"`, in order of appearance.
 pub type Duplicates = RefCell<Vec<String>>;
@@ -16,6 +19,8 @@ pub type Duplicates = RefCell<Vec<String>>;
 pub struct Tree<'a> {
     at: Place<'a>,
     duplicates: &'a Duplicates,
+    /// The source is JSON text and managers' sets stay texts: see [`crate::apply::folded`].
+    fold: bool,
 }
 
 /// A place in a document.
@@ -43,7 +48,19 @@ impl fmt::Display for Place<'_> {
 impl<'a> Tree<'a> {
     /// Reads a whole document.
     pub fn root(duplicates: &'a Duplicates) -> Self {
-        Self { at: Place::Root, duplicates }
+        Self { at: Place::Root, duplicates, fold: false }
+    }
+
+    /// Reads a whole document of JSON, folded.
+    pub fn folded(duplicates: &'a Duplicates) -> Self {
+        Self { fold: true, ..Self::root(duplicates) }
+    }
+}
+
+impl Place<'_> {
+    /// Whether this is an entry of `metadata.managedFields`.
+    fn is_manager(&self) -> bool {
+        matches!(self, Place::Item(Place::Key(Place::Key(Place::Root, "metadata"), "managedFields"), _))
     }
 }
 
@@ -97,7 +114,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
         loop {
-            let item = Tree { at: Place::Item(&self.at, items.len()), duplicates: self.duplicates };
+            let item = Tree { at: Place::Item(&self.at, items.len()), ..self };
             match source.next_element_seed(item)? {
                 Some(value) => items.push(value),
                 None => return Ok(Value::Array(items)),
@@ -109,7 +126,10 @@ impl<'de> Visitor<'de> for Tree<'_> {
         let mut fields = Map::new();
         while let Some(key) = source.next_key::<String>()? {
             let at = Place::Key(&self.at, &key);
-            let value = source.next_value_seed(Tree { at, duplicates: self.duplicates })?;
+            let value = match self.fold && key == FIELDS && self.at.is_manager() {
+                true => Value::String(source.next_value::<&RawValue>()?.get().to_owned()),
+                false => source.next_value_seed(Tree { at, ..self })?,
+            };
             if fields.contains_key(&key) {
                 self.duplicates.borrow_mut().push(format!("duplicate field {:?}", at.to_string()));
             }

@@ -8,6 +8,7 @@
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod catalog;
+mod fields;
 #[cfg(test)]
 mod laws;
 mod names;
@@ -16,6 +17,7 @@ mod table;
 mod tests;
 
 pub use catalog::{Catalog, builtin, version_rank};
+pub use fields::Fields;
 pub(crate) use table::RULES;
 
 use std::sync::Arc;
@@ -90,8 +92,8 @@ pub enum ListKind {
 pub struct Struct {
     /// OpenAPI definition name, as `io.k8s.api.core.v1.Container`.
     pub name: Box<str>,
-    /// Fields in order of their JSON names (so lookup is a binary search).
-    pub fields: Box<[Field]>,
+    /// Fields in order of their JSON names.
+    pub fields: Fields,
     /// `x-kubernetes-map-type: atomic`: server-side apply owns it as a whole.
     pub atomic: bool,
     /// Unknown fields are kept (`x-kubernetes-preserve-unknown-fields`).
@@ -208,8 +210,7 @@ impl Struct {
 
     /// The field of a JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        let at = self.fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok()?;
-        self.fields.get(at)
+        self.fields.named(name)
     }
 }
 

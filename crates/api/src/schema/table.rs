@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::{Field, List, ListKind, Patch, Proto, Schema, Struct, StructId, Subresource, Type};
+use super::{Field, Fields, List, ListKind, Patch, Proto, Schema, Struct, StructId, Subresource, Type};
 use crate::gvr::{Gvk, Gvr};
 
 /// The generated texts.
@@ -217,7 +217,7 @@ impl Table {
         let id = *ids.get(&(package.short, name))?;
         let mut record = Struct {
             name: format!("{}.{name}", package.full).into(),
-            fields: Box::default(),
+            fields: Fields::default(),
             atomic: false,
             preserve_unknown: false,
         };
@@ -232,7 +232,6 @@ impl Table {
         while let Some(line) = lines.next_indented() {
             fields.push(field(package.short, ids, line)?);
         }
-        fields.sort_by(|a, b| a.name.cmp(&b.name));
         record.fields = fields.into();
         self.structs.insert(record.name.clone(), id);
         self.schema.structs.push(record);

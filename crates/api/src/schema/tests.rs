@@ -134,11 +134,7 @@ fn the_table_is_complete() {
     if std::env::var_os("REWRITE").is_some() {
         std::fs::write(path, &text).unwrap();
     }
-    assert_eq!(
-        std::fs::read_to_string(path).unwrap_or_default(),
-        text,
-        "set REWRITE=1 and review the diff"
-    );
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), text, "set REWRITE=1 and review the diff");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use tiphys_api::apply::folded;
 use tiphys_api::schema::Resource;
 use tiphys_api::{Meta, Object, Value};
 use tokio::sync::watch;
@@ -113,11 +114,12 @@ impl Cache {
         Ok(Object::new(meta, splice::insert(value, revision)))
     }
 
-    /// The bytes and header of an object that is about to be committed, so that the feed need not read them.
+    /// The bytes and header of an object (a folded tree) that is about to be committed, so that the feed need not read
+    /// them.
     pub fn prepare(&self, object: &Value) -> Result<Prepared<'_>, serde_json::Error> {
         let mut meta = Meta::read(object)?;
         meta.fields = self.resource.selectable(object);
-        Ok(self.handover.prepare(serde_json::to_vec(object)?.into(), meta))
+        Ok(self.handover.prepare(folded::write(object)?.into(), meta))
     }
 
     /// The newest version of one object.

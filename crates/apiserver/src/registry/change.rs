@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use tiphys_api::apply::folded;
 use tiphys_api::{Object, Status, Value, field, validate};
 
 use super::commit::{self, Commit};
@@ -17,6 +19,19 @@ use crate::strategy::{self, Rules};
 
 /// How often a change that another write overtook is made anew.
 const RETRIES_MAX: usize = 100;
+
+/// Decodes the body of an update.
+fn replacement(
+    request: &Request<'_>,
+    rules: &Rules,
+    body: Body,
+    params: &WriteParams,
+) -> Result<(Value, Vec<String>), Status> {
+    let Decoded { mut tree, warnings } = decode::object(request.resource, body, params.field_validation)?;
+    check_place(request, &mut tree)?;
+    system::complete(&mut tree, request.resource, rules);
+    Ok((tree, warnings))
+}
 
 /// Makes the next version of an object, in the request's version. `None`: there is no object yet.
 pub(super) type Make<'m> = &'m (dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync);
@@ -56,11 +71,15 @@ impl Registry {
             return self.update_scale(request, body, params).await;
         }
         let cache = self.cache(request.resource)?;
-        let Decoded { mut tree, warnings } = decode::object(request.resource, body, params.field_validation)?;
-        check_place(request, &mut tree)?;
         let rules = strategy::of(&request.resource.gvr);
-        system::complete(&mut tree, request.resource, rules);
-        let make = |_: Option<&Value>| Ok(tree.clone());
+        // Read anew for each attempt after the first, which is cheaper than a copy of the tree for most.
+        let again = body.clone();
+        let (tree, warnings) = replacement(request, rules, body, params)?;
+        let first = Mutex::new(Some(tree));
+        let make = |_: Option<&Value>| {
+            let tree = first.lock().take();
+            tree.map_or_else(|| replacement(request, rules, again.clone(), params).map(|(tree, _)| tree), Ok)
+        };
         let creates = rules.create_on_update && request.subresource.is_empty();
         let change = Change {
             request,
@@ -118,7 +137,7 @@ impl Registry {
     }
 
     async fn attempt(&self, change: &Change<'_>, current: &Object) -> Result<Attempt, Status> {
-        let old = current.value().map_err(Status::internal)?;
+        let old = folded::read(current.json()).map_err(Status::internal)?;
         let mut tree = self.next_version(change, current, &old)?;
         if !change.admitted {
             self.mutate(review(change, &mut tree, current)).await?;
@@ -188,7 +207,7 @@ fn validate_change(change: &Change<'_>, tree: &Value, old: &Value) -> Result<(),
     errors.extend(validate::object_meta_update(old, tree));
     errors.extend(validate::immutable(&change.cache.resource, old, tree));
     system::check_finalizers(tree, old, &mut errors);
-    errors.extend(validate::required(&change.cache.resource, tree));
+    errors.extend(validate::changed(&change.cache.resource, tree, old));
     (change.rules.validate)(tree, &mut errors);
     (change.rules.validate_update)(tree, old, change.request.subresource, &mut errors);
     refuse(change.request, change.request.name, errors)

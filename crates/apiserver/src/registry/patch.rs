@@ -1,6 +1,7 @@
 //! patch: JSON, merge and strategic patches on the same path as updates, and server-side apply.
 
 use parking_lot::Mutex;
+use tiphys_api::apply::folded;
 use tiphys_api::{Gvk, Status, Value, field, patch};
 
 use super::change::Change;
@@ -102,13 +103,19 @@ fn misfit(
         _ => {
             let mut tree = current.cloned().unwrap_or(Value::Null);
             match apply_patch(request, form, &mut tree, body) {
-                Ok(()) => tree.to_string(),
+                Ok(()) => plain_text(&tree),
                 Err(status) => return status,
             }
         }
     };
     let error = field::Error::invalid(&field::Path::new("patch"), shown, cause);
     Status::invalid(&Gvk::new("", "", ""), "", &[error])
+}
+
+/// A folded tree as the JSON that clients see.
+fn plain_text(tree: &Value) -> String {
+    let json = folded::write(tree).ok().and_then(|json| String::from_utf8(json).ok());
+    json.unwrap_or_else(|| tree.to_string())
 }
 
 /// A tree as Go prints it: `map[a:[1 2] b:<nil>]`.
