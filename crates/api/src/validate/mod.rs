@@ -20,6 +20,7 @@ mod tests;
 pub use domains::{domain_prefixed_path, fully_qualified_name, signer_name};
 pub use forms::{config_key, port_name};
 pub use indexes::{count as count_indexes, overlap as overlapping_indexes};
+pub use kinds::VOLUME_NOT_SOURCES;
 pub use meta::{immutable, object_meta, object_meta_update};
 pub use names::{
     NameRule, dns1035_label, dns1123_label, dns1123_subdomain, label_key, label_value, name_rule,

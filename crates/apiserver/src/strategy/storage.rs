@@ -3,6 +3,7 @@
 use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
 use tiphys_api::quantity::Quantity;
+use tiphys_api::validate::VOLUME_NOT_SOURCES;
 
 use super::Rules;
 use crate::registry::tree;
@@ -74,19 +75,6 @@ fn volume_mode(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
-/// Fields of a volume's spec that are not its source.
-const NOT_SOURCE: [&str; 9] = [
-    "accessModes",
-    "capacity",
-    "claimRef",
-    "mountOptions",
-    "nodeAffinity",
-    "persistentVolumeReclaimPolicy",
-    "storageClassName",
-    "volumeAttributesClassName",
-    "volumeMode",
-];
-
 /// Labels of nodes by their old names, which may give way to the new ones.
 const RENAMED: [(&str, &str); 5] = [
     ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
@@ -102,7 +90,7 @@ fn validate_volume(new: &Value, old: &Value, subresource: &str, errors: &mut Err
     }
     let source = |volume: &Value| {
         let mut spec = tree::at(volume, &["spec"]).clone();
-        NOT_SOURCE.iter().for_each(|name| tree::set(&mut spec, &[name], Value::Null));
+        VOLUME_NOT_SOURCES.iter().for_each(|name| tree::set(&mut spec, &[name], Value::Null));
         spec
     };
     let (mut now, before) = (source(new), source(old));

@@ -21,6 +21,7 @@ mod select;
 
 use serde_json::Value;
 
+pub use self::core::VOLUME_NOT_SOURCES;
 use self::core::pods;
 use super::forms::judge;
 use super::seen::Seen;

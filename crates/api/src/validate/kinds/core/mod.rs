@@ -12,6 +12,8 @@ mod services;
 mod sources;
 mod storage;
 
+pub use storage::NOT_SOURCES as VOLUME_NOT_SOURCES;
+
 use super::{
     At, Check, Fields, Seen, as_value, flag, items, judge, list, number, object, text, texts, under,
 };

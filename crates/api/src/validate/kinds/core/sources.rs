@@ -262,8 +262,8 @@ pub(super) fn pod_field(at: &At<'_>, field: &Fields, shown: &[&str], errors: &mu
     }
 }
 
-/// Fields that stand for themselves whatever shows them.
-const ENV_FIELDS: [&str; 9] = [
+/// Fields of a pod that a variable can show. They stand for themselves whatever shows them.
+pub(super) const ENV_FIELDS: [&str; 9] = [
     "metadata.name",
     "metadata.namespace",
     "metadata.uid",

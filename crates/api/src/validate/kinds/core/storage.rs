@@ -79,8 +79,8 @@ fn data_sources_agree(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     errors.push(Error::invalid(&at.path(), shown, why));
 }
 
-/// Fields of a volume's spec that are not its source.
-const NOT_SOURCES: [&str; 9] = [
+/// Fields of a PersistentVolume's spec that are not its source.
+pub const NOT_SOURCES: [&str; 9] = [
     "accessModes",
     "capacity",
     "claimRef",

@@ -5,25 +5,12 @@ use super::{At, Fields, object, sources, text};
 use crate::field::{Error, Errors};
 use crate::validate::{config_key, names};
 
-/// Fields of a pod that a variable can show.
-const SHOWN: [&str; 9] = [
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.hostIPs",
-    "status.podIP",
-    "status.podIPs",
-];
-
 /// A variable has a value or one source of it.
 pub(super) fn variable(at: &At<'_>, variable: &Fields, errors: &mut Errors) {
     let Some(source) = object(variable, "valueFrom") else { return };
     let from = at.child("valueFrom");
     if let Some(field) = object(source, "fieldRef") {
-        sources::pod_field(&from.child("fieldRef"), field, &SHOWN, errors);
+        sources::pod_field(&from.child("fieldRef"), field, &sources::ENV_FIELDS, errors);
     }
     if let Some(amount) = object(source, "resourceFieldRef") {
         sources::container_amount(&from.child("resourceFieldRef"), amount, false, errors);
