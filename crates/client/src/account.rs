@@ -2,7 +2,8 @@
 //! `--use-service-account-credentials`.
 //!
 //! - The account is made when missing, in `kube-system`; its token comes from `serviceaccounts/token` and is renewed at
-//!   four fifths of its life, by the first call that finds it old. Nothing ticks.
+//!   four fifths of its life, by the first call that finds it old, and once the server does not know it any more. Nothing
+//!   ticks.
 //! - So each controller is held to its own role, also when the controller manager is a process of its own.
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ const ACCOUNTS: Gvr = Gvr::new("", "v1", "serviceaccounts");
 const NAMESPACE: &str = "kube-system";
 /// Life of a token, in seconds; the API gives no less than ten minutes.
 const TOKEN_SECONDS: u64 = 3600;
+const LIFE: Duration = Duration::from_secs(TOKEN_SECONDS);
 const RENEW_AFTER: Duration = Duration::from_secs(TOKEN_SECONDS * 4 / 5);
 
 /// A [`Client`] with a service account's identity.
@@ -49,11 +51,27 @@ impl AccountClient {
         {
             return Ok(client.clone());
         }
-        let identity = Identity::Token(self.token().await?);
+        let token = match (self.token().await, current.as_ref()) {
+            (Ok(token), _) => token,
+            // The old one is good for a while yet.
+            (Err(_), Some((client, since))) if since.elapsed() < LIFE => return Ok(client.clone()),
+            (Err(status), _) => return Err(status),
+        };
+        let identity = Identity::Token(token);
         let config = Config { identity, ..self.config.clone() };
         let client = Arc::new(RemoteClient::new(&config).map_err(Status::internal)?);
         *current = Some((client.clone(), Instant::now()));
         Ok(client)
+    }
+
+    /// Passes an answer on. One that says that the token is not known any more (its account was made anew, the clock
+    /// stood still) makes the next call ask for another.
+    async fn judge<T>(&self, by: &Arc<RemoteClient>, answer: Result<T, Status>) -> Result<T, Status> {
+        if answer.as_ref().is_err_and(|status| status.code == 401) {
+            let mut current = self.current.lock().await;
+            current.take_if(|(client, _)| Arc::ptr_eq(client, by));
+        }
+        answer
     }
 
     async fn token(&self) -> Result<String, Status> {
@@ -85,23 +103,33 @@ impl AccountClient {
 #[async_trait]
 impl Client for AccountClient {
     async fn get(&self, target: &Target) -> Result<Object, Status> {
-        self.inner().await?.get(target).await
+        let client = self.inner().await?;
+        let answer = client.get(target).await;
+        self.judge(&client, answer).await
     }
 
     async fn list(&self, gvr: &Gvr, namespace: &str, options: &ListOptions) -> Result<ObjectList, Status> {
-        self.inner().await?.list(gvr, namespace, options).await
+        let client = self.inner().await?;
+        let answer = client.list(gvr, namespace, options).await;
+        self.judge(&client, answer).await
     }
 
     async fn watch(&self, gvr: &Gvr, namespace: &str, options: &WatchOptions) -> Result<WatchStream, Status> {
-        self.inner().await?.watch(gvr, namespace, options).await
+        let client = self.inner().await?;
+        let answer = client.watch(gvr, namespace, options).await;
+        self.judge(&client, answer).await
     }
 
     async fn create(&self, target: &Target, body: Bytes, options: &WriteOptions) -> Result<Object, Status> {
-        self.inner().await?.create(target, body, options).await
+        let client = self.inner().await?;
+        let answer = client.create(target, body, options).await;
+        self.judge(&client, answer).await
     }
 
     async fn update(&self, target: &Target, body: Bytes, options: &WriteOptions) -> Result<Object, Status> {
-        self.inner().await?.update(target, body, options).await
+        let client = self.inner().await?;
+        let answer = client.update(target, body, options).await;
+        self.judge(&client, answer).await
     }
 
     async fn patch(
@@ -111,14 +139,20 @@ impl Client for AccountClient {
         body: Bytes,
         options: &WriteOptions,
     ) -> Result<Object, Status> {
-        self.inner().await?.patch(target, kind, body, options).await
+        let client = self.inner().await?;
+        let answer = client.patch(target, kind, body, options).await;
+        self.judge(&client, answer).await
     }
 
     async fn delete(&self, target: &Target, options: &DeleteOptions) -> Result<Option<Object>, Status> {
-        self.inner().await?.delete(target, options).await
+        let client = self.inner().await?;
+        let answer = client.delete(target, options).await;
+        self.judge(&client, answer).await
     }
 
     async fn get_path(&self, path: &str) -> Result<Bytes, Status> {
-        self.inner().await?.get_path(path).await
+        let client = self.inner().await?;
+        let answer = client.get_path(path).await;
+        self.judge(&client, answer).await
     }
 }

@@ -32,8 +32,27 @@ impl RemoteClient {
         let request = request.body(Full::new(Bytes::new())).ok()?;
         match timeout(WAIT, self.pool.request(request)).await.ok()? {
             Ok(answer) => (answer.status() == StatusCode::UNAUTHORIZED).then_some(Refusal::Identity),
-            Err(error) => tls_error(&error).map(Refusal::Tls),
+            Err(error) => tls_error(&error).filter(lasts).map(Refusal::Tls),
         }
+    }
+}
+
+/// Whether a TLS error is about who trusts whom. A clock that is not set yet, or a peer that is not ready, may pass.
+fn lasts(error: &rustls::Error) -> bool {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error};
+    match error {
+        Error::InvalidCertificate(why) => matches!(
+            why,
+            Certificate::UnknownIssuer
+                | Certificate::BadSignature
+                | Certificate::NotValidForName
+                | Certificate::NotValidForNameContext { .. }
+        ),
+        Error::AlertReceived(alert) => matches!(
+            alert,
+            Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::CertificateRequired
+        ),
+        _ => false,
     }
 }
 
