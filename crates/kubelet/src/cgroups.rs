@@ -26,8 +26,9 @@ fn roots() -> Vec<PathBuf> {
     entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
-/// Groups are directories whose files cannot be removed; empty ones go by `rmdir`, children first.
-fn remove_tree(group: &Path) {
+/// Removes a group and those below it, as far as they are empty. Groups are directories whose files cannot be removed;
+/// empty ones go by `rmdir`, children first.
+pub fn remove_tree(group: &Path) {
     let Ok(entries) = std::fs::read_dir(group) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         remove_tree(&entry.path());

@@ -10,7 +10,7 @@
 mod actor;
 mod admit;
 mod backoff;
-mod cgroups;
+pub mod cgroups;
 mod container;
 mod context;
 mod dns;
@@ -23,6 +23,7 @@ mod images;
 mod inotify;
 mod logs;
 mod manager;
+pub mod mounts;
 mod node;
 mod ops;
 mod plan;

@@ -143,7 +143,14 @@ fn read(path: &Path, advice: &str) -> Result<Map<String, Value>> {
 /// Replaces the file at once; one that a link leads to stays where it is, and its owner's.
 fn write(path: &Path, config: &Map<String, Value>) -> Result<()> {
     let text = serde_saphyr::to_string(config).context("cannot encode the kubeconfig")?;
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path = match path.canonicalize() {
+        Ok(path) => path,
+        Err(error) if path.is_symlink() => {
+            return Err(error)
+                .with_context(|| format!("{} links to a file that is not there", path.display()));
+        }
+        Err(_) => path.to_owned(),
+    };
     let before = std::fs::metadata(&path);
     let failed = || format!("cannot write {}", path.display());
     tiphys_apiserver::pki::write_private(&path, text.as_bytes()).with_context(failed)?;

@@ -46,9 +46,9 @@ pub async fn run(args: &Reset) -> Result<()> {
             settings.network().remove().await?;
             tiphys_proxy::cleanup(&crate::up::proxy_instance(settings)).await?;
             progress.done("packet rules and bridge removed");
+            cgroups::remove_empty(CGROUP_ROOT);
         }
         kubeconfig::remove(settings)?;
-        cgroups::remove_empty(CGROUP_ROOT);
     }
     mounts::unmount_under(&data_dir)?;
     std::fs::remove_dir_all(&data_dir).with_context(|| format!("cannot remove {}", data_dir.display()))?;
@@ -58,10 +58,15 @@ pub async fn run(args: &Reset) -> Result<()> {
 
 fn describe(data_dir: &Path, settings: Option<&Settings>) {
     println!("This would stop the cluster and remove:");
-    println!("  all its pods and containers, and {}", data_dir.display());
+    println!("  {}", data_dir.display());
     if let Some(settings) = settings {
-        println!("  the bridge {} and the packet rules of pods and Services", settings.bridge);
-        println!("  {}", settings.kubeconfig.display());
+        if settings.has_node() {
+            println!("  all its pods and containers, and their empty control groups");
+            println!("  the bridge {} and the packet rules of pods and Services", settings.bridge);
+        }
+        if !settings.kubeconfig.as_os_str().is_empty() {
+            println!("  {}", settings.kubeconfig.display());
+        }
         if let Some(merged) = &settings.merged_into {
             println!("  the context `tiphys` in {}", merged.display());
         }

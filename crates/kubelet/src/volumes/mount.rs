@@ -3,9 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::mounts;
 
 /// Makes an `emptyDir`: a directory everyone may write, on tmpfs if it is one of memory.
 pub(super) fn empty_dir(at: &Path, memory: bool, size: Option<i64>, group: Option<u32>) -> io::Result<()> {
@@ -77,19 +79,10 @@ pub(super) fn take_down(volumes: &Path) -> io::Result<()> {
     if !volumes.exists() {
         return Ok(());
     }
-    let mut mounts = mounts_below(&fs::read_to_string("/proc/self/mountinfo")?, &volumes.canonicalize()?);
-    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.as_os_str().len()));
-    for mount in mounts {
+    for mount in mounts::below(&volumes.canonicalize()?)? {
         unmount(&mount, UnmountFlags::DETACH)?;
     }
     fs::remove_dir_all(volumes)
-}
-
-/// The mount points at or below a directory, as the kernel lists them.
-fn mounts_below(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
-    // Spaces and the like are written as octal escapes; volumes' names have none.
-    let point = |line: &str| line.split(' ').nth(4).map(|path| PathBuf::from(path.replace("\\040", " ")));
-    mountinfo.lines().filter_map(point).filter(|path| path.starts_with(dir)).collect()
 }
 
 #[cfg(test)]
@@ -106,13 +99,6 @@ mod tests {
         assert!(host_path(&path("no"), "File").is_err());
         assert!(host_path(Path::new("/dev/null"), "CharDevice").is_ok());
         assert!(host_path(&path("d"), "Nonsense").is_err());
-    }
-
-    #[test]
-    fn mounts_are_found_in_the_kernels_list() {
-        let list = "36 35 98:0 / /a/v/x rw - tmpfs tmpfs rw\n37 35 98:0 / /a/vx rw - tmpfs t rw\n\
-                    38 35 98:0 / /a/v/x/y\\040z rw - ext4 d rw\n";
-        assert_eq!(mounts_below(list, Path::new("/a/v")), [Path::new("/a/v/x"), Path::new("/a/v/x/y z")]);
     }
 
     #[test]

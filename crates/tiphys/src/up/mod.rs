@@ -12,7 +12,7 @@ mod node;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tiphys_client::account::AccountClient;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -151,6 +151,11 @@ pub async fn server(flags: &Server, how: Master) -> Result<()> {
     kubeconfig::check(&settings)?;
     let _lock = lock::take(&settings.data_dir)?;
     host::check_format(&settings.data_dir)?;
+    // Its pods may still run, and only what is saved of it lets a reset find them.
+    if Settings::load(&settings.data_dir)?.is_some_and(|before| before.has_node()) {
+        let dir = settings.data_dir.display();
+        bail!("{dir} holds a node, too; start it with tiphys up, or end it with tiphys reset --yes first");
+    }
     settings.save()?;
     let stop = Stop::default();
     let mut master = master::start(&settings, &flags.cluster, &stop, &mut progress).await?;
@@ -215,7 +220,7 @@ pub async fn agent(flags: &Agent, parts: &[NodePart]) -> Result<()> {
     let mut progress = Progress::new();
     logging::start(&flags.logging)?;
     host::require_root("a node")?;
-    let identities = node::Identities::remote(&flags.kubeconfig).await?;
+    let identities = node::Identities::remote(&flags.kubeconfig, parts).await?;
     let settings = Settings::of_node(&flags.place, &flags.node)?;
     let kubelet = parts.contains(&NodePart::Kubelet);
     // The kubelet keeps things; proxy and DNS alone may stand beside another process of the same directory.

@@ -140,12 +140,13 @@ impl Identities {
         }))
     }
 
-    /// Elsewhere: the kubeconfig's identity. Proxy and DNS take `kube-proxy.kubeconfig` beside it where there is one, as
-    /// a node's own identity may not read all that they follow.
-    pub async fn remote(kubeconfig: &Path) -> Result<Self> {
+    /// Elsewhere: the kubeconfig's identity. Beside a kubelet, proxy and DNS take the `kube-proxy.kubeconfig` that lies
+    /// with the kubelet's, where there is one: a node's own identity may not read all that they follow.
+    pub async fn remote(kubeconfig: &Path, parts: &[NodePart]) -> Result<Self> {
         let own = remote(kubeconfig).await?;
         let beside = kubeconfig.with_file_name("kube-proxy.kubeconfig");
-        let network = if beside.exists() { remote(&beside).await? } else { own.clone() };
+        let mixed = parts.contains(&NodePart::Kubelet) && parts.len() > 1;
+        let network = if mixed && beside.exists() { remote(&beside).await? } else { own.clone() };
         Ok(Self(Box::new(move |part| match part {
             NodePart::Kubelet => own.clone(),
             NodePart::Proxy | NodePart::Dns => network.clone(),
