@@ -32,6 +32,12 @@ pub enum Error {
     /// The lease has expired, was revoked, or never existed.
     #[error("lease {0} not found")]
     LeaseNotFound(LeaseId),
+    /// A lease of that number exists already.
+    #[error("lease {0} already exists")]
+    LeaseExists(LeaseId),
+    /// A script keeps the value or lease of a key that does not exist.
+    #[error("key {0} not found")]
+    KeyNotFound(Key),
     /// The transaction is larger than the store takes.
     #[error("a transaction of {bytes} bytes is larger than the limit of {limit}")]
     TooLarge {
@@ -41,7 +47,10 @@ pub enum Error {
         limit: usize,
     },
     /// The store's size quota is used up: only deletes and compaction are taken.
-    #[error("the store has reached its size quota of {quota} bytes; delete objects or raise the quota")]
+    #[error(
+        "the store has reached its size quota of {quota} bytes; delete objects or raise the quota (until then only \
+         deletes are taken)"
+    )]
     NoSpace {
         /// The quota in bytes.
         quota: u64,
@@ -59,6 +68,12 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// A store elsewhere did not answer. A write may have been done or not: look before doing it again.
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(Arc<str>),
+    /// A store elsewhere refused, in its own words.
+    #[error("the store refused: {0}")]
+    Refused(Arc<str>),
 }
 
 /// The store could not be opened.

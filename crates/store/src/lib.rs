@@ -13,21 +13,31 @@
 //! - A watch hands over every event from a revision on, in order, once each, and never half a transaction. One that
 //!   asks for what is gone, or falls so far behind that it is, ends with [`Error::Compacted`]; nothing is skipped.
 //! - Keys attached to a lease are deleted when it expires.
+//! - [`Txn`] is the transaction that Kubernetes needs, cheap to decide; [`Script`] is etcd's, with everything.
+//! - A [`Snapshot`] is a state at one revision, read while others write. A [`StateHash`] compares states of any two
+//!   engines. [`archive`] keeps a snapshot as a stream of bytes that notices damage.
 //!
 //! Values are opaque. The API server's watch cache is the one long-lived copy of them in memory: an engine keeps
 //! only its index and a bounded recent history.
 
+pub mod archive;
 pub mod embedded;
 mod error;
 mod lease_pool;
+mod script;
+mod snapshot;
+mod span;
 mod types;
 
 pub use embedded::Embedded;
 pub use error::{Error, OpenError};
 pub use lease_pool::LeasePool;
+pub use script::{Condition, Done, Is, Operand, Put, Script, ScriptResult, Step};
+pub use snapshot::Snapshot;
+pub use span::Span;
 pub use types::{
-    Compare, Event, Key, KeyValue, LeaseId, Op, Range, RangeResult, Revision, Status, Txn, TxnResult, Watch,
-    WatchBatch, WatchFrom,
+    Compare, Event, Key, KeyValue, Lease, LeaseId, Op, Range, RangeResult, Revision, StateHash, Status, Txn,
+    TxnResult, Watch, WatchBatch, WatchFrom,
 };
 
 use std::time::Duration;
@@ -47,10 +57,13 @@ pub trait Store: Send + Sync + 'static {
     /// once in a transaction ([`Error::DuplicateKey`]).
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error>;
 
+    /// Runs `script`; answers after its changes are durable. An error means that nothing was changed.
+    async fn run(&self, script: Script) -> Result<ScriptResult, Error>;
+
     /// Reads keys in order, at one revision. See [`Range`].
     async fn range(&self, range: Range) -> Result<RangeResult, Error>;
 
-    /// Streams every event under a prefix, beginning with history. See [`WatchFrom`].
+    /// Streams every event of some keys, beginning with history. See [`WatchFrom`].
     ///
     /// The stream yields [`WatchBatch`]es for ever. It ends after an error: [`Error::Compacted`] when the consumer
     /// fell behind what is kept (list again, then watch from there), [`Error::Closed`] when the store was closed,
@@ -67,14 +80,34 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes a lease that expires `ttl` from now unless kept alive. Keys are attached by [`Op::put_with_lease`].
     /// For many short-lived keys, take leases from a [`LeasePool`].
-    ///
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error>;
+
+    /// The same with a number of the caller's choice ([`Error::LeaseExists`]); 0 = any.
+    async fn grant_as(&self, lease: LeaseId, ttl: Duration) -> Result<LeaseId, Error>;
 
     /// Starts the lease's time to live anew and returns it.
     async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error>;
 
     /// Ends the lease and deletes its keys, in one transaction.
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error>;
+
+    /// A lease, with the keys attached to it.
+    async fn lease(&self, lease: LeaseId) -> Result<Lease, Error>;
+
+    /// All leases, in order of their numbers.
+    async fn leases(&self) -> Result<Vec<LeaseId>, Error>;
+
+    /// The state at `revision` (0 = the present one), to be read while others write.
+    async fn snapshot(&self, revision: Revision) -> Result<Snapshot, Error>;
+
+    /// A hash of the state at `revision` (0 = the present one).
+    async fn hash(&self, revision: Revision) -> Result<StateHash, Error> {
+        self.snapshot(revision).await?.hash().await
+    }
+
+    /// Gives space that is no longer used back to the file system, while others read and write. Answers when there
+    /// is no more to give.
+    async fn defragment(&self) -> Result<(), Error>;
 
     /// Figures about the store, for health and metrics. An error when it has stopped for good.
     async fn status(&self) -> Result<Status, Error>;

@@ -5,11 +5,12 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::Error;
+use crate::{Error, Span};
 
 /// A point in the store's history: the number of a transaction. 0 means "none" or "the present", as each place says.
 pub type Revision = u64;
@@ -52,6 +53,12 @@ impl From<String> for Key {
 
 impl From<&[u8]> for Key {
     fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for Key {
+    fn from(bytes: Vec<u8>) -> Self {
         Self(bytes.into())
     }
 }
@@ -224,39 +231,39 @@ impl TxnResult {
     }
 }
 
-/// Which keys to read: `start <= key < end`, in order, at one revision.
+/// Which keys to read, in order, at one revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
-    /// The first key that may be in the answer.
-    pub start: Key,
-    /// The first key that is not any more; none = to the end.
-    pub end: Option<Key>,
+    /// The keys.
+    pub span: Span,
     /// At most so many; 0 = all.
     pub limit: usize,
     /// At which revision; 0 = the present.
     pub revision: Revision,
-    /// Leave the values out.
+    /// Leave the values out. With a limit of 1 it is how keys are counted.
     pub keys_only: bool,
 }
 
+impl From<Span> for Range {
+    fn from(span: Span) -> Self {
+        Self { span, limit: 0, revision: 0, keys_only: false }
+    }
+}
+
 impl Range {
-    /// Everything under a prefix, such as `/registry/pods/` (give the slash); the empty prefix is everything.
+    /// Everything under a prefix: see [`Span::prefix`].
     pub fn prefix(prefix: impl Into<Key>) -> Self {
-        let start = prefix.into();
-        let end = after_prefix(start.as_bytes());
-        Self { start, end, limit: 0, revision: 0, keys_only: false }
+        Span::prefix(prefix).into()
     }
 
     /// One key.
     pub fn key(key: impl Into<Key>) -> Self {
-        let start = key.into();
-        let end = Some(successor(&start));
-        Self { start, end, limit: 0, revision: 0, keys_only: false }
+        Span::key(key).into()
     }
 
     /// Only keys after this one: how a limited read goes on.
     pub fn after(mut self, key: &Key) -> Self {
-        self.start = self.start.max(successor(key));
+        self.span = self.span.after(key);
         self
     }
 
@@ -278,25 +285,10 @@ impl Range {
         self
     }
 
-    /// Whether `key` lies in the range.
-    pub fn contains(&self, key: &[u8]) -> bool {
-        key >= self.start.as_bytes() && self.end.as_ref().is_none_or(|end| key < end.as_bytes())
+    /// The limit as a number of keys.
+    pub fn most(&self) -> usize {
+        if self.limit == 0 { usize::MAX } else { self.limit }
     }
-}
-
-/// The smallest key after `key`.
-fn successor(key: &Key) -> Key {
-    let mut bytes = key.as_bytes().to_vec();
-    bytes.push(0);
-    Key(bytes.into())
-}
-
-/// The first key after all that begin with `prefix`; none if there is no such key.
-fn after_prefix(prefix: &[u8]) -> Option<Key> {
-    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
-    let mut end = prefix.get(..=last)?.to_vec();
-    *end.last_mut()? += 1;
-    Some(Key(end.into()))
 }
 
 /// What a range read found.
@@ -314,8 +306,8 @@ pub struct RangeResult {
 /// What to watch, and from when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchFrom {
-    /// Only keys with this prefix; the empty prefix is everything.
-    pub prefix: Key,
+    /// Only these keys.
+    pub span: Span,
     /// The first revision whose events are wanted: one more than that of the list it continues. 0 = only what
     /// happens after this call. A future one is waited for.
     pub revision: Revision,
@@ -326,7 +318,12 @@ pub struct WatchFrom {
 impl WatchFrom {
     /// Events under `prefix` from `revision` (included) on.
     pub fn prefix(prefix: impl Into<Key>, revision: Revision) -> Self {
-        Self { prefix: prefix.into(), revision, previous: false }
+        Self::span(Span::prefix(prefix), revision)
+    }
+
+    /// Events of these keys from `revision` (included) on.
+    pub fn span(span: Span, revision: Revision) -> Self {
+        Self { span, revision, previous: false }
     }
 
     /// With the value each event replaces.
@@ -402,8 +399,39 @@ pub struct Status {
     pub keys: u64,
     /// Bytes the store takes on disk.
     pub disk_bytes: u64,
+    /// Of these, bytes of keys and values, present and past ones that are still kept.
+    pub used_bytes: u64,
+    /// How many bytes may be used; 0 = the engine knows no limit.
+    pub quota_bytes: u64,
+    /// The alarm: the quota is used up, so that only deletes and compaction are taken ([`Error::NoSpace`]). It ends by
+    /// itself when there is space again.
+    pub no_space: bool,
     /// Leases that exist.
     pub leases: u64,
     /// Running watches.
     pub watches: u64,
+}
+
+/// A lease, as it is at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its name.
+    pub id: LeaseId,
+    /// How long it lives after each renewal.
+    pub ttl: Duration,
+    /// How long it still lives.
+    pub remaining: Duration,
+    /// The keys attached to it, in order.
+    pub keys: Vec<Key>,
+}
+
+/// A hash of all keys at a revision, with their values and numbers: equal states have equal hashes, in every engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateHash {
+    /// The revision of the state.
+    pub revision: Revision,
+    /// How many keys there were.
+    pub keys: u64,
+    /// CRC-32 of all.
+    pub hash: u32,
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tiphys_api::Gvr;
 use tiphys_store::{
-    Error, Key, KeyValue, LeaseId, Op, Range, RangeResult, Revision, Status, Store, Txn, TxnResult, Watch,
-    WatchFrom,
+    Error, Key, KeyValue, Lease, LeaseId, Op, Range, RangeResult, Revision, Script, ScriptResult, Snapshot,
+    Status, Store, Txn, TxnResult, Watch, WatchFrom,
 };
 
 use super::family::{Histogram, header, line};
@@ -102,6 +102,10 @@ impl Store for Timed {
         outcome
     }
 
+    async fn run(&self, script: Script) -> Result<ScriptResult, Error> {
+        self.store.run(script).await
+    }
+
     async fn range(&self, range: Range) -> Result<RangeResult, Error> {
         let began = Instant::now();
         let outcome = self.store.range(range).await;
@@ -125,12 +129,32 @@ impl Store for Timed {
         self.store.grant(ttl).await
     }
 
+    async fn grant_as(&self, lease: LeaseId, ttl: Duration) -> Result<LeaseId, Error> {
+        self.store.grant_as(lease, ttl).await
+    }
+
     async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
         self.store.keep_alive(lease).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
         self.store.revoke(lease).await
+    }
+
+    async fn lease(&self, lease: LeaseId) -> Result<Lease, Error> {
+        self.store.lease(lease).await
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        self.store.leases().await
+    }
+
+    async fn snapshot(&self, revision: Revision) -> Result<Snapshot, Error> {
+        self.store.snapshot(revision).await
+    }
+
+    async fn defragment(&self) -> Result<(), Error> {
+        self.store.defragment().await
     }
 
     async fn status(&self) -> Result<Status, Error> {

@@ -11,18 +11,65 @@ use redb::Database;
 
 use super::disk::Snapshot;
 use super::history::History;
-use super::index::{Index, Shared};
+use super::index::{Change, Index, Shared};
+use super::past::Past;
 use super::plan::Batch;
 use super::queue::Queue;
+use super::row::{RawRow, Replaced};
 use super::watch::Watchers;
-use crate::Error;
+use crate::{Error, Revision};
 
 /// What is durable and may be seen.
 pub(super) struct State {
     pub index: Index,
     pub history: History,
+    pub past: Past,
+    /// Up to here history was forgotten because somebody asked for it.
+    pub forgotten: Revision,
     /// Why no more writes are taken.
     pub stopped: Option<Error>,
+}
+
+impl State {
+    fn publish(&mut self, batch: &Batch) -> u64 {
+        for (id, term) in &batch.leases {
+            self.index.set_lease(*id, *term);
+        }
+        for revised in &batch.revised {
+            for change in &revised.changes {
+                self.keep(change);
+            }
+            self.index.apply(revised);
+            self.history.push(Shared::clone(revised));
+        }
+        let Some(compacted) = batch.compacted else { return 0 };
+        self.index.compacted = compacted;
+        if batch.asked {
+            self.forgotten = compacted;
+        }
+        self.past.forget(compacted)
+    }
+
+    /// Keeps the row that a change replaces for readers of the past, and a deletion for watches that begin with it.
+    fn keep(&mut self, change: &Change) {
+        if let Some(before) = &change.before {
+            self.past.keep(change.at.revision, before.replaced());
+        }
+        if change.after.is_none() {
+            self.past.keep(change.at.revision + 1, Replaced { at: change.at, bytes: change.bytes() });
+        }
+    }
+
+    /// Whether a row is no garbage.
+    pub fn keeps(&self, row: RawRow<'_>) -> Result<bool, Error> {
+        let entry = self.index.get(row.key()?);
+        Ok(entry.is_some_and(|entry| entry.row() == row.at) || self.past.contains(row.at))
+    }
+
+    /// What is kept, in bytes on disk.
+    pub fn used_bytes(&self) -> u64 {
+        self.index.live_bytes + self.past.bytes
+    }
 }
 
 /// See the module.
@@ -32,17 +79,21 @@ pub(super) struct Core {
     pub queue: Queue,
     pub watchers: Watchers,
     pub clock: Clock,
+    /// How often the file was made as small as it can be.
+    pub tidied: tokio::sync::watch::Sender<u64>,
 }
 
 impl Core {
     /// Over an open database and the state found in it.
-    pub fn new(db: Database, index: Index, history: History, clock: Clock) -> Self {
+    pub fn new(db: Database, index: Index, past: Past, history: History, clock: Clock) -> Self {
+        let forgotten = index.compacted;
         Self {
-            state: RwLock::new(State { index, history, stopped: None }),
+            state: RwLock::new(State { index, history, past, forgotten, stopped: None }),
             db: RwLock::new(Some(Arc::new(db))),
             queue: Queue::new(),
             watchers: Watchers::default(),
             clock,
+            tidied: tokio::sync::watch::Sender::new(0),
         }
     }
 
@@ -57,24 +108,11 @@ impl Core {
         Snapshot::new(&*self.db()?)
     }
 
-    /// Makes a durable batch visible: to readers first, then to watchers.
-    pub fn publish(&self, batch: &Batch) {
-        self.publish_state(batch);
+    /// Makes a durable batch visible: to readers first, then to watchers. Answers how many bytes on disk became garbage.
+    pub fn publish(&self, batch: &Batch) -> u64 {
+        let garbage = self.state.write().publish(batch);
         self.watchers.announce(&batch.revised);
-    }
-
-    fn publish_state(&self, batch: &Batch) {
-        let mut state = self.state.write();
-        for (id, term) in &batch.leases {
-            state.index.set_lease(*id, *term);
-        }
-        for revised in &batch.revised {
-            state.index.apply(revised);
-            state.history.push(Shared::clone(revised));
-        }
-        if let Some(compacted) = batch.compacted {
-            state.index.compacted = compacted;
-        }
+        garbage
     }
 
     /// Ends writing and watching for good; the first reason stays.
@@ -83,6 +121,7 @@ impl Core {
         self.state.write().stopped.get_or_insert(reason.clone());
         self.queue.close(reason);
         self.watchers.wake_all();
+        self.tidied.send_modify(|_| {});
     }
 
     /// Lets the file go.

@@ -1,12 +1,15 @@
 //! The embedded engine's file: a redb database, and nothing but reading and writing records in it.
 //!
-//! - `rows`: (revision, sub) → one change with its value, appended in order;
-//! - `heads`: living key → its numbers and where its newest row is, so that opening reads no values;
+//! - `rows`: number of its first row → a pack of rows, which are changes with their values, appended in order;
+//! - `heads`: living key → its numbers and where its newest row is, so that opening reads no values. It lags behind:
+//!   it knows all changes up to the revision *saved*, and some later ones;
 //! - `leases`: lease → (time to live, deadline), milliseconds;
-//! - `meta`: the revision, the compaction point, and how far the rows before it have been removed ("scrubbed").
+//! - `meta`: the compaction point, the revision *saved*, and a revision that is the present one if no row is newer.
 //!
-//! One commit of redb is one fsync. A commit is atomic: after a crash the file holds all of a batch or none of it.
+//! One commit of redb is one fsync. A commit is atomic: after a crash the file holds all of a batch or none of it. Most
+//! commits touch only the end of `rows`.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -14,10 +17,12 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
 
+use super::broom::{self, Stored, Swept, Task};
 use super::index::{Entry, Index, RowId, Term};
+use super::past::Past;
 use super::plan::Batch;
-use super::row::{self, HEAD_BYTES, Row};
-use crate::{Error, Key, LeaseId, Range, Revision};
+use super::row::{self, HEAD_BYTES, PACK_BYTES, Pack, RawRow, Replaced, Row};
+use crate::{Error, Key, LeaseId, Revision};
 
 const ROWS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("rows");
 const HEADS: TableDefinition<&[u8], &[u8; HEAD_BYTES]> = TableDefinition::new("heads");
@@ -26,78 +31,114 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 const REVISION: &str = "revision";
 const COMPACTED: &str = "compacted";
-const SCRUBBED: &str = "scrubbed";
+const SAVED: &str = "saved";
 
 /// The revision of an empty store.
 const FIRST: Revision = 1;
 
-/// How much of the compacted past to remove in one commit.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Scrub {
-    /// Removal is done up to here.
-    pub from: Revision,
-    /// It may go up to here: a compaction point that readers already know.
-    pub to: Revision,
-    /// Look at about so many rows, to keep the commit short.
-    pub rows: usize,
+/// What one commit writes.
+pub(super) struct Work<'a> {
+    pub batch: &'a Batch,
+    /// Heads as they are to be; none = removed.
+    pub heads: Vec<(Key, Option<Entry>)>,
+    /// Up to where the heads know everything then.
+    pub saved: Option<Revision>,
+    /// What to remove garbage from.
+    pub sweep: Option<Task>,
 }
 
-/// Makes the tables of an empty store, and tells how far an older one had been scrubbed.
-pub(super) fn prepare(db: &Database) -> Result<Revision, redb::Error> {
+/// Makes the tables of an empty store. Answers whether it was one.
+pub(super) fn prepare(db: &Database) -> Result<bool, redb::Error> {
     let txn = db.begin_write()?;
-    let scrubbed = {
+    let fresh = {
         txn.open_table(ROWS)?;
         txn.open_table(HEADS)?;
         txn.open_table(LEASES)?;
-        let mut meta = txn.open_table(META)?;
-        let fresh = meta.get(REVISION)?.is_none();
-        if fresh {
-            for name in [REVISION, COMPACTED, SCRUBBED] {
-                meta.insert(name, FIRST)?;
-            }
-        }
-        meta.get(SCRUBBED)?.map_or(FIRST, |scrubbed| scrubbed.value())
+        txn.open_table(META)?.get(REVISION)?.is_none()
     };
-    txn.commit()?;
-    Ok(scrubbed)
-}
-
-/// Writes a batch durably: when this returns, it is on the disk. Answers how far the past is scrubbed now.
-pub(super) fn commit(db: &Database, batch: &Batch, scrub: Scrub) -> Result<Revision, redb::Error> {
-    let txn = db.begin_write()?;
-    write_changes(&txn, batch)?;
-    write_leases(&txn, batch)?;
-    let scrubbed = scrub_rows(&mut txn.open_table(ROWS)?, scrub)?;
-    {
-        let mut meta = txn.open_table(META)?;
-        meta.insert(REVISION, batch.revision)?;
-        meta.insert(SCRUBBED, scrubbed)?;
-        if let Some(compacted) = batch.compacted {
-            meta.insert(COMPACTED, compacted)?;
-        }
+    if !fresh {
+        txn.abort()?;
+        return Ok(false);
     }
+    begin_at(&txn, FIRST)?;
     txn.commit()?;
-    Ok(scrubbed)
+    Ok(true)
 }
 
-fn write_changes(txn: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
+/// Makes `revision` the present one, with no past.
+fn begin_at(txn: &WriteTransaction, revision: Revision) -> Result<(), redb::Error> {
+    let mut meta = txn.open_table(META)?;
+    for name in [REVISION, COMPACTED, SAVED] {
+        meta.insert(name, revision)?;
+    }
+    Ok(())
+}
+
+/// Writes durably: when this returns, all is on the disk. `keep` tells which rows are no garbage.
+pub(super) fn commit(
+    db: &Database,
+    work: &Work<'_>,
+    keep: impl FnMut(RawRow<'_>) -> Result<bool, Error>,
+) -> Result<Option<Swept>, redb::Error> {
+    let txn = db.begin_write()?;
+    write_rows(&txn, work.batch)?;
+    write_heads(&txn, &work.heads)?;
+    write_leases(&txn, work.batch)?;
+    write_meta(&txn, work)?;
+    let swept = work.sweep.map(|task| sweep(&txn, task, keep)).transpose()?;
+    txn.commit()?;
+    Ok(swept)
+}
+
+/// Commits without a change.
+pub(super) fn touch(db: &Database) -> Result<(), redb::Error> {
+    let txn = db.begin_write()?;
+    let revision = txn.open_table(META)?.get(REVISION)?.map_or(FIRST, |revision| revision.value());
+    txn.open_table(META)?.insert(REVISION, revision)?;
+    txn.commit()?;
+    Ok(())
+}
+
+fn write_rows(txn: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
+    if batch.revised.is_empty() {
+        return Ok(());
+    }
     let mut rows = txn.open_table(ROWS)?;
-    let mut heads = txn.open_table(HEADS)?;
-    let mut buffer = Vec::new();
-    for change in batch.revised.iter().flat_map(|revised| &revised.changes) {
-        let key = change.key.as_bytes();
-        let previous = change.before.map(|entry| entry.row());
-        row::encode_row(&mut buffer, change.at, &change.key, change.after.as_ref(), previous);
-        rows.insert((change.at.revision, change.at.sub), buffer.as_slice())?;
-        match &change.after {
-            Some((entry, _)) => heads.insert(key, &row::encode_head(key, entry))?,
-            None => heads.remove(key)?,
+    let (mut first, mut pack) = (RowId::default(), Vec::new());
+    for change in batch.changes() {
+        if !pack.is_empty() && pack.len() + change.bytes() as usize > PACK_BYTES {
+            rows.insert((first.revision, first.sub), pack.as_slice())?;
+            pack.clear();
+        }
+        if pack.is_empty() {
+            first = change.at;
+        }
+        let previous = change.before.map(|entry| entry.replaced());
+        row::encode_row(&mut pack, change.at, &change.key, change.after.as_ref(), previous);
+    }
+    rows.insert((first.revision, first.sub), pack.as_slice())?;
+    Ok(())
+}
+
+fn write_heads(txn: &WriteTransaction, heads: &[(Key, Option<Entry>)]) -> Result<(), redb::Error> {
+    if heads.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(HEADS)?;
+    for (key, entry) in heads {
+        let key = key.as_bytes();
+        match entry {
+            Some(entry) => table.insert(key, &row::encode_head(key, entry))?,
+            None => table.remove(key)?,
         };
     }
     Ok(())
 }
 
 fn write_leases(txn: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
+    if batch.leases.is_empty() {
+        return Ok(());
+    }
     let mut leases = txn.open_table(LEASES)?;
     for (id, term) in &batch.leases {
         match term {
@@ -108,33 +149,99 @@ fn write_leases(txn: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error
     Ok(())
 }
 
-/// Removes rows nobody may read any more: those replaced at or before the compaction point, and deletions before
-/// it. A deletion exactly at the point stays until the point moves on, since a watch may begin there.
-fn scrub_rows(rows: &mut Table<(u64, u32), &[u8]>, scrub: Scrub) -> Result<Revision, redb::Error> {
-    if scrub.from >= scrub.to {
-        return Ok(scrub.from);
+fn write_meta(txn: &WriteTransaction, work: &Work<'_>) -> Result<(), redb::Error> {
+    for (name, moved) in [(COMPACTED, work.batch.compacted), (SAVED, work.saved)] {
+        if let Some(revision) = moved {
+            txn.open_table(META)?.insert(name, revision)?;
+        }
     }
-    let mut gone = Vec::new();
-    let mut done = scrub.to;
-    for (looked_at, item) in rows.range((scrub.from, 0)..=(scrub.to, u32::MAX))?.enumerate() {
-        let (at, bytes) = item?;
+    Ok(())
+}
+
+fn sweep(
+    txn: &WriteTransaction,
+    task: Task,
+    keep: impl FnMut(RawRow<'_>) -> Result<bool, Error>,
+) -> Result<Swept, redb::Error> {
+    let mut rows = txn.open_table(ROWS)?;
+    let corrupt = |error: Error| redb::Error::Corrupted(error.to_string());
+    let (packs, next) = look(&rows, task)?;
+    let edits = broom::tidy(packs, task.all, keep).map_err(corrupt)?;
+    for at in edits.remove {
+        rows.remove((at.revision, at.sub))?;
+    }
+    for (at, pack) in edits.insert {
+        rows.insert((at.revision, at.sub), pack.as_slice())?;
+    }
+    Ok(Swept { next, removed: edits.removed, left: edits.left })
+}
+
+/// The packs of a task, and the first one beyond it, if there is one to be swept.
+fn look(
+    rows: &Table<'_, (u64, u32), &'static [u8]>,
+    task: Task,
+) -> Result<(Vec<Stored>, Option<RowId>), redb::Error> {
+    let (mut packs, mut bytes) = (Vec::new(), 0);
+    let from = (task.from.revision, task.from.sub);
+    for item in rows.range(from..=(task.to.max(task.from.revision), u32::MAX))? {
+        let (at, pack) = item?;
         let (revision, sub) = at.value();
-        // Stop between two revisions only, so that "scrubbed up to" is exact.
-        if looked_at >= scrub.rows && revision > scrub.from + 1 && sub == 0 {
-            done = revision - 1;
+        let newest = Pack(pack.value()).last().and_then(Result::ok).map_or(0, |row| row.at.revision);
+        if revision > task.to || newest > task.to {
             break;
         }
-        let row = row::decode_row(RowId { revision, sub }, bytes.value())
-            .map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-        gone.extend(row.previous);
-        if row.after.is_none() && revision < scrub.to {
-            gone.push(RowId { revision, sub });
+        let first = RowId { revision, sub };
+        if bytes >= task.bytes {
+            return Ok((packs, Some(first)));
         }
+        bytes += pack.value().len();
+        packs.push((first, pack.value().to_vec()));
     }
-    for row in gone {
-        rows.remove((row.revision, row.sub))?;
+    Ok((packs, None))
+}
+
+/// Writes a whole state into an empty store, some keys at a time; the last call names the revision and the leases.
+pub(super) struct Restore<'a>(pub &'a Database);
+
+impl Restore<'_> {
+    /// Writes some keys. Each row becomes a pack; the broom makes larger ones of them.
+    pub fn keys(&self, items: &[(Entry, Key, bytes::Bytes)]) -> Result<(), redb::Error> {
+        let txn = self.0.begin_write()?;
+        {
+            let (mut rows, mut heads) = (txn.open_table(ROWS)?, txn.open_table(HEADS)?);
+            let mut pack = Vec::new();
+            for (entry, key, value) in items {
+                pack.clear();
+                let at = entry.row();
+                row::encode_row(&mut pack, at, key, Some(&(*entry, value.clone())), None);
+                rows.insert((at.revision, at.sub), pack.as_slice())?;
+                heads.insert(key.as_bytes(), &row::encode_head(key.as_bytes(), entry))?;
+            }
+        }
+        txn.commit()?;
+        Ok(())
     }
-    Ok(done)
+
+    /// Ends it.
+    pub fn finish(&self, revision: Revision, leases: &[(LeaseId, Term)]) -> Result<(), redb::Error> {
+        let txn = self.0.begin_write()?;
+        begin_at(&txn, revision)?;
+        let leases = leases.iter().map(|(id, term)| (*id, Some(*term))).collect();
+        write_leases(&txn, &Batch { leases, ..Batch::default() })?;
+        txn.commit()?;
+        Ok(())
+    }
+}
+
+/// What was found in a file.
+pub(super) struct Found {
+    pub index: Index,
+    pub past: Past,
+    /// The heads know everything up to here.
+    pub saved: Revision,
+    /// The keys changed since then, and what their rows take.
+    pub due: BTreeSet<Key>,
+    pub due_bytes: u64,
 }
 
 /// One unchanging view of the file.
@@ -146,14 +253,22 @@ impl Snapshot {
         db.begin_read().map(Self).map_err(failed)
     }
 
-    /// The published state, as it is after opening. Reads no values.
-    pub fn load(&self) -> Result<Index, Error> {
+    /// The published state, as it is after opening. Reads the heads and the recent past.
+    pub fn load(&self) -> Result<Found, Error> {
         let meta = self.0.open_table(META).map_err(failed)?;
         let number = |name| {
             let found = meta.get(name).map_err(failed)?;
             found.map(|n| n.value()).ok_or_else(|| Error::Corrupt(format!("no {name}").into()))
         };
-        Ok(Index::load(number(REVISION)?, number(COMPACTED)?, self.leases()?, self.heads_all()?))
+        let (saved, compacted) = (number(SAVED)?, number(COMPACTED)?);
+        let index = Index::load(number(REVISION)?, compacted, self.leases()?, self.heads()?);
+        let (past, due) = (Past::default(), BTreeSet::new());
+        let mut found = Found { index, past, saved, due, due_bytes: 0 };
+        for item in self.rows()?.between(saved.min(compacted.saturating_sub(1)) + 1, Revision::MAX)? {
+            let (at, row) = item?;
+            found.replay(at, row);
+        }
+        Ok(found)
     }
 
     fn leases(&self) -> Result<Vec<(LeaseId, Term)>, Error> {
@@ -167,30 +282,38 @@ impl Snapshot {
         Ok(leases)
     }
 
-    fn heads_all(&self) -> Result<Vec<(Key, Entry)>, Error> {
+    fn heads(&self) -> Result<Vec<(Key, Entry)>, Error> {
+        let table = self.0.open_table(HEADS).map_err(failed)?;
         let mut heads = Vec::new();
-        for item in self.heads(&Range::prefix(""))? {
-            heads.push(item?);
+        for item in table.iter().map_err(failed)? {
+            let (key, head) = item.map_err(failed)?;
+            heads.push((Key::from(key.value()), row::decode_head(key.value(), head.value())?));
         }
         Ok(heads)
-    }
-
-    /// The living keys of a range, in order, one at a time.
-    pub fn heads(&self, range: &Range) -> Result<impl Iterator<Item = Result<(Key, Entry), Error>>, Error> {
-        let table = self.0.open_table(HEADS).map_err(failed)?;
-        let start = range.start.as_bytes();
-        let end = range.end.as_ref().map(|end| end.as_bytes().max(start));
-        let bounds = (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded));
-        let items = table.range::<&[u8]>(bounds).map_err(failed)?;
-        Ok(items.map(|item| {
-            let (key, head) = item.map_err(failed)?;
-            Ok((Key::from(key.value()), row::decode_head(key.value(), head.value())?))
-        }))
     }
 
     /// Opens the rows for reading.
     pub fn rows(&self) -> Result<Rows, Error> {
         self.0.open_table(ROWS).map(Rows).map_err(failed)
+    }
+}
+
+impl Found {
+    fn replay(&mut self, at: RowId, row: Row) {
+        let entry = row.after.as_ref().map(|(entry, _)| *entry);
+        let own = entry.map_or_else(|| row::row_bytes(&row.key, &[]) as u32, |entry| entry.bytes);
+        if let Some(previous) = row.previous.filter(|_| at.revision > self.index.compacted) {
+            self.past.keep(at.revision, previous);
+        }
+        if entry.is_none() && at.revision >= self.index.compacted {
+            self.past.keep(at.revision + 1, Replaced { at, bytes: own });
+        }
+        if at.revision > self.saved {
+            self.index.set(&row.key, entry);
+            self.due.insert(row.key);
+            self.due_bytes += u64::from(own);
+        }
+        self.index.revision = self.index.revision.max(at.revision);
     }
 }
 
@@ -200,26 +323,42 @@ pub(super) struct Rows(redb::ReadOnlyTable<(u64, u32), &'static [u8]>);
 impl Rows {
     /// One row, if it is still there.
     pub fn get(&self, at: RowId) -> Result<Option<Row>, Error> {
-        let found = self.0.get((at.revision, at.sub)).map_err(failed)?;
-        found.map(|bytes| row::decode_row(at, bytes.value())).transpose()
+        let mut packs = self.0.range(..=(at.revision, at.sub)).map_err(failed)?;
+        let Some(item) = packs.next_back() else { return Ok(None) };
+        let (_, pack) = item.map_err(failed)?;
+        for row in Pack(pack.value()) {
+            let row = row?;
+            if row.at == at {
+                return row.decode().map(Some);
+            }
+        }
+        Ok(None)
     }
 
-    /// The rows of the revisions `from..=to`, in order, one at a time.
+    /// The rows of the revisions `from..=to`, in order.
     pub fn between(
         &self,
         from: Revision,
         to: Revision,
     ) -> Result<impl Iterator<Item = Result<(RowId, Row), Error>>, Error> {
+        // The first of them may lie in a pack that begins earlier.
+        let earlier = self.0.range(..=(from, 0)).map_err(failed)?.next_back().transpose().map_err(failed)?;
+        let start = earlier.map_or((from, 0), |(at, _)| at.value());
         // redb takes a reversed range as an error of the program; here it just means "nothing".
-        let bounds = (from, 0)..=(to.max(from), u32::MAX);
-        let items = self.0.range(bounds).map_err(failed)?;
-        Ok(items.take_while(move |_| from <= to).map(|item| {
-            let (at, bytes) = item.map_err(failed)?;
-            let (revision, sub) = at.value();
-            let at = RowId { revision, sub };
-            Ok((at, row::decode_row(at, bytes.value())?))
+        let bounds = (Bound::Included(start), Bound::Included((to.max(start.0), u32::MAX)));
+        let packs = self.0.range::<(u64, u32)>(bounds).map_err(failed)?;
+        Ok(packs.flat_map(move |item| match item {
+            Ok((_, pack)) => decode(pack.value(), from, to),
+            Err(error) => vec![Err(failed(error))],
         }))
     }
+}
+
+/// The rows of a pack that lie between two revisions.
+fn decode(pack: &[u8], from: Revision, to: Revision) -> Vec<Result<(RowId, Row), Error>> {
+    let wanted = |row: &RawRow<'_>| from <= row.at.revision && row.at.revision <= to;
+    let rows = Pack(pack).filter(|row| row.as_ref().map_or(true, wanted));
+    rows.map(|row| row.and_then(|row| Ok((row.at, row.decode()?)))).collect()
 }
 
 /// What a failed read means to the caller.

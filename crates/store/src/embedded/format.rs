@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use crate::OpenError;
 
 /// The newest format this version reads, and the one it writes.
-const SUPPORTED: u32 = 1;
+const SUPPORTED: u32 = 2;
 const NAME: &str = "tiphys-store";
 const DATABASE: &str = "store.redb";
+/// One that is not complete yet.
+const UNFINISHED: &str = "store.redb.new";
 
 /// The directory, locked while this lives.
 #[derive(Debug)]
@@ -53,18 +55,26 @@ impl DataDir {
 
     /// Creates the database with `make`, unless it exists.
     pub fn ensure(&self, make: impl FnOnce(&Path) -> Result<(), OpenError>) -> Result<(), OpenError> {
-        let io = |source| OpenError::Io { dir: self.dir.clone(), source };
-        if self.database().try_exists().map_err(io)? {
+        if self.database().try_exists().map_err(|source| self.io(source))? {
             return Ok(());
         }
-        let unfinished = self.dir.join("store.redb.new");
+        make(&self.begin()?)?;
+        self.complete()
+    }
+
+    /// Where to make a database that becomes the directory's own by [`DataDir::complete`].
+    pub fn begin(&self) -> Result<PathBuf, OpenError> {
+        let unfinished = self.dir.join(UNFINISHED);
         match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(error)),
+            _ => Ok(unfinished),
         }
-        make(&unfinished)?;
-        fs::rename(&unfinished, self.database()).map_err(io)?;
-        sync_dir(&self.dir).map_err(io)
+    }
+
+    /// The database is made, and closed.
+    pub fn complete(&self) -> Result<(), OpenError> {
+        let renamed = fs::rename(self.dir.join(UNFINISHED), self.database());
+        renamed.and_then(|()| sync_dir(&self.dir)).map_err(|source| self.io(source))
     }
 
     /// Says that what is here cannot be read.
@@ -92,7 +102,8 @@ fn check(dir: &Path, text: &str) -> Result<(), OpenError> {
         Some(found) if found > SUPPORTED => {
             Err(OpenError::NewerFormat { dir: dir.to_owned(), found, supported: SUPPORTED })
         }
-        Some(_) => Ok(()),
+        Some(SUPPORTED) => Ok(()),
+        Some(found) => Err(damaged(dir, format!("its format {found} is one of a trial version"))),
         None => Err(damaged(dir, format!("FORMAT says {:?}", text.chars().take(40).collect::<String>()))),
     }
 }
@@ -118,9 +129,9 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_with_advice() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("FORMAT"), "tiphys-store 2\n").unwrap();
+        fs::write(dir.path().join("FORMAT"), "tiphys-store 3\n").unwrap();
         let error = DataDir::open(dir.path()).unwrap_err();
-        assert!(matches!(error, OpenError::NewerFormat { found: 2, supported: 1, .. }));
+        assert!(matches!(error, OpenError::NewerFormat { found: 3, supported: 2, .. }));
         assert!(error.to_string().contains("use the newer version"));
     }
 

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Event, Key, KeyValue, LeaseId, Range, Revision};
+use super::row::{Replaced, row_bytes};
+use crate::{Event, Key, KeyValue, Lease, LeaseId, Revision, Span};
 
 /// Where a row is on disk: the revision of its transaction, and its place in that.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RowId {
     /// The transaction.
     pub revision: Revision,
@@ -28,12 +30,19 @@ pub(super) struct Entry {
     pub version: u64,
     pub lease: LeaseId,
     pub sub: u32,
+    /// What its row takes on disk.
+    pub bytes: u32,
 }
 
 impl Entry {
     /// Where its value is.
     pub fn row(&self) -> RowId {
         RowId { revision: self.mod_revision, sub: self.sub }
+    }
+
+    /// Its row, once something else takes its place.
+    pub fn replaced(&self) -> Replaced {
+        Replaced { at: self.row(), bytes: self.bytes }
     }
 
     /// With its key and value, as the contract shows it.
@@ -54,6 +63,24 @@ pub(super) struct Change {
 }
 
 impl Change {
+    /// A key is written, after what was there before.
+    pub fn put(key: Key, at: RowId, before: Option<Entry>, lease: LeaseId, value: Bytes) -> Self {
+        let entry = Entry {
+            create_revision: before.map_or(at.revision, |entry| entry.create_revision),
+            mod_revision: at.revision,
+            version: before.map_or(0, |entry| entry.version) + 1,
+            lease,
+            sub: at.sub,
+            bytes: row_bytes(&key, &value) as u32,
+        };
+        Self { key, at, before, after: Some((entry, value)) }
+    }
+
+    /// What its row takes on disk.
+    pub fn bytes(&self) -> u32 {
+        self.after.as_ref().map_or_else(|| row_bytes(&self.key, &[]) as u32, |(entry, _)| entry.bytes)
+    }
+
     /// As watchers see it.
     pub fn event(&self) -> Event {
         let previous_revision = self.before.map_or(0, |entry| entry.mod_revision);
@@ -94,8 +121,16 @@ pub(super) struct Term {
     pub deadline_ms: u64,
 }
 
+impl Term {
+    /// As the contract shows it.
+    pub fn lease(&self, id: LeaseId, now_ms: u64, keys: Vec<Key>) -> Lease {
+        let remaining = Duration::from_millis(self.deadline_ms.saturating_sub(now_ms));
+        Lease { id, ttl: Duration::from_millis(self.ttl_ms), remaining, keys }
+    }
+}
+
 #[derive(Debug)]
-struct Lease {
+struct Attached {
     term: Term,
     keys: BTreeSet<Key>,
 }
@@ -105,8 +140,10 @@ struct Lease {
 pub(super) struct Index {
     pub revision: Revision,
     pub compacted: Revision,
+    /// What the rows of the living keys take on disk.
+    pub live_bytes: u64,
     keys: BTreeMap<Key, Entry>,
-    leases: BTreeMap<LeaseId, Lease>,
+    leases: BTreeMap<LeaseId, Attached>,
     expiries: BTreeSet<(u64, LeaseId)>,
 }
 
@@ -124,6 +161,7 @@ impl Index {
         }
         for (key, entry) in &heads {
             index.attach(key, entry.lease);
+            index.live_bytes += u64::from(entry.bytes);
         }
         // Collecting what is sorted builds the tree in one pass.
         index.keys = heads.into_iter().collect();
@@ -131,8 +169,13 @@ impl Index {
     }
 
     /// A living key.
-    pub fn get(&self, key: &Key) -> Option<Entry> {
+    pub fn get(&self, key: &[u8]) -> Option<Entry> {
         self.keys.get(key).copied()
+    }
+
+    /// All living keys.
+    pub fn keys(&self) -> BTreeSet<Key> {
+        self.keys.keys().cloned().collect()
     }
 
     /// How many keys live.
@@ -140,11 +183,11 @@ impl Index {
         self.keys.len()
     }
 
-    /// The living keys of a range, in order.
-    pub fn range(&self, range: &Range) -> impl Iterator<Item = (&Key, &Entry)> {
-        let start = range.start.as_bytes();
+    /// The living keys of a span, in order.
+    pub fn range(&self, span: &Span) -> impl Iterator<Item = (&Key, &Entry)> {
+        let start = span.start.as_bytes();
         // An end before the start is an empty range to us and a panic to BTreeMap.
-        let end = range.end.as_ref().map(|end| end.as_bytes().max(start));
+        let end = span.end.as_ref().map(|end| end.as_bytes().max(start));
         let end = end.map_or(Bound::Unbounded, Bound::Excluded);
         self.keys.range::<[u8], _>((Bound::Included(start), end))
     }
@@ -152,20 +195,25 @@ impl Index {
     /// Takes over a transaction's changes.
     pub fn apply(&mut self, revised: &Revised) {
         for change in &revised.changes {
-            if let Some(before) = change.before {
-                self.detach(&change.key, before.lease);
-            }
-            match &change.after {
-                Some((entry, _)) => {
-                    self.attach(&change.key, entry.lease);
-                    self.keys.insert(change.key.clone(), *entry);
-                }
-                None => {
-                    self.keys.remove(&change.key);
-                }
-            }
+            self.set(&change.key, change.after.as_ref().map(|(entry, _)| *entry));
         }
         self.revision = revised.revision;
+    }
+
+    /// Takes over one key's new state; none = deleted.
+    pub fn set(&mut self, key: &Key, entry: Option<Entry>) {
+        let before = match entry {
+            Some(entry) => self.keys.insert(key.clone(), entry),
+            None => self.keys.remove(key),
+        };
+        if let Some(before) = before {
+            self.live_bytes -= u64::from(before.bytes);
+            self.detach(key, before.lease);
+        }
+        if let Some(entry) = entry {
+            self.live_bytes += u64::from(entry.bytes);
+            self.attach(key, entry.lease);
+        }
     }
 
     fn attach(&mut self, key: &Key, lease: LeaseId) {
@@ -188,7 +236,7 @@ impl Index {
         }
         if let Some(term) = term {
             let keys = old.map(|lease| lease.keys).unwrap_or_default();
-            self.leases.insert(id, Lease { term, keys });
+            self.leases.insert(id, Attached { term, keys });
             self.expiries.insert((term.deadline_ms, id));
         }
     }
@@ -203,9 +251,14 @@ impl Index {
         self.leases.get(&id).into_iter().flat_map(|lease| &lease.keys)
     }
 
-    /// How many leases there are, and the highest number among them.
-    pub fn leases(&self) -> (usize, LeaseId) {
-        (self.leases.len(), self.leases.last_key_value().map_or(0, |(id, _)| *id))
+    /// How many leases there are.
+    pub fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// The numbers of all leases, in order.
+    pub fn lease_ids(&self) -> Vec<LeaseId> {
+        self.leases.keys().copied().collect()
     }
 
     /// All leases.

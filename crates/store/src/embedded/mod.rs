@@ -2,19 +2,26 @@
 //!
 //! In memory: an ordered index of the living keys without their values ([`index`]), and the newest transactions with
 //! theirs, bounded by bytes ([`history`]). On disk: redb ([`disk`]). One thread writes ([`writer`]), deciding whole
-//! groups of requests at once ([`plan`]) and making them durable with one fsync. Readers ([`read`]) and watches
-//! ([`watch`]) never wait for it.
+//! groups of requests at once ([`plan`]) and making them durable with one fsync; beside that it keeps the file small
+//! ([`broom`]) and what opening has to read short ([`saver`]). Readers ([`read`]) and watches ([`watch`]) never wait for
+//! it.
 
+mod broom;
 mod core;
 mod disk;
 mod format;
 mod history;
 mod index;
+mod past;
 mod plan;
 mod queue;
 mod read;
+mod restore;
 mod retention;
 mod row;
+mod saver;
+mod script;
+mod view;
 mod watch;
 mod writer;
 
@@ -27,19 +34,23 @@ use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, StorageBackend};
 use tokio::sync::oneshot;
 
+use self::broom::Broom;
 use self::core::{Clock, Core};
-use self::disk::Snapshot;
+use self::disk::{Found, Snapshot};
 use self::format::DataDir;
 use self::history::History;
 use self::index::Term;
 use self::plan::Plan;
 use self::queue::Reply;
 use self::retention::Keeper;
-use self::writer::Writer;
+use self::saver::Saver;
+use self::writer::{Settings, Writer};
 use crate::{
-    Error, LeaseId, OpenError, Range, RangeResult, Revision, Status, Store, Txn, TxnResult, Watch, WatchFrom,
+    Error, Lease, LeaseId, OpenError, Range, RangeResult, Revision, Script, ScriptResult, Status, Store, Txn,
+    TxnResult, Watch, WatchFrom,
 };
 
+pub use restore::RestoreError;
 pub use retention::Retention;
 
 /// How an [`Embedded`] store behaves. The defaults suit a cluster of some thousand pods.
@@ -53,6 +64,10 @@ pub struct Options {
     pub retention: Retention,
     /// The largest transaction taken: bytes of its keys and values.
     pub txn_bytes: usize,
+    /// How much may be kept, keys and values, present and past: bytes. Beyond it only deletes are taken.
+    pub quota_bytes: u64,
+    /// Rows of so many bytes are read again when the store is opened (or a quarter of what lives, if that is more).
+    pub replay_bytes: u64,
 }
 
 impl Default for Options {
@@ -62,6 +77,8 @@ impl Default for Options {
             cache_bytes: 16 << 20,
             retention: Retention::default(),
             txn_bytes: 8 << 20,
+            quota_bytes: 8 << 30,
+            replay_bytes: 256 << 10,
         }
     }
 }
@@ -72,6 +89,7 @@ pub struct Embedded {
     core: Arc<Core>,
     writer: Option<JoinHandle<()>>,
     file: Option<PathBuf>,
+    quota_bytes: u64,
     /// Held to the end: it is the lock.
     _dir: Option<DataDir>,
 }
@@ -86,13 +104,18 @@ impl Embedded {
             let db = builder(options).create(path).map_err(|error| refuse(error.into()))?;
             disk::prepare(&db).map(drop).map_err(refuse)
         })?;
-        let db = builder(options).open(data.database()).map_err(|error| refuse(error.into()))?;
+        let open = || builder(options).open(data.database());
+        // A file that was altered may lead the database astray.
+        let db = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
+        let db = db.map_err(|_| data.damaged(&"its pages contradict each other"))?;
+        let db = db.map_err(|error| refuse(error.into()))?;
         let (core, writer) = start(db, options).map_err(|error| match error {
             StartError::Database(error) => refuse(error),
             StartError::Content(error) => data.damaged(&error),
             StartError::Thread(error) => data.io(error),
         })?;
-        Ok(Self { core, writer: Some(writer), file: Some(data.database()), _dir: Some(data) })
+        let (writer, file) = (Some(writer), Some(data.database()));
+        Ok(Self { core, writer, file, quota_bytes: options.quota_bytes, _dir: Some(data) })
     }
 
     /// A store in memory only, for tests: the same engine over redb's in-memory file.
@@ -105,7 +128,7 @@ impl Embedded {
         let damaged = |reason: String| OpenError::Damaged { dir: PathBuf::from("memory"), reason };
         let db = builder(options).create_with_backend(backend).map_err(|error| damaged(error.to_string()))?;
         let (core, writer) = start(db, options).map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { core, writer: Some(writer), file: None, _dir: None })
+        Ok(Self { core, writer: Some(writer), file: None, quota_bytes: options.quota_bytes, _dir: None })
     }
 
     /// Hands the writer something to decide and waits for its durable answer.
@@ -156,14 +179,25 @@ enum StartError {
 }
 
 fn start(db: Database, options: &Options) -> Result<(Arc<Core>, JoinHandle<()>), StartError> {
-    let scrubbed = disk::prepare(&db)?;
+    let fresh = disk::prepare(&db)?;
     let clock = Clock::start();
-    let mut index = Snapshot::new(&db)?.load()?;
+    let Found { mut index, past, saved, due, due_bytes } = Snapshot::new(&db)?.load()?;
     shorten_leases(&mut index, clock.now_ms());
     let history = History::new(index.revision + 1, options.history_bytes);
-    let core = Arc::new(Core::new(db, index, history, clock));
-    let keeper = Keeper::new(options.retention);
-    let writer = Writer { core: core.clone(), keeper, scrubbed, limit_bytes: options.txn_bytes };
+    let core = Arc::new(Core::new(db, index, past, history, clock));
+    let settings = Settings {
+        txn_bytes: options.txn_bytes,
+        quota_bytes: options.quota_bytes,
+        unsaved_bytes: options.replay_bytes,
+    };
+    let writer = Writer {
+        core: core.clone(),
+        keeper: Keeper::new(options.retention),
+        saver: Saver::new(saved, due, due_bytes),
+        broom: Broom::new(fresh),
+        settings,
+        shrinking: 0,
+    };
     let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
     Ok((core, thread))
 }
@@ -195,6 +229,10 @@ impl Store for Embedded {
         self.decide(bytes, move |plan| plan.txn(txn)).await
     }
 
+    async fn run(&self, script: Script) -> Result<ScriptResult, Error> {
+        self.decide(script::size(&script), move |plan| plan.run(script)).await
+    }
+
     async fn range(&self, range: Range) -> Result<RangeResult, Error> {
         read::range(&self.core, range).await
     }
@@ -213,7 +251,11 @@ impl Store for Embedded {
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
-        self.decide(0, move |plan| Ok(plan.grant(ttl))).await
+        self.grant_as(0, ttl).await
+    }
+
+    async fn grant_as(&self, lease: LeaseId, ttl: Duration) -> Result<LeaseId, Error> {
+        self.decide(0, move |plan| plan.grant(lease, ttl)).await
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
@@ -222,6 +264,34 @@ impl Store for Embedded {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
         self.decide(0, move |plan| plan.revoke(lease)).await
+    }
+
+    async fn lease(&self, lease: LeaseId) -> Result<Lease, Error> {
+        let state = self.core.state.read();
+        let term = state.index.lease(lease).ok_or(Error::LeaseNotFound(lease))?;
+        let keys = state.index.lease_keys(lease).cloned().collect();
+        Ok(term.lease(lease, self.core.clock.now_ms(), keys))
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        Ok(self.core.state.read().index.lease_ids())
+    }
+
+    async fn snapshot(&self, revision: Revision) -> Result<crate::Snapshot, Error> {
+        read::snapshot(&self.core, revision).await
+    }
+
+    async fn defragment(&self) -> Result<(), Error> {
+        let mut tidied = self.core.tidied.subscribe();
+        let before = *tidied.borrow();
+        self.decide(0, |plan| {
+            plan.tidy();
+            Ok(())
+        })
+        .await?;
+        // The sender lives as long as the store.
+        let _ = tidied.wait_for(|times| *times > before || self.core.state.read().stopped.is_some()).await;
+        self.core.state.read().stopped.clone().map_or(Ok(()), Err)
     }
 
     async fn status(&self) -> Result<Status, Error> {
@@ -235,8 +305,17 @@ impl Store for Embedded {
             return Err(reason.clone());
         }
         let index = &state.index;
-        let (leases, _) = index.leases();
-        let (keys, leases) = (index.len() as u64, leases as u64);
-        Ok(Status { revision: index.revision, compacted: index.compacted, keys, disk_bytes, leases, watches })
+        let used_bytes = state.used_bytes();
+        Ok(Status {
+            revision: index.revision,
+            compacted: index.compacted,
+            keys: index.len() as u64,
+            disk_bytes,
+            used_bytes,
+            quota_bytes: self.quota_bytes,
+            no_space: used_bytes > self.quota_bytes,
+            leases: index.leases() as u64,
+            watches,
+        })
     }
 }

@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::index::{Change, Entry, Index, Revised, RowId, Shared, Term};
-use crate::{Error, Key, LeaseId, Op, Revision, Txn, TxnResult};
+use super::script::Draft;
+use crate::{Error, Key, LeaseId, Op, Range, RangeResult, Revision, Span, Txn, TxnResult};
 
 /// What one commit writes.
 #[derive(Debug, Default)]
@@ -22,34 +25,57 @@ pub(super) struct Batch {
     pub revision: Revision,
     /// The new compaction point, if it moved.
     pub compacted: Option<Revision>,
+    /// Whether somebody asked for that.
+    pub asked: bool,
+    /// Whether the file is to be made as small as it can be.
+    pub tidy: bool,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.revised.is_empty() && self.leases.is_empty() && self.compacted.is_none()
+        self.revised.is_empty() && self.leases.is_empty() && self.compacted.is_none() && !self.tidy
     }
 
-    /// How many rows it writes.
-    pub fn rows(&self) -> usize {
-        self.revised.iter().map(|revised| revised.changes.len()).sum()
+    /// Its changes, in order.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.revised.iter().flat_map(|revised| &revised.changes)
     }
+}
+
+/// What the index does not hold: read only for scripts that ask for it.
+pub(super) trait Published {
+    /// The value of a row that is there.
+    fn value(&self, at: RowId) -> Result<Bytes, Error>;
+    /// A state that is published already.
+    fn range(&self, range: &Range) -> Result<RangeResult, Error>;
+}
+
+/// What is taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The largest transaction, in bytes.
+    pub txn_bytes: usize,
+    /// The quota, if it is used up.
+    pub full: Option<u64>,
 }
 
 /// A batch being worked out.
 pub(super) struct Plan<'a> {
     index: &'a Index,
+    published: &'a dyn Published,
     now_ms: u64,
-    limit_bytes: usize,
+    limits: Limits,
     written: HashMap<Key, Option<Entry>>,
+    next_lease: LeaseId,
     batch: Batch,
 }
 
 impl<'a> Plan<'a> {
     /// Begins on top of the published state.
-    pub fn new(index: &'a Index, now_ms: u64, limit_bytes: usize) -> Self {
+    pub fn new(index: &'a Index, published: &'a dyn Published, now_ms: u64, limits: Limits) -> Self {
         let batch = Batch { revision: index.revision, ..Batch::default() };
-        Self { index, now_ms, limit_bytes, written: HashMap::new(), batch }
+        Self { index, published, now_ms, limits, written: HashMap::new(), next_lease: now_ms, batch }
     }
 
     /// What is to be written.
@@ -75,9 +101,9 @@ impl<'a> Plan<'a> {
 
     /// Whether it may be decided at all.
     fn check(&self, txn: &Txn) -> Result<(), Error> {
-        let bytes = txn.ops.iter().map(Op::size).sum();
-        if bytes > self.limit_bytes {
-            return Err(Error::TooLarge { bytes, limit: self.limit_bytes });
+        self.check_size(txn.ops.iter().map(Op::size).sum())?;
+        if txn.ops.iter().any(|op| matches!(op, Op::Put { .. })) {
+            self.check_space()?;
         }
         let mut seen = BTreeSet::new();
         for op in &txn.ops {
@@ -92,6 +118,22 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// Whether a transaction may bring so many bytes.
+    pub fn check_size(&self, bytes: usize) -> Result<(), Error> {
+        let limit = self.limits.txn_bytes;
+        if bytes > limit { Err(Error::TooLarge { bytes, limit }) } else { Ok(()) }
+    }
+
+    /// Whether anything may be added.
+    pub fn check_space(&self) -> Result<(), Error> {
+        self.limits.full.map_or(Ok(()), |quota| Err(Error::NoSpace { quota }))
+    }
+
+    /// The last revision decided.
+    pub fn revision(&self) -> Revision {
+        self.batch.revision
+    }
+
     /// Gives the operations the next revision, unless they change nothing.
     fn apply(&mut self, ops: Vec<Op>) {
         let revision = self.batch.revision + 1;
@@ -101,38 +143,83 @@ impl<'a> Plan<'a> {
             let at = RowId { revision, sub: changes.len() as u32 };
             changes.extend(self.change(at, op));
         }
+        self.push(revision, changes);
+    }
+
+    fn push(&mut self, revision: Revision, changes: Vec<Change>) {
         if !changes.is_empty() {
             self.batch.revision = revision;
             self.batch.revised.push(Arc::new(Revised { revision, changes }));
         }
     }
 
-    fn change(&mut self, at: RowId, op: Op) -> Option<Change> {
-        let before = self.entry(op.key());
-        let (key, after) = match op {
-            Op::Put { key, value, lease } => {
-                let create_revision = before.map_or(at.revision, |entry| entry.create_revision);
-                let version = before.map_or(0, |entry| entry.version) + 1;
-                let entry = Entry { create_revision, mod_revision: at.revision, version, lease, sub: at.sub };
-                (key, Some((entry, value)))
-            }
-            Op::Delete { key } => {
-                before?;
-                (key, None)
-            }
-        };
-        self.written.insert(key.clone(), after.as_ref().map(|(entry, _)| *entry));
-        Some(Change { key, at, before, after })
+    /// Takes over what a script has done.
+    pub fn take(&mut self, draft: Draft) {
+        draft.changes.iter().for_each(|change| self.note(change));
+        self.push(self.batch.revision + 1, draft.changes);
     }
 
-    fn entry(&self, key: &Key) -> Option<Entry> {
+    fn note(&mut self, change: &Change) {
+        self.written.insert(change.key.clone(), change.after.as_ref().map(|(entry, _)| *entry));
+    }
+
+    fn change(&mut self, at: RowId, op: Op) -> Option<Change> {
+        let before = self.entry(op.key());
+        let change = match op {
+            Op::Put { key, value, lease } => Change::put(key, at, before, lease, value),
+            Op::Delete { key } => {
+                before?;
+                Change { key, at, before, after: None }
+            }
+        };
+        self.note(&change);
+        Some(change)
+    }
+
+    /// A key, with all that was decided so far.
+    pub fn entry(&self, key: &Key) -> Option<Entry> {
         match self.written.get(key) {
             Some(entry) => *entry,
-            None => self.index.get(key),
+            None => self.index.get(key.as_bytes()),
         }
     }
 
-    fn lease(&self, id: LeaseId) -> Result<Term, Error> {
+    /// The keys of a span, with all that was decided so far; none = deleted.
+    pub fn living(&self, span: &Span) -> BTreeMap<Key, Option<Entry>> {
+        let published = self.index.range(span).map(|(key, entry)| (key.clone(), Some(*entry)));
+        let mut found: BTreeMap<_, _> = published.collect();
+        let decided = self.written.iter().filter(|(key, _)| span.contains(key.as_bytes()));
+        found.extend(decided.map(|(key, entry)| (key.clone(), *entry)));
+        found
+    }
+
+    /// A value that was decided in this batch or published before.
+    pub fn decided_value(&self, at: RowId) -> Result<Bytes, Error> {
+        // Every revision of the batch is one transaction, so its place follows from its number.
+        let place = at.revision.checked_sub(self.index.revision + 1);
+        let Some(revised) = place.and_then(|place| self.batch.revised.get(place as usize)) else {
+            return self.published.value(at);
+        };
+        let after = revised.changes.get(at.sub as usize).and_then(|change| change.after.as_ref());
+        Ok(after.map(|(_, value)| value.clone()).unwrap_or_default())
+    }
+
+    /// A state of the past.
+    pub fn past(&self, range: &Range) -> Result<RangeResult, Error> {
+        let at = self.compacted();
+        if range.revision < at {
+            return Err(Error::Compacted { requested: range.revision, at });
+        }
+        // What this batch has decided is nobody's past yet.
+        self.published.range(range)
+    }
+
+    fn compacted(&self) -> Revision {
+        self.batch.compacted.unwrap_or(self.index.compacted)
+    }
+
+    /// The term of a lease that exists.
+    pub fn lease(&self, id: LeaseId) -> Result<Term, Error> {
         let term = match self.batch.leases.get(&id) {
             Some(term) => *term,
             None => self.index.lease(id),
@@ -140,9 +227,21 @@ impl<'a> Plan<'a> {
         term.ok_or(Error::LeaseNotFound(id))
     }
 
-    /// Moves the compaction point.
+    /// Moves the compaction point because somebody asks for it.
     pub fn compact(&mut self, revision: Revision) -> Result<(), Error> {
-        let at = self.batch.compacted.unwrap_or(self.index.compacted);
+        self.forget(revision)?;
+        self.batch.asked = true;
+        Ok(())
+    }
+
+    /// Asks for the file to be made as small as it can be.
+    pub fn tidy(&mut self) {
+        self.batch.tidy = true;
+    }
+
+    /// Moves the compaction point.
+    pub fn forget(&mut self, revision: Revision) -> Result<(), Error> {
+        let at = self.compacted();
         if revision > self.batch.revision {
             return Err(Error::FutureRevision { requested: revision, current: self.batch.revision });
         }
@@ -155,12 +254,25 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Makes a lease. Numbers follow the clock, so that one is not used again after a restart.
-    pub fn grant(&mut self, ttl: Duration) -> LeaseId {
-        let (_, highest) = self.index.leases();
-        let in_batch = self.batch.leases.last_key_value().map_or(0, |(id, _)| *id);
-        let id = self.now_ms.max(highest + 1).max(in_batch + 1);
+    /// Makes a lease, with the number wanted or (0) a free one. Numbers follow the clock, so that one is not used again
+    /// after a restart.
+    pub fn grant(&mut self, wanted: LeaseId, ttl: Duration) -> Result<LeaseId, Error> {
+        self.check_space()?;
+        let id = if wanted == 0 { self.free_lease() } else { wanted };
+        if self.lease(id).is_ok() {
+            return Err(Error::LeaseExists(id));
+        }
         self.batch.leases.insert(id, Some(self.term(ttl.as_millis() as u64)));
+        Ok(id)
+    }
+
+    fn free_lease(&mut self) -> LeaseId {
+        let mut id = self.next_lease;
+        // One that this batch has ended is not free yet: its removal and the new one would be one record.
+        while self.lease(id).is_ok() || self.batch.leases.contains_key(&id) {
+            id += 1;
+        }
+        self.next_lease = id + 1;
         id
     }
 
@@ -201,8 +313,20 @@ impl<'a> Plan<'a> {
 mod tests {
     use super::*;
 
+    /// No test here reads what is not in the index.
+    struct Nothing;
+
+    impl Published for Nothing {
+        fn value(&self, at: RowId) -> Result<Bytes, Error> {
+            Err(Error::Read(format!("{at:?}").into()))
+        }
+        fn range(&self, range: &Range) -> Result<RangeResult, Error> {
+            Err(Error::Read(format!("{range:?}").into()))
+        }
+    }
+
     fn plan(index: &Index) -> Plan<'_> {
-        Plan::new(index, 1_000, 1_000)
+        Plan::new(index, &Nothing, 1_000, Limits { txn_bytes: 1_000, full: None })
     }
 
     fn index() -> Index {
@@ -232,7 +356,7 @@ mod tests {
     fn a_revoked_lease_takes_the_keys_of_its_own_batch_along() {
         let index = index();
         let mut plan = plan(&index);
-        let lease = plan.grant(Duration::from_secs(1));
+        let lease = plan.grant(0, Duration::from_secs(1)).unwrap();
         plan.txn(Txn::new(Op::put_with_lease("/a", "1", lease))).unwrap();
         plan.txn(Txn::new(Op::put_with_lease("/b", "1", lease)).and(Op::put("/c", "1"))).unwrap();
         plan.txn(Txn::new(Op::put("/b", "2"))).unwrap();

@@ -1,17 +1,24 @@
-//! Reading: the present by way of the index, the past from the disk.
+//! Reading: small reads of the present by way of the index at once, all others by way of a [`View`](super::view::View).
 //!
 //! The state is locked only to find out what to read. Values that are still in memory are taken from there; the rest
 //! is read from a snapshot of the file, on a thread that may block.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
 
 use super::core::{Core, State};
 use super::disk::{Rows, Snapshot};
 use super::index::{Entry, RowId};
-use crate::{Error, Key, KeyValue, Range, RangeResult, Revision};
+use super::plan::Published;
+use super::view::{self, STEP, View};
+use crate::{Error, Key, KeyValue, Lease, Range, RangeResult, Revision, Span};
+
+/// Keys of a snapshot read at a time, ...
+const BATCH: usize = 512;
+/// ... unless their values are large.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Runs what may wait for the disk, beside the asynchronous tasks.
 pub(super) async fn blocking<T: Send + 'static>(
@@ -25,13 +32,32 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// Answers a range read.
 pub(super) async fn range(core: &Arc<Core>, range: Range) -> Result<RangeResult, Error> {
-    match look(core, &range)? {
+    let found = look(core, &core.state.read(), &range)?;
+    match found {
         Found::All(result) => Ok(result),
-        Found::Some { snapshot, revision, entries, remaining } => {
-            let items = blocking(move || fill(&snapshot, entries)).await?;
-            Ok(RangeResult { revision, items, remaining })
+        rest => {
+            let core = core.clone();
+            blocking(move || finish(&core, rest, &range)).await
         }
-        Found::Past(snapshot) => blocking(move || past(&snapshot, &range)).await,
+    }
+}
+
+/// What a script reads while it is decided: on the writer's own thread, which alone changes the state.
+pub(super) struct Now<'a> {
+    pub core: &'a Core,
+    pub state: &'a State,
+}
+
+impl Published for Now<'_> {
+    fn value(&self, at: RowId) -> Result<Bytes, Error> {
+        match self.state.history.value(at) {
+            Some(value) => Ok(value),
+            None => Ok(present(&self.core.snapshot(self.state)?.rows()?, at)?.value),
+        }
+    }
+
+    fn range(&self, range: &Range) -> Result<RangeResult, Error> {
+        finish(self.core, look(self.core, self.state, range)?, range)
     }
 }
 
@@ -44,41 +70,61 @@ enum Found {
     All(RangeResult),
     /// The keys; some values are on the disk.
     Some { snapshot: Snapshot, revision: Revision, entries: Vec<Pick>, remaining: u64 },
-    /// Nothing: it is about the past.
-    Past(Snapshot),
+    /// Nothing yet: it is large, or about the past.
+    At(Revision),
 }
 
-fn look(core: &Core, range: &Range) -> Result<Found, Error> {
-    let state = core.state.read();
-    let (current, at) = (state.index.revision, state.index.compacted);
-    if range.revision > current {
-        return Err(Error::FutureRevision { requested: range.revision, current });
+fn look(core: &Core, state: &State, range: &Range) -> Result<Found, Error> {
+    let current = state.index.revision;
+    let revision = if range.revision == 0 { current } else { range.revision };
+    view::readable(state, revision)?;
+    if revision != current {
+        return Ok(Found::At(revision));
     }
-    if range.revision != 0 && range.revision < at {
-        return Err(Error::Compacted { requested: range.revision, at });
-    }
-    if range.revision != 0 && range.revision != current {
-        return core.snapshot(&state).map(Found::Past);
-    }
-    let (entries, remaining) = pick(&state, range);
+    let Some((entries, remaining)) = pick(state, range) else { return Ok(Found::At(revision)) };
     if entries.iter().all(|(_, _, value)| value.is_some()) {
         let items =
             entries.into_iter().map(|(key, entry, value)| entry.key_value(key, value.unwrap_or_default()));
-        return Ok(Found::All(RangeResult { revision: current, items: items.collect(), remaining }));
+        return Ok(Found::All(RangeResult { revision, items: items.collect(), remaining }));
     }
-    Ok(Found::Some { snapshot: core.snapshot(&state)?, revision: current, entries, remaining })
+    Ok(Found::Some { snapshot: core.snapshot(state)?, revision, entries, remaining })
 }
 
-/// The first keys of a range, and how many more there are.
-fn pick(state: &State, range: &Range) -> (Vec<Pick>, u64) {
+/// The first keys of a range, and how many more there are; none if there are many.
+fn pick(state: &State, range: &Range) -> Option<(Vec<Pick>, u64)> {
     let value = |entry: &Entry| match range.keys_only {
         true => Some(Bytes::new()),
         false => state.history.value(entry.row()),
     };
-    let mut keys = state.index.range(range);
-    let limit = if range.limit == 0 { usize::MAX } else { range.limit };
-    let picked = keys.by_ref().take(limit).map(|(key, entry)| (key.clone(), *entry, value(entry)));
-    (picked.collect(), keys.count() as u64)
+    let mut keys = state.index.range(&range.span).take(STEP + 1);
+    let picked = keys.by_ref().take(range.most()).map(|(key, entry)| (key.clone(), *entry, value(entry)));
+    let picked: Vec<_> = picked.collect();
+    let remaining = keys.count();
+    (picked.len() + remaining <= STEP).then_some((picked, remaining as u64))
+}
+
+/// Reads what is not in memory.
+fn finish(core: &Core, found: Found, range: &Range) -> Result<RangeResult, Error> {
+    match found {
+        Found::All(result) => Ok(result),
+        Found::Some { snapshot, revision, entries, remaining } => {
+            Ok(RangeResult { revision, items: fill(&snapshot, entries)?, remaining })
+        }
+        Found::At(revision) => {
+            let View { rows: picked, remaining, snapshot } =
+                view::view(core, &range.span, revision, range.most())?;
+            let rows = snapshot.rows()?;
+            let read = |(_, at): (Key, RowId)| -> Result<_, Error> {
+                let mut item = present(&rows, at)?;
+                if range.keys_only {
+                    item.value = Bytes::new();
+                }
+                Ok(item)
+            };
+            let items = picked.into_iter().map(read).collect::<Result<_, _>>()?;
+            Ok(RangeResult { revision, items, remaining })
+        }
+    }
 }
 
 /// Reads the values that are not in memory.
@@ -97,56 +143,48 @@ fn present(rows: &Rows, at: RowId) -> Result<KeyValue, Error> {
     row.ok_or_else(|| Error::Corrupt(format!("row {}.{} is missing", at.revision, at.sub).into()))
 }
 
-/// A range as it was: the living keys of the snapshot, with every change since then taken back.
-fn past(snapshot: &Snapshot, range: &Range) -> Result<RangeResult, Error> {
-    let rows = snapshot.rows()?;
-    let mut since = BTreeMap::new();
-    for item in rows.between(range.revision + 1, Revision::MAX)? {
-        let (_, row) = item?;
-        if range.contains(row.key.as_bytes()) {
-            // The first change after the revision tells what was there.
-            since.entry(row.key).or_insert(row.previous);
-        }
-    }
-    let limit = if range.limit == 0 { usize::MAX } else { range.limit };
-    let mut result = RangeResult { revision: range.revision, items: Vec::new(), remaining: 0 };
-    merge(snapshot, range, since, |at| {
-        if result.items.len() >= limit {
-            result.remaining += 1;
-            return Ok(());
-        }
-        let mut item = present(&rows, at)?;
-        if range.keys_only {
-            item.value = Bytes::new();
-        }
-        result.items.push(item);
-        Ok(())
-    })?;
-    Ok(result)
+/// The whole state at a revision (0 = the present one), as a stream. It stays readable, whatever is compacted.
+pub(super) async fn snapshot(core: &Arc<Core>, revision: Revision) -> Result<crate::Snapshot, Error> {
+    let (revision, leases) = {
+        let state = core.state.read();
+        let revision = if revision == 0 { state.index.revision } else { revision };
+        view::readable(&state, revision)?;
+        (revision, leases(core, &state))
+    };
+    let core = core.clone();
+    let View { rows: picked, snapshot, .. } =
+        blocking(move || view::view(&core, &Span::prefix(""), revision, usize::MAX)).await?;
+    let parts = (picked.into_iter(), snapshot);
+    let items = futures::stream::try_unfold(parts, |(mut picked, snapshot)| async move {
+        blocking(move || {
+            let items = batch(&mut picked, &snapshot)?;
+            Ok((!items.is_empty()).then_some((items, (picked, snapshot))))
+        })
+        .await
+    });
+    Ok(crate::Snapshot { revision, leases, items: items.boxed() })
 }
 
-/// Visits, in order of key, the rows that were current: those of `since` for keys changed since, the heads' own for
-/// the others.
-fn merge(
+fn batch(
+    picked: &mut impl Iterator<Item = (Key, RowId)>,
     snapshot: &Snapshot,
-    range: &Range,
-    since: BTreeMap<Key, Option<RowId>>,
-    mut visit: impl FnMut(RowId) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut changed = since.into_iter().peekable();
-    for head in snapshot.heads(range)? {
-        let (key, entry) = head?;
-        let mut now = Some(entry.row());
-        while let Some((other, before)) = changed.next_if(|(other, _)| *other <= key) {
-            if other == key {
-                now = before;
-            } else if let Some(row) = before {
-                visit(row)?;
-            }
-        }
-        if let Some(row) = now {
-            visit(row)?;
-        }
+) -> Result<Vec<KeyValue>, Error> {
+    let rows = snapshot.rows()?;
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while items.len() < BATCH
+        && bytes < BATCH_BYTES
+        && let Some((_, at)) = picked.next()
+    {
+        let item = present(&rows, at)?;
+        bytes += item.value.len();
+        items.push(item);
     }
-    changed.filter_map(|(_, before)| before).try_for_each(visit)
+    Ok(items)
+}
+
+/// All leases, without their keys.
+fn leases(core: &Core, state: &State) -> Vec<Lease> {
+    let now_ms = core.clock.now_ms();
+    let terms = state.index.terms().into_iter();
+    terms.map(|(id, term)| term.lease(id, now_ms, Vec::new())).collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::past::Past;
 use crate::Revision;
 
 /// How much history an engine keeps before it compacts by itself; whichever bound is reached first counts.
@@ -12,18 +13,34 @@ pub struct Retention {
     pub age: Duration,
     /// More revisions than this are not kept.
     pub revisions: u64,
+    /// What was replaced may take so many bytes, or half as much as what lives, if that is more. Reading page after
+    /// page takes the longer the more lives; so what is kept for it is in proportion.
+    pub bytes: u64,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { age: Duration::from_secs(5 * 60), revisions: 250_000 }
+        Self { age: Duration::from_secs(5 * 60), revisions: 250_000, bytes: 1 << 20 }
+    }
+}
+
+impl Retention {
+    /// Everything is kept until somebody asks to compact.
+    pub const FOR_EVER: Self =
+        Self { age: Duration::from_secs(100 * 365 * 24 * 3600), revisions: u64::MAX, bytes: u64::MAX };
+
+    /// Where to compact to because too much was replaced.
+    pub(super) fn excess(&self, past: &Past, live_bytes: u64) -> Option<Revision> {
+        let most = self.bytes.max(live_bytes / 2);
+        // In larger steps.
+        if past.bytes <= most.saturating_add(most / STEPS) { None } else { past.point(most) }
     }
 }
 
 /// Remembers, in few marks, which revision was current when.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    retention: Retention,
+    pub retention: Retention,
     marks: VecDeque<(u64, Revision)>,
 }
 
@@ -73,7 +90,7 @@ mod tests {
     use super::*;
 
     fn keeper(age_ms: u64, revisions: u64) -> Keeper {
-        Keeper::new(Retention { age: Duration::from_millis(age_ms), revisions })
+        Keeper::new(Retention { age: Duration::from_millis(age_ms), revisions, ..Retention::FOR_EVER })
     }
 
     #[test]

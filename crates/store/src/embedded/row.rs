@@ -1,8 +1,10 @@
 //! How the embedded engine's records look on disk.
 //!
-//! Two kinds: a **row** is one change of one key, with its value, under the number of the change; a **head** says
-//! where a living key's newest row is. Both end in a CRC over the record and its own key, so that a record which was
-//! damaged, or is found in a wrong place, is noticed and never served. All integers are little-endian.
+//! A **row** is one change of one key, with its value and its own number. Rows lie one after the other in **packs**, in
+//! order of their numbers: so a commit of a hundred small changes is a few inserts into the database, and a page holds
+//! as much as fits. A **head** says where a living key's newest row is. Both end in a CRC, a row's over itself, a
+//! head's over itself and its key, so that a record which was damaged, or is found in a wrong place, is noticed and
+//! never served. All integers are little-endian.
 
 use bytes::Bytes;
 
@@ -10,14 +12,28 @@ use super::index::{Entry, RowId};
 use crate::{Error, Event, Key, KeyValue};
 
 /// The size of a head.
-pub(super) const HEAD_BYTES: usize = 40;
+pub(super) const HEAD_BYTES: usize = 44;
 
-/// A row's fields before its key and value: kind, create, version, lease, previous row, key length.
-const ROW_HEADER_BYTES: usize = 1 + 8 + 8 + 8 + 8 + 4 + 4;
+/// A pack takes rows up to so many bytes, so that with the database's own few it fills a page of 32 KiB. A larger row has
+/// one of its own.
+pub(super) const PACK_BYTES: usize = (32 << 10) - 64;
+
+/// A row's length, which the fields follow: kind, number, create, version, lease, replaced row, key length, key, value.
+const LENGTH_BYTES: usize = 4;
+const FIELD_BYTES: usize = 1 + ID_BYTES + 3 * 8 + ID_BYTES + 4 + 4;
+const ID_BYTES: usize = 8 + 4;
 const CRC_BYTES: usize = 4;
 
 const KIND_PUT: u8 = 1;
 const KIND_DELETE: u8 = 2;
+
+/// A row that was replaced by another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Replaced {
+    pub at: RowId,
+    /// How much it takes.
+    pub bytes: u32,
+}
 
 /// One change of one key, as found on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +43,7 @@ pub(super) struct Row {
     /// What it became; none = deleted.
     pub after: Option<(Entry, Bytes)>,
     /// The row this one replaced.
-    pub previous: Option<RowId>,
+    pub previous: Option<Replaced>,
 }
 
 impl Row {
@@ -39,7 +55,7 @@ impl Row {
 
     /// The change as watchers see it.
     pub fn into_event(self, at: RowId) -> Event {
-        let previous_revision = self.previous.map_or(0, |row| row.revision);
+        let previous_revision = self.previous.map_or(0, |row| row.at.revision);
         match self.after {
             Some((entry, value)) => {
                 Event::Put { kv: entry.key_value(self.key, value), previous_revision, previous: None }
@@ -49,65 +65,123 @@ impl Row {
     }
 }
 
-/// Writes a row into `out`, replacing what is there.
+/// How many bytes a row takes.
+pub(super) fn row_bytes(key: &Key, value: &[u8]) -> usize {
+    LENGTH_BYTES + FIELD_BYTES + key.as_bytes().len() + value.len() + CRC_BYTES
+}
+
+/// Appends a row to a pack.
 pub(super) fn encode_row(
     out: &mut Vec<u8>,
     at: RowId,
     key: &Key,
     after: Option<&(Entry, Bytes)>,
-    previous: Option<RowId>,
+    previous: Option<Replaced>,
 ) {
-    out.clear();
-    out.push(if after.is_some() { KIND_PUT } else { KIND_DELETE });
+    let value = after.map_or(&[][..], |(_, value)| value);
     let entry = after.map(|(entry, _)| *entry).unwrap_or_default();
-    let previous = previous.unwrap_or_default();
-    for number in [entry.create_revision, entry.version, entry.lease, previous.revision] {
+    let previous = previous.unwrap_or(Replaced { at: RowId::default(), bytes: 0 });
+    // All lengths are far below 4 GiB: a transaction's size is limited.
+    out.extend((row_bytes(key, value) as u32).to_le_bytes());
+    let body = out.len();
+    out.push(if after.is_some() { KIND_PUT } else { KIND_DELETE });
+    put_id(out, at);
+    for number in [entry.create_revision, entry.version, entry.lease] {
         out.extend(number.to_le_bytes());
     }
-    out.extend(previous.sub.to_le_bytes());
-    // Keys are far below 4 GiB: a transaction's size is limited.
+    put_id(out, previous.at);
+    out.extend(previous.bytes.to_le_bytes());
     out.extend((key.as_bytes().len() as u32).to_le_bytes());
     out.extend(key.as_bytes());
-    out.extend(after.map_or(&[][..], |(_, value)| value));
-    let crc = row_crc(at, out);
+    out.extend(value);
+    let crc = crc32fast::hash(out.get(body..).unwrap_or_default());
     out.extend(crc.to_le_bytes());
 }
 
-fn row_crc(at: RowId, body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&at.revision.to_le_bytes());
-    hasher.update(&at.sub.to_le_bytes());
-    hasher.update(body);
-    hasher.finalize()
+fn put_id(out: &mut Vec<u8>, id: RowId) {
+    out.extend(id.revision.to_le_bytes());
+    out.extend(id.sub.to_le_bytes());
 }
 
-/// Reads a row back.
-pub(super) fn decode_row(at: RowId, bytes: &[u8]) -> Result<Row, Error> {
-    parse_row(at, bytes).ok_or_else(|| Error::Corrupt(format!("row {}.{}", at.revision, at.sub).into()))
+/// A row in a pack that has not been looked into: only its length and number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawRow<'a> {
+    /// The whole of it.
+    pub bytes: &'a [u8],
+    /// Its number; to be trusted once it is decoded.
+    pub at: RowId,
 }
 
-fn parse_row(at: RowId, bytes: &[u8]) -> Option<Row> {
-    let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(CRC_BYTES)?)?;
-    if row_crc(at, body).to_le_bytes() != crc {
-        return None;
+/// The rows of a pack.
+pub(super) struct Pack<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for Pack<'a> {
+    type Item = Result<RawRow<'a>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let row = cut(self.0);
+        self.0 = row.map_or(&[], |(_, rest)| rest);
+        Some(row.map(|(row, _)| row).ok_or_else(|| Error::Corrupt("a pack of rows".into())))
     }
-    let (header, rest) = body.split_at_checked(ROW_HEADER_BYTES)?;
-    let (kind, header) = header.split_first()?;
-    let (create_revision, header) = take_u64(header)?;
-    let (version, header) = take_u64(header)?;
-    let (lease, header) = take_u64(header)?;
-    let (revision, header) = take_u64(header)?;
-    let (sub, header) = take_u32(header)?;
-    let (key_bytes, _) = take_u32(header)?;
-    let (key, value) = rest.split_at_checked(key_bytes as usize)?;
-    let entry = Entry { create_revision, mod_revision: at.revision, version, lease, sub: at.sub };
-    let after = match *kind {
-        KIND_PUT => Some((entry, Bytes::copy_from_slice(value))),
-        KIND_DELETE => None,
-        _ => return None,
-    };
-    let previous = (revision != 0).then_some(RowId { revision, sub });
-    Some(Row { key: Key::from(key), after, previous })
+}
+
+fn cut(pack: &[u8]) -> Option<(RawRow<'_>, &[u8])> {
+    let (bytes, body) = take_u32(pack)?;
+    let (revision, sub) = take_u64(body.get(1..)?)?;
+    let at = RowId { revision, sub: take_u32(sub)?.0 };
+    let (bytes, rest) = pack.split_at_checked(bytes as usize)?;
+    (bytes.len() > LENGTH_BYTES + FIELD_BYTES).then_some((RawRow { bytes, at }, rest))
+}
+
+impl RawRow<'_> {
+    /// All of it, checked.
+    pub fn decode(&self) -> Result<Row, Error> {
+        let body = self.checked().ok_or_else(|| self.corrupt())?;
+        self.parse(body).ok_or_else(|| self.corrupt())
+    }
+
+    /// Its key, checked like the rest.
+    pub fn key(&self) -> Result<&[u8], Error> {
+        let body = self.checked().ok_or_else(|| self.corrupt())?;
+        let rest = body.get(FIELD_BYTES - 4..).and_then(take_u32);
+        rest.and_then(|(bytes, rest)| rest.get(..bytes as usize)).ok_or_else(|| self.corrupt())
+    }
+
+    fn corrupt(&self) -> Error {
+        Error::Corrupt(format!("row {}.{}", self.at.revision, self.at.sub).into())
+    }
+
+    fn checked(&self) -> Option<&[u8]> {
+        let (body, crc) = self.bytes.split_at_checked(self.bytes.len().checked_sub(CRC_BYTES)?)?;
+        let body = body.get(LENGTH_BYTES..)?;
+        (crc32fast::hash(body).to_le_bytes() == crc).then_some(body)
+    }
+
+    fn parse(&self, body: &[u8]) -> Option<Row> {
+        let (kind, fields) = body.split_first()?;
+        let (create_revision, fields) = take_u64(fields.get(ID_BYTES..)?)?;
+        let (version, fields) = take_u64(fields)?;
+        let (lease, fields) = take_u64(fields)?;
+        let (revision, fields) = take_u64(fields)?;
+        let (sub, fields) = take_u32(fields)?;
+        let (replaced_bytes, fields) = take_u32(fields)?;
+        let (key_bytes, rest) = take_u32(fields)?;
+        let (key, value) = rest.split_at_checked(key_bytes as usize)?;
+        let RowId { revision: mod_revision, sub: own_sub } = self.at;
+        let bytes = self.bytes.len() as u32;
+        let entry = Entry { create_revision, mod_revision, version, lease, sub: own_sub, bytes };
+        let after = match *kind {
+            KIND_PUT => Some((entry, Bytes::copy_from_slice(value))),
+            KIND_DELETE => None,
+            _ => return None,
+        };
+        let at = RowId { revision, sub };
+        let previous = (revision != 0).then_some(Replaced { at, bytes: replaced_bytes });
+        Some(Row { key: Key::from(key), after, previous })
+    }
 }
 
 /// Writes a head.
@@ -117,6 +191,7 @@ pub(super) fn encode_head(key: &[u8], entry: &Entry) -> [u8; HEAD_BYTES] {
         out.extend(number.to_le_bytes());
     }
     out.extend(entry.sub.to_le_bytes());
+    out.extend(entry.bytes.to_le_bytes());
     let crc = head_crc(key, &out);
     out.extend(crc.to_le_bytes());
     let mut head = [0; HEAD_BYTES];
@@ -146,8 +221,9 @@ fn parse_head(key: &[u8], bytes: &[u8; HEAD_BYTES]) -> Option<Entry> {
     let (create_revision, rest) = take_u64(rest)?;
     let (version, rest) = take_u64(rest)?;
     let (lease, rest) = take_u64(rest)?;
-    let (sub, _) = take_u32(rest)?;
-    Some(Entry { create_revision, mod_revision, version, lease, sub })
+    let (sub, rest) = take_u32(rest)?;
+    let (bytes, _) = take_u32(rest)?;
+    Some(Entry { create_revision, mod_revision, version, lease, sub, bytes })
 }
 
 fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -165,23 +241,36 @@ mod tests {
     use super::*;
 
     const AT: RowId = RowId { revision: 7, sub: 2 };
+    const NEXT: RowId = RowId { revision: 8, sub: 0 };
 
     fn entry() -> Entry {
-        Entry { create_revision: 3, mod_revision: 7, version: 4, lease: 9, sub: 2 }
+        let bytes = row_bytes(&Key::from("/a"), b"value") as u32;
+        Entry { create_revision: 3, mod_revision: 7, version: 4, lease: 9, sub: 2, bytes }
+    }
+
+    fn replaced() -> Replaced {
+        Replaced { at: RowId { revision: 5, sub: 1 }, bytes: 77 }
     }
 
     fn sample() -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut pack = Vec::new();
         let after = (entry(), Bytes::from_static(b"value"));
-        encode_row(&mut bytes, AT, &Key::from("/a"), Some(&after), Some(RowId { revision: 5, sub: 1 }));
-        bytes
+        encode_row(&mut pack, AT, &Key::from("/a"), Some(&after), Some(replaced()));
+        encode_row(&mut pack, NEXT, &Key::from("/b"), None, None);
+        pack
+    }
+
+    fn read(pack: &[u8]) -> Result<Vec<(RowId, Row)>, Error> {
+        Pack(pack).map(|row| row.and_then(|row| Ok((row.at, row.decode()?)))).collect()
     }
 
     #[test]
     fn rows_and_heads_come_back_as_written() {
-        let row = decode_row(AT, &sample()).unwrap();
-        assert_eq!(row.after, Some((entry(), Bytes::from_static(b"value"))));
-        assert_eq!((row.key, row.previous), (Key::from("/a"), Some(RowId { revision: 5, sub: 1 })));
+        let rows = read(&sample()).unwrap();
+        let after = Some((entry(), Bytes::from_static(b"value")));
+        assert_eq!(rows[0], (AT, Row { key: "/a".into(), after, previous: Some(replaced()) }));
+        assert_eq!(rows[1], (NEXT, Row { key: "/b".into(), after: None, previous: None }));
+        assert_eq!(Pack(&sample()).next().unwrap().unwrap().key().unwrap(), b"/a");
         assert_eq!(decode_head(b"/a", &encode_head(b"/a", &entry())).unwrap(), entry());
     }
 
@@ -191,16 +280,16 @@ mod tests {
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(decode_row(AT, &bad), Err(Error::Corrupt(_))), "bit {bit}");
+            assert!(matches!(read(&bad), Err(Error::Corrupt(_))), "bit {bit}");
         }
-        for cut in 0..good.len() {
-            assert!(decode_row(AT, &good[..cut]).is_err(), "cut at {cut}");
+        let first = entry().bytes as usize;
+        for cut in (1..good.len()).filter(|cut| *cut != first) {
+            assert!(read(&good[..cut]).is_err(), "cut at {cut}");
         }
     }
 
     #[test]
-    fn a_record_in_a_wrong_place_is_noticed() {
-        assert!(decode_row(RowId { revision: 8, sub: 2 }, &sample()).is_err());
+    fn a_head_in_a_wrong_place_is_noticed() {
         assert!(decode_head(b"/b", &encode_head(b"/a", &entry())).is_err());
     }
 }

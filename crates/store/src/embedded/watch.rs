@@ -63,7 +63,7 @@ impl Watcher {
     }
 
     fn wants(&self, key: &[u8]) -> bool {
-        key.starts_with(self.from.prefix.as_bytes())
+        self.from.span.contains(key)
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) fn start(core: &Arc<Core>, from: WatchFrom) -> Result<Watch, Error> {
         0 => state.index.revision,
         first => first - 1,
     };
-    readable(&state, cursor + 1)?;
+    readable(&state, cursor + 1, from.previous)?;
     let behind = cursor < state.index.revision;
     let position = Mutex::new(Position { cursor, behind, progress: false });
     let watcher = Arc::new(Watcher { from, position, bell: Notify::new() });
@@ -111,9 +111,12 @@ pub(super) fn start(core: &Arc<Core>, from: WatchFrom) -> Result<Watch, Error> {
     Ok(futures::stream::unfold(running, Running::step).boxed())
 }
 
-fn readable(state: &State, first: Revision) -> Result<(), Error> {
+/// Whether the events from `first` on are all there. What the store forgot by itself, to save space, may still be in
+/// memory; but what those events replaced is not.
+fn readable(state: &State, first: Revision, previous: bool) -> Result<(), Error> {
     let at = state.index.compacted;
-    if first < at { Err(Error::Compacted { requested: first, at }) } else { Ok(()) }
+    let in_memory = || !previous && first >= state.forgotten && state.history.since(first).is_some();
+    if first >= at || in_memory() { Ok(()) } else { Err(Error::Compacted { requested: first, at }) }
 }
 
 struct Running {
@@ -196,7 +199,7 @@ impl Running {
             let asked = std::mem::take(&mut position.progress);
             return Ok(if asked { Next::Progress(latest) } else { Next::Wait });
         }
-        readable(&state, cursor + 1)?;
+        readable(&state, cursor + 1, self.watcher.from.previous)?;
         match state.history.since(cursor + 1) {
             Some(since) => {
                 let (found, revision) = self.scan(since, cursor);
@@ -251,9 +254,9 @@ fn read_disk(
             revision = at.revision - 1;
             break;
         }
-        if row.key.starts_with(wanted.prefix.as_bytes()) {
+        if wanted.span.contains(row.key.as_bytes()) {
             bytes += row.after.as_ref().map_or(0, |(_, value)| value.len());
-            let previous = row.previous;
+            let previous = row.previous.map(|replaced| replaced.at);
             found.push((row.into_event(at), previous));
         }
     }

@@ -3,31 +3,48 @@
 //! Decide (in memory) → commit (one fsync) → publish → answer, in this order and never another: so nobody hears of
 //! a change that a crash could take back. After the first failed commit nothing is written any more, because nobody
 //! knows what the disk holds then; opening the store again finds out.
+//!
+//! With each commit a little housekeeping is done: some heads ([`Saver`]), some garbage ([`Broom`]). What is left of it
+//! when nobody writes is done in commits of its own.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::broom::Broom;
 use super::core::Core;
-use super::disk::{self, Scrub};
-use super::plan::{Batch, Plan};
+use super::disk::{self, Work};
+use super::plan::{Batch, Limits, Plan};
 use super::queue::{Reply, Request};
+use super::read::Now;
 use super::retention::Keeper;
-use crate::{Error, Revision};
+use super::saver::{Part, Saver};
+use crate::Error;
 
 /// At most so many requests in one commit, so that a commit stays short.
 const GROUP: usize = 1024;
-
-/// How many rows of the compacted past one commit looks at, beyond twice what it writes.
-const SCRUB_ROWS: usize = 256;
+/// Commits after which a file that could be made smaller is.
+const SHRINKING_COMMITS: u32 = 24;
 
 /// See the module.
 pub(super) struct Writer {
     pub core: Arc<Core>,
     pub keeper: Keeper,
-    /// The compacted past is removed up to here.
-    pub scrubbed: Revision,
-    /// The largest transaction taken.
-    pub limit_bytes: usize,
+    pub saver: Saver,
+    pub broom: Broom,
+    pub settings: Settings,
+    /// Commits still to be made for the sake of the file's size.
+    pub shrinking: u32,
+}
+
+/// What the operator decides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// The largest transaction taken, in bytes.
+    pub txn_bytes: usize,
+    /// How much may be kept, in bytes.
+    pub quota_bytes: u64,
+    /// Rows of so many bytes, or of a quarter of what lives, need not be known to the heads.
+    pub unsaved_bytes: u64,
 }
 
 impl Writer {
@@ -49,13 +66,14 @@ impl Writer {
         }
     }
 
-    /// When to get up without a request: at once if there is something to scrub, else for leases and retention.
+    /// When to get up without a request: at once if there is housekeeping, else for leases and retention.
     fn deadline(&self) -> Option<Instant> {
         let state = self.core.state.read();
         if state.stopped.is_some() {
             return None;
         }
-        if self.scrubbed < state.index.compacted {
+        let sweeping = self.broom.busy(state.used_bytes(), self.saver.saved());
+        if sweeping || self.saver.busy() || self.shrinking > 0 {
             return Some(Instant::now());
         }
         let times = [state.index.next_expiry(), self.keeper.wake_at(state.index.compacted)];
@@ -64,10 +82,10 @@ impl Writer {
 
     /// One commit.
     fn step(&mut self, group: Vec<Request>) {
-        let (batch, replies, scrub) = self.decide(group);
-        let outcome = self.commit(&batch, scrub);
+        let (batch, replies) = self.decide(group);
+        let outcome = self.commit(&batch);
         match &outcome {
-            Ok(()) => self.core.publish(&batch),
+            Ok(()) => self.publish(&batch),
             Err(error) => self.core.stop(error.clone()),
         }
         for reply in replies {
@@ -75,35 +93,93 @@ impl Writer {
         }
     }
 
-    fn decide(&mut self, group: Vec<Request>) -> (Batch, Vec<Reply>, Scrub) {
+    fn decide(&mut self, group: Vec<Request>) -> (Batch, Vec<Reply>) {
         let now_ms = self.core.clock.now_ms();
         let state = self.core.state.read();
-        let mut plan = Plan::new(&state.index, now_ms, self.limit_bytes);
+        let quota = self.settings.quota_bytes;
+        let full = (state.used_bytes() > quota).then_some(quota);
+        let limits = Limits { txn_bytes: self.settings.txn_bytes, full };
+        let published = Now { core: &self.core, state: &state };
+        let mut plan = Plan::new(&state.index, &published, now_ms, limits);
         plan.expire();
         let replies = group.into_iter().map(|request| (request.decide)(&mut plan)).collect();
-        if let Some(due) = self.keeper.due(now_ms, state.index.revision, state.index.compacted) {
+        let old = self.keeper.due(now_ms, state.index.revision, state.index.compacted);
+        let excess = self.keeper.retention.excess(&state.past, state.index.live_bytes);
+        if let Some(due) = old.max(excess.map(|revision| revision.min(state.index.revision))) {
             // Too old a point means that a request has just compacted further: nothing to do.
-            let _ = plan.compact(due);
+            let _ = plan.forget(due);
         }
-        let batch = plan.finish();
-        let rows = SCRUB_ROWS + 2 * batch.rows();
-        (batch, replies, Scrub { from: self.scrubbed, to: state.index.compacted, rows })
+        (plan.finish(), replies)
     }
 
-    fn commit(&mut self, batch: &Batch, scrub: Scrub) -> Result<(), Error> {
+    fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
         if let Some(reason) =
             self.core.state.read().stopped.as_ref().filter(|reason| **reason != Error::Closed)
         {
             return Err(reason.clone());
         }
-        if batch.is_empty() && scrub.from >= scrub.to {
-            return Ok(());
+        self.begin_rounds(batch);
+        let part = self.saver.part();
+        let work = self.work(batch, &part);
+        if batch.is_empty() && part.saved.is_none() && work.heads.is_empty() && work.sweep.is_none() {
+            return self.shrink();
         }
         let db = self.core.db()?;
-        let scrubbed =
-            disk::commit(&db, batch, scrub).map_err(|error| Error::Failed(error.to_string().into()))?;
-        self.scrubbed = scrubbed;
+        let keep = |row: super::row::RawRow<'_>| self.core.state.read().keeps(row);
+        let swept =
+            disk::commit(&db, &work, keep).map_err(|error| Error::Failed(error.to_string().into()))?;
+        self.saver.done(&part);
+        if swept.is_some_and(|swept| self.broom.done(swept)) {
+            self.shrinking = SHRINKING_COMMITS;
+        }
         Ok(())
+    }
+
+    /// Begins what housekeeping is due.
+    fn begin_rounds(&mut self, batch: &Batch) {
+        let state = self.core.state.read();
+        let revision = state.index.revision;
+        if batch.tidy {
+            self.saver.begin_all(revision, state.index.keys());
+            self.broom.begin_all(revision);
+        }
+        // Rows that the heads do not know yet cannot be removed.
+        let idle = batch.revised.is_empty() && self.broom.wanted(state.used_bytes());
+        let most = if idle { 0 } else { self.settings.unsaved_bytes.max(state.index.live_bytes / 4) };
+        self.saver.begin(revision, most);
+    }
+
+    fn work<'a>(&mut self, batch: &'a Batch, part: &Part) -> Work<'a> {
+        let state = self.core.state.read();
+        let written = batch.changes().map(|change| change.bytes() as usize).sum();
+        // A round over every pack waits for the heads.
+        let waits = self.broom.sweeps_all() && self.saver.busy();
+        let sweep = match waits {
+            true => None,
+            false => self.broom.task(written, state.used_bytes(), self.saver.saved()),
+        };
+        let heads = part.keys.iter().map(|key| (key.clone(), state.index.get(key.as_bytes())));
+        Work { batch, heads: heads.collect(), saved: part.saved, sweep }
+    }
+
+    /// Gives the database another occasion to give space back; it does so a part at a time.
+    fn shrink(&mut self) -> Result<(), Error> {
+        if self.shrinking > 0 {
+            self.shrinking -= 1;
+            disk::touch(&*self.core.db()?).map_err(|error| Error::Failed(error.to_string().into()))?;
+            if self.shrinking == 0 {
+                self.core.tidied.send_modify(|times| *times += 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, batch: &Batch) {
+        let garbage = self.core.publish(batch);
+        self.broom.dropped(garbage);
+        for change in batch.changes() {
+            self.saver.changed(&change.key, change.bytes() as usize);
+        }
     }
 }
 

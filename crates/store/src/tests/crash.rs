@@ -20,8 +20,8 @@ const DIRECTORY: &str = "TIPHYS_STORE_CRASH_DIR";
 const KILLS: u64 = 20;
 
 fn options() -> Options {
-    let retention = Retention { age: Duration::from_secs(60), revisions: 50 };
-    Options { retention, ..Options::default() }
+    let retention = Retention { age: Duration::from_secs(60), revisions: 50, bytes: 50_000 };
+    Options { retention, replay_bytes: 30_000, ..Options::default() }
 }
 
 #[tokio::test]

@@ -151,8 +151,7 @@ impl Run {
         self.store = None;
         self.medium = medium.clone();
         // Only what is asked for is compacted; and hardly any history is in memory.
-        let retention = Retention { age: HOUR, revisions: u64::MAX };
-        let options = Options { retention, history_bytes: 1_500, ..Options::default() };
+        let options = Options { retention: Retention::FOR_EVER, history_bytes: 1_500, ..Options::default() };
         self.store = Some(Embedded::on(medium, &options).unwrap());
     }
 
@@ -243,7 +242,7 @@ impl Run {
             .model
             .at(revision)
             .values()
-            .filter(|kv| range.contains(kv.key.as_bytes()))
+            .filter(|kv| range.span.contains(kv.key.as_bytes()))
             .cloned()
             .collect();
         let count = items.len();
@@ -254,7 +253,7 @@ impl Run {
     }
 
     async fn watch(&self, key: usize, at: u8, previous: bool) {
-        let from = WatchFrom { prefix: KEYS[key].into(), revision: self.revision(at), previous };
+        let from = WatchFrom { previous, ..WatchFrom::prefix(KEYS[key], self.revision(at)) };
         let (prefix, first) = (KEYS[key], from.revision);
         let mut watch = match self.store().watch(from).await {
             Ok(watch) => watch,

@@ -15,8 +15,8 @@ use crate::{Embedded, Error, Op, Store, Txn, WatchFrom};
 
 /// Little is kept, so that removal of the past is under way at any time.
 fn options() -> Options {
-    let retention = Retention { age: Duration::from_secs(60), revisions: 64 };
-    Options { retention, history_bytes: 20_000, ..Options::default() }
+    let retention = Retention { age: Duration::from_secs(60), revisions: 64, bytes: 50_000 };
+    Options { retention, history_bytes: 20_000, replay_bytes: 30_000, ..Options::default() }
 }
 
 /// Takes a picture of the disk after a power failure at some of the writes of a loaded store, and looks whether each

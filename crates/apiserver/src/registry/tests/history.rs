@@ -8,7 +8,8 @@ use futures::{StreamExt, stream};
 use tiphys_api::Gvr;
 use tiphys_api::schema::builtin;
 use tiphys_store::{
-    Embedded, Error, LeaseId, Range, RangeResult, Store, Txn, TxnResult, Watch, WatchFrom, embedded,
+    Embedded, Error, Lease, LeaseId, Range, RangeResult, Script, ScriptResult, Snapshot, Store, Txn,
+    TxnResult, Watch, WatchFrom, embedded,
 };
 use tokio::sync::Notify;
 
@@ -114,6 +115,9 @@ impl Store for Breaking {
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
         self.inner.txn(txn).await
     }
+    async fn run(&self, script: Script) -> Result<ScriptResult, Error> {
+        self.inner.run(script).await
+    }
     async fn range(&self, range: Range) -> Result<RangeResult, Error> {
         self.inner.range(range).await
     }
@@ -125,6 +129,21 @@ impl Store for Breaking {
     }
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
         self.inner.grant(ttl).await
+    }
+    async fn grant_as(&self, lease: LeaseId, ttl: Duration) -> Result<LeaseId, Error> {
+        self.inner.grant_as(lease, ttl).await
+    }
+    async fn lease(&self, lease: LeaseId) -> Result<Lease, Error> {
+        self.inner.lease(lease).await
+    }
+    async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        self.inner.leases().await
+    }
+    async fn snapshot(&self, revision: u64) -> Result<Snapshot, Error> {
+        self.inner.snapshot(revision).await
+    }
+    async fn defragment(&self) -> Result<(), Error> {
+        self.inner.defragment().await
     }
     async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
         self.inner.keep_alive(lease).await
