@@ -23,6 +23,7 @@
 pub mod archive;
 pub mod embedded;
 mod error;
+pub mod etcd;
 mod lease_pool;
 mod script;
 mod snapshot;
@@ -31,6 +32,7 @@ mod types;
 
 pub use embedded::Embedded;
 pub use error::{Error, OpenError};
+pub use etcd::Etcd;
 pub use lease_pool::LeasePool;
 pub use script::{Condition, Done, Is, Operand, Put, Script, ScriptResult, Step};
 pub use snapshot::Snapshot;

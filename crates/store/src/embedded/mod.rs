@@ -52,6 +52,7 @@ use crate::{
 
 pub use restore::RestoreError;
 pub use retention::Retention;
+pub(crate) use script::overlaps;
 
 /// How an [`Embedded`] store behaves. The defaults suit a cluster of some thousand pods.
 #[derive(Debug, Clone)]

@@ -230,7 +230,7 @@ struct Touched<'a> {
 }
 
 /// A key may be written once, and not be deleted as well, on every way through a script.
-fn overlaps(script: &Script) -> Result<(), Error> {
+pub(crate) fn overlaps(script: &Script) -> Result<(), Error> {
     touched(&script.then)?;
     touched(&script.otherwise).map(drop)
 }
