@@ -120,6 +120,7 @@ kinds! {
         CronJob = "batch", "cronjobs";
         Job = "batch", "jobs";
     }
+    autoscaling::v2 { HorizontalPodAutoscaler = "autoscaling", "horizontalpodautoscalers"; }
     coordination::v1 { Lease = "coordination.k8s.io", "leases"; }
     discovery::v1 { EndpointSlice = "discovery.k8s.io", "endpointslices"; }
     policy::v1 { PodDisruptionBudget = "policy", "poddisruptionbudgets"; }

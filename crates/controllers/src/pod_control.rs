@@ -68,20 +68,31 @@ impl PodControl {
         Ok(ours)
     }
 
-    /// Creates pods in batches that double, and stops at the first batch with a failure: a template that no admission
-    /// lets pass costs few requests.
+    /// As [`Self::create_counted`], for whom the count does not matter.
     pub(crate) async fn create_all<O: Kind>(&self, owner: &O, bodies: &[Bytes]) -> Result<(), Status> {
-        let (mut left, mut batch) = (bodies, 1);
+        self.create_counted(owner, bodies).await.1
+    }
+
+    /// Creates pods in batches that double, and stops at the first batch with a failure: a template that no admission
+    /// lets pass costs few requests. Returns how many were created.
+    pub(crate) async fn create_counted<O: Kind>(
+        &self,
+        owner: &O,
+        bodies: &[Bytes],
+    ) -> (usize, Result<(), Status>) {
+        let (mut left, mut batch, mut created) = (bodies, 1, 0);
         while !left.is_empty() {
             let (now, later) = left.split_at(batch.min(left.len()));
             let results = join_all(now.iter().map(|body| self.create(owner, body.clone()))).await;
+            created += results.iter().filter(|result| result.is_ok()).count();
             if let Some(status) = results.into_iter().find_map(Result::err) {
                 // A namespace on its way out takes nothing in; the owner will go with it.
-                return if namespace_terminating(&status) { Ok(()) } else { Err(status) };
+                let outcome = if namespace_terminating(&status) { Ok(()) } else { Err(status) };
+                return (created, outcome);
             }
             (left, batch) = (later, batch * 2);
         }
-        Ok(())
+        (created, Ok(()))
     }
 
     async fn create<O: Kind>(&self, owner: &O, body: Bytes) -> Result<(), Status> {
@@ -182,7 +193,17 @@ pub(crate) fn enqueue_adopters(pods: &Informer, owners: &Arc<Informer>, queue: &
 /// The `spec.selector` of an owner; `None` if it has none or a broken one, which selects nothing.
 pub(crate) fn selector(owner: &Object) -> Option<LabelSelector> {
     let value: Value = owner.value().ok()?;
-    LabelSelector::from_value(value.get("spec")?.get("selector")?).ok()
+    let selector = value.get("spec")?.get("selector")?;
+    match labels(selector) {
+        Some(labels) => Some(LabelSelector::from_labels(labels)),
+        None => LabelSelector::from_value(selector).ok(),
+    }
+}
+
+/// The labels of a selector that is a plain map of them, as a ReplicationController's is.
+fn labels(selector: &Value) -> Option<Vec<(&str, &str)>> {
+    let map = selector.as_object().filter(|map| !map.is_empty())?;
+    map.iter().map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
 }
 
 /// Whether a creation was refused because the namespace is on its way out.

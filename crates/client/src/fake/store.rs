@@ -79,7 +79,9 @@ impl Change {
 
 impl State {
     pub(super) fn get(&self, target: &Target) -> Result<Object, Status> {
-        self.objects.get(&key(target)).cloned().ok_or_else(|| Status::not_found(&target.gvr, &target.name))
+        let found = self.objects.get(&key(target)).cloned();
+        let found = found.ok_or_else(|| Status::not_found(&target.gvr, &target.name))?;
+        Ok(if target.subresource == "scale" { scale(&found) } else { found })
     }
 
     pub(super) fn list(&self, gvr: &Gvr, namespace: &str, selector: &Selector) -> Vec<Object> {
@@ -140,6 +142,12 @@ impl State {
     }
 
     pub(super) fn update(&mut self, target: &Target, mut body: Value) -> Result<Object, Status> {
+        if target.subresource == "scale" {
+            let whole = Target { subresource: "", ..target.clone() };
+            let mut scaled = tree(&self.get(&whole)?);
+            scaled["spec"]["replicas"] = body["spec"]["replicas"].take();
+            return self.update(&whole, scaled).map(|object| scale(&object));
+        }
         let old = self.get(target)?;
         let sent = text(&body, "resourceVersion");
         if !sent.is_empty() && sent != old.meta().resource_version.to_string() {
@@ -245,6 +253,22 @@ impl State {
         self.names += 1;
         format!("uid-{}", self.names)
     }
+}
+
+/// The `scale` of a workload.
+fn scale(object: &Object) -> Object {
+    let whole = tree(object);
+    let selector =
+        LabelSelector::from_value(&whole["spec"]["selector"]).unwrap_or_else(|_| LabelSelector::nothing());
+    let scale = json!({
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": {"name": whole["metadata"]["name"], "namespace": whole["metadata"]["namespace"],
+            "uid": whole["metadata"]["uid"], "resourceVersion": whole["metadata"]["resourceVersion"]},
+        "spec": {"replicas": whole["spec"]["replicas"]},
+        "status": {"replicas": whole["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector.to_string()},
+    });
+    Object::from_value(&scale).expect("an object with a map for metadata has a header")
 }
 
 fn key(target: &Target) -> Key {

@@ -15,12 +15,16 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, Job};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tiphys_api::Status;
-use tiphys_client::typed::{Kind, decode};
-use tiphys_client::{Api, Client, DeleteOptions, Informer, Recorder, WorkQueue};
+use tiphys_client::typed::{Kind, decode, encode};
+use tiphys_client::{Api, Client, DeleteOptions, Informer, Recorder, Target, WorkQueue, WriteOptions};
 
 use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found, until};
+use crate::recent::Recent;
 use schedule::Schedule;
 
+/// More missed times than this are told.
+const MISSED_MANY: usize = 100;
+const STALE_PAUSE: Duration = Duration::from_secs(1);
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
 struct Controller {
@@ -28,6 +32,9 @@ struct Controller {
     recorder: Recorder,
     crons: Arc<Informer>,
     jobs: Arc<Informer>,
+    /// Our own writes of jobs and of statuses: what the caches do not show yet must not be missed.
+    made: Recent,
+    written: Recent,
 }
 
 /// Runs the controller until the context stops.
@@ -40,12 +47,25 @@ pub(crate) async fn run(context: Arc<Context>) {
     enqueue_all(&crons, &queue);
     enqueue_owners(&jobs, "CronJob", &queue);
     let informers = [crons.clone(), jobs.clone()];
-    let controller = Arc::new(Controller { client, recorder, crons, jobs });
+    let (made, written) = (Recent::default(), Recent::default());
+    let controller = Arc::new(Controller { client, recorder, crons, jobs, made, written });
+    forget_gone(&controller);
     let reconcile = move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
     };
     context.work(queue, context.config.workers, &informers.each_ref(), reconcile).await;
+}
+
+/// What was remembered about a CronJob goes with it.
+fn forget_gone(controller: &Arc<Controller>) {
+    let weak = Arc::downgrade(controller);
+    controller.crons.on_change(Box::new(move |old, new| {
+        if let (Some(gone), None, Some(controller)) = (old, new, weak.upgrade()) {
+            controller.made.forget(&gone.meta().uid);
+            controller.written.forget(&gone.meta().uid);
+        }
+    }));
 }
 
 /// `Complete` or `Failed`, if the job has ended.
@@ -59,6 +79,10 @@ impl Controller {
     async fn reconcile(&self, key: &Key) -> Outcome {
         let Some(object) = self.crons.get(&key.namespace, &key.name) else { return Ok(None) };
         let cron: CronJob = decode(&object).map_err(Status::internal)?;
+        let made = self.made.fresh(cron.uid(), self.jobs.revision());
+        if !made || !self.written.fresh(cron.uid(), self.crons.revision()) {
+            return Ok(Some(STALE_PAUSE));
+        }
         let jobs: Vec<Job> = self
             .jobs
             .by_owner(cron.uid())
@@ -69,18 +93,27 @@ impl Controller {
         let spec = cron.spec.clone();
         let mut status = cron.status.clone().unwrap_or_default();
         self.account(&cron, &jobs, &mut status);
-        self.clean_up(&spec, &jobs).await?;
+        self.clean_up(&cron, &spec, &jobs).await?;
         let alive = cron.metadata.deletion_timestamp.is_none() && spec.suspend != Some(true);
         let again = match alive {
             true => self.schedule(&cron, &spec, &jobs, &mut status).await,
             false => Ok(None),
         };
         if cron.status.as_ref() != Some(&status) {
-            let changed = CronJob { status: Some(status), ..cron };
-            let api = Api::<CronJob>::new(self.client.clone(), &key.namespace);
-            ignore_not_found(api.update_status(&changed).await.map(drop))?;
+            self.report(CronJob { status: Some(status), ..cron }).await?;
         }
         again
+    }
+
+    async fn report(&self, cron: CronJob) -> Result<(), Status> {
+        let target = Target::new(&CronJob::GVR, cron.namespace(), cron.name()).sub("status");
+        let body = encode(&cron).map_err(Status::internal)?;
+        match self.client.update(&target, body, &WriteOptions::default()).await {
+            Ok(written) => self.written.wrote(cron.uid(), &written),
+            Err(status) if status.is("NotFound") => {}
+            Err(status) => return Err(status),
+        }
+        Ok(())
     }
 
     fn tell(&self, cron: &CronJob, kind: &str, reason: &str, message: String) {
@@ -93,7 +126,13 @@ impl Controller {
         for job in jobs {
             let listed = active.iter().any(|known| known.uid == job.metadata.uid);
             match ended(job) {
-                None if !listed => active.push(job.reference()),
+                None if !listed => {
+                    // Made by hand, or by us just before a restart.
+                    let message =
+                        format!("Saw a job that the controller did not create or forgot: {}", job.name());
+                    self.tell(cron, "Warning", "UnexpectedJob", message);
+                    active.push(job.reference());
+                }
                 Some(how) if listed => {
                     let message = format!("Saw completed job: {}, condition: {how}", job.name());
                     self.tell(cron, "Normal", "SawCompletedJob", message);
@@ -105,18 +144,21 @@ impl Controller {
                 status.last_successful_time = success;
             }
         }
-        let running = |known: &ObjectReference| {
-            let job = jobs.iter().find(|job| job.metadata.uid == known.uid);
-            job.is_some_and(|job| ended(job).is_none())
-        };
-        active.retain(running);
+        active.retain(|known| match jobs.iter().find(|job| job.metadata.uid == known.uid) {
+            Some(job) => ended(job).is_none(),
+            None => {
+                let name = known.name.as_deref().unwrap_or_default();
+                self.tell(cron, "Normal", "MissingJob", format!("Active job went missing: {name}"));
+                false
+            }
+        });
         // References name what does not change.
         active.iter_mut().for_each(|known| known.resource_version = None);
         status.active = Some(active).filter(|active| !active.is_empty());
     }
 
     /// Deletes the oldest ended jobs beyond the limits.
-    async fn clean_up(&self, spec: &CronJobSpec, jobs: &[Job]) -> Result<(), Status> {
+    async fn clean_up(&self, cron: &CronJob, spec: &CronJobSpec, jobs: &[Job]) -> Result<(), Status> {
         let limits = [
             ("Complete", spec.successful_jobs_history_limit.unwrap_or(3)),
             ("Failed", spec.failed_jobs_history_limit.unwrap_or(1)),
@@ -126,13 +168,13 @@ impl Controller {
             old.sort_by_key(|job| job.metadata.creation_timestamp.clone());
             let surplus = old.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
             for job in old.into_iter().take(surplus) {
-                self.delete(job).await?;
+                self.delete(cron, job).await?;
             }
         }
         Ok(())
     }
 
-    async fn delete(&self, job: &Job) -> Result<(), Status> {
+    async fn delete(&self, cron: &CronJob, job: &Job) -> Result<(), Status> {
         if job.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
@@ -142,7 +184,16 @@ impl Controller {
             ..DeleteOptions::default()
         };
         let api = Api::<Job>::new(self.client.clone(), job.namespace());
-        ignore_not_found(api.delete(job.name(), &options).await)
+        match ignore_not_found(api.delete(job.name(), &options).await) {
+            Ok(()) => {
+                self.tell(cron, "Normal", "SuccessfulDelete", format!("Deleted job {}", job.name()));
+                Ok(())
+            }
+            Err(status) => {
+                self.tell(cron, "Warning", "FailedDelete", format!("Deleted job: {status}"));
+                Err(status)
+            }
+        }
     }
 
     /// Starts the job whose time has come, and tells when the next one's comes.
@@ -170,13 +221,15 @@ impl Controller {
             }
         };
         let now = Timestamp::now();
-        let next = schedule.next(now, &zone).map(|at| until(at, now) + Duration::from_millis(100));
         let since = status.last_schedule_time.as_ref().or(cron.metadata.creation_timestamp.as_ref());
         let since = since.map_or(now, |time| time.0);
-        let Some(time) = schedule.last(now, &zone).filter(|time| *time > since) else { return Ok(next) };
+        let next = schedule.next(since, now, &zone).map(|at| until(at, now) + Duration::from_millis(100));
+        let Some(time) = schedule.last(since, now, &zone) else { return Ok(next) };
+        self.tell_missed(cron, &schedule, since, now, &zone);
         let late =
             |seconds: i64| time.saturating_add(SignedDuration::from_secs(seconds)).is_ok_and(|at| at < now);
         if spec.starting_deadline_seconds.is_some_and(late) {
+            let time = time.strftime("%a, %d %b %Y %H:%M:%S +0000");
             let message = format!("Missed scheduled time to start a job: {time}");
             self.tell(cron, "Warning", "MissSchedule", message);
             return Ok(next);
@@ -191,7 +244,7 @@ impl Controller {
             }
             Some("Replace") => {
                 for job in jobs.iter().filter(|job| ended(job).is_none()) {
-                    self.delete(job).await?;
+                    self.delete(cron, job).await?;
                 }
                 status.active = None;
             }
@@ -201,6 +254,27 @@ impl Controller {
         Ok(next)
     }
 
+    /// Many missed times tell of a clock that jumped or a controller that was away for long; only the last is made up.
+    fn tell_missed(
+        &self,
+        cron: &CronJob,
+        schedule: &Schedule,
+        since: Timestamp,
+        now: Timestamp,
+        zone: &TimeZone,
+    ) {
+        let mut time = since;
+        for _ in 0..=MISSED_MANY {
+            match schedule.next(time, time, zone).filter(|next| *next <= now) {
+                Some(next) => time = next,
+                None => return,
+            }
+        }
+        let message =
+            "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+        self.tell(cron, "Warning", "TooManyMissedTimes", message.into());
+    }
+
     async fn start(
         &self,
         cron: &CronJob,
@@ -208,9 +282,13 @@ impl Controller {
         time: Timestamp,
         status: &mut CronJobStatus,
     ) -> Result<(), Status> {
-        let api = Api::<Job>::new(self.client.clone(), cron.namespace());
-        match api.create(&compose(cron, spec, time)).await {
-            Ok(job) => {
+        let job = compose(cron, spec, time);
+        let target = Target::new(&Job::GVR, job.namespace(), job.name());
+        let body = encode(&job).map_err(Status::internal)?;
+        match self.client.create(&target, body, &WriteOptions::default()).await {
+            Ok(made) => {
+                self.made.wrote(cron.uid(), &made);
+                let job: Job = decode(&made).map_err(Status::internal)?;
                 self.tell(cron, "Normal", "SuccessfulCreate", format!("Created job {}", job.name()));
                 let reference = ObjectReference { resource_version: None, ..job.reference() };
                 status.active.get_or_insert_default().push(reference);

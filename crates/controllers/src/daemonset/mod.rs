@@ -3,6 +3,7 @@
 //! Each pod is bound to its node by a node affinity on the node's name, so that the scheduler places it; [`plan`] decides
 //! where pods belong and how a new template is rolled out.
 
+mod backoff;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::history::{self, History, REVISION_LABEL};
 use crate::node::view::NodeView;
 use crate::pod_control::{PodControl, enqueue_adopters, forget_gone, pod_body, selector};
 use crate::pods::Facts;
+use backoff::Backoff;
 use plan::{Place, Plan, Snapshot};
 
 const STALE_PAUSE: Duration = Duration::from_secs(1);
@@ -34,6 +36,7 @@ struct Controller {
     sets: Arc<Informer>,
     nodes: Arc<Informer>,
     revisions: Arc<Informer>,
+    backoff: Backoff,
 }
 
 /// Runs the controller until the context stops.
@@ -45,12 +48,18 @@ pub(crate) async fn run(context: Arc<Context>) {
     let pods = context.pods.informer();
     let queue = Arc::new(WorkQueue::new());
     let informers = [sets.clone(), nodes.clone(), revisions.clone(), pods.clone()];
-    let controller = Arc::new(Controller { control, sets, nodes, revisions });
+    let controller = Arc::new(Controller { control, sets, nodes, revisions, backoff: Backoff::default() });
     forget_gone(&controller.sets, &controller, |controller| &controller.control);
     enqueue_all(&controller.sets, &queue);
     enqueue_owners(pods, "DaemonSet", &queue);
     enqueue_adopters(pods, &controller.sets, &queue);
     follow_nodes(&controller, &queue);
+    let weak = Arc::downgrade(&controller);
+    controller.sets.on_change(Box::new(move |old, new| {
+        if let (Some(gone), None, Some(controller)) = (old, new, weak.upgrade()) {
+            controller.backoff.forget(&gone.meta().uid);
+        }
+    }));
     let reconcile = move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
@@ -93,10 +102,14 @@ impl Controller {
         let hash = hash.cloned().unwrap_or_default();
         let places = self.places(&set);
         let now = Timestamp::now();
-        let snapshot = Snapshot { set: &set, pods: by_node(&claimed), places: &places, hash: &hash, now };
+        let (pods, resting) = (by_node(&claimed), self.backoff.of(set.uid()));
+        let snapshot = Snapshot { set: &set, pods, places: &places, hash: &hash, resting: &resting, now };
         let collided = history.collisions != set.status.as_ref().and_then(|status| status.collision_count);
+        let mut again = look_again(&set, &claimed, now);
         if fresh && !collided {
-            self.carry_out(&set, &hash, plan::plan(&snapshot)).await?;
+            let plan = plan::plan(&snapshot);
+            again = again.into_iter().chain(plan.again.map(|at| until(at, now))).min();
+            self.carry_out(&set, &hash, plan, now).await?;
             let used = |revision: &ControllerRevision| is_used(revision, &claimed);
             let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
             history::prune(&self.control.client, &set, &history, limit, used).await?;
@@ -105,7 +118,7 @@ impl Controller {
         if collided || !fresh {
             return Ok(Some(STALE_PAUSE));
         }
-        Ok(look_again(&set, &claimed, now))
+        Ok(again)
     }
 
     async fn history(&self, object: &Object, set: &DaemonSet) -> Result<History, Status> {
@@ -125,7 +138,7 @@ impl Controller {
         nodes.iter().map(|node| (node.meta().name.clone(), plan::place(&spec, &tolerations, node))).collect()
     }
 
-    async fn carry_out(&self, set: &DaemonSet, hash: &str, plan: Plan) -> Result<(), Status> {
+    async fn carry_out(&self, set: &DaemonSet, hash: &str, plan: Plan, now: Timestamp) -> Result<(), Status> {
         for (pod, reason) in &plan.ended {
             let what = if *reason == "FailedDaemonPod" { "failed" } else { "succeeded" };
             let Key { namespace, name } = Key::of(&pod.object);
@@ -135,6 +148,9 @@ impl Controller {
                 if what == "failed" { "kill" } else { "delete" }
             );
             let kind = if what == "failed" { "Warning" } else { "Normal" };
+            if what == "failed" {
+                self.backoff.removed(set.uid(), &pod.node, now);
+            }
             self.control.tell(set, kind, reason, message);
         }
         let ended: Vec<_> = plan.ended.into_iter().map(|(pod, _)| pod).collect();

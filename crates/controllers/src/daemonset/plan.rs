@@ -39,6 +39,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) places: &'a HashMap<Box<str>, Place>,
     /// Hash of the present template.
     pub(super) hash: &'a str,
+    /// Until when failed pods stay on a node.
+    pub(super) resting: &'a BTreeMap<String, Timestamp>,
     pub(super) now: Timestamp,
 }
 
@@ -50,6 +52,8 @@ pub(super) struct Plan {
     pub(super) delete: Vec<Arc<Facts>>,
     /// Ended pods among those to delete, with the reason to tell.
     pub(super) ended: Vec<(Arc<Facts>, &'static str)>,
+    /// When the first of the failed pods that stay for now may go.
+    pub(super) again: Option<Timestamp>,
 }
 
 /// The tolerations that every pod of a set gets.
@@ -126,23 +130,35 @@ fn on_node(snapshot: &Snapshot<'_>, node: &str, place: Place, pods: &[Arc<Facts>
         plan.delete.extend(pods.iter().filter(|pod| !pod.deleting()).cloned());
         return;
     }
-    if pods.is_empty() && place.run {
+    let surge = Update::of(snapshot.set).surges;
+    // With surge, a pod on its way out keeps no place.
+    if place.run && pods.iter().all(|pod| surge && pod.deleting()) {
         plan.create.push(node.to_owned());
         return;
     }
-    for pod in pods.iter().filter(|pod| pod.ended() && !pod.deleting()) {
-        let reason = if pod.phase == Phase::Failed { "FailedDaemonPod" } else { "SucceededDaemonPod" };
-        plan.ended.push((pod.clone(), reason));
-    }
+    remove_ended(snapshot, node, pods, plan);
     let mut running: Vec<&Arc<Facts>> = pods.iter().filter(|pod| pod.active()).collect();
     running.sort_by_key(|pod| (!is_new(snapshot, pod), pod.meta().created));
     // With surge, an old pod stays beside a new one until that is available.
-    let surge = Update::of(snapshot.set).surges;
     let olds = running.iter().position(|pod| !is_new(snapshot, pod)).unwrap_or(running.len());
     let (news, olds) = running.split_at(olds);
     plan.delete.extend(news.iter().skip(1).map(|pod| (*pod).clone()));
     let keep = usize::from(news.is_empty() || (surge && !available(snapshot, news[0])));
     plan.delete.extend(olds.iter().skip(keep).map(|pod| (*pod).clone()));
+}
+
+/// Removes pods that have ended; of failed ones, at most one in a pause that grows.
+fn remove_ended(snapshot: &Snapshot<'_>, node: &str, pods: &[Arc<Facts>], plan: &mut Plan) {
+    for pod in pods.iter().filter(|pod| pod.ended() && !pod.deleting()) {
+        if pod.phase != Phase::Failed {
+            plan.ended.push((pod.clone(), "SucceededDaemonPod"));
+            continue;
+        }
+        match snapshot.resting.get(node).filter(|until| **until > snapshot.now) {
+            Some(until) => plan.again = Some(plan.again.map_or(*until, |known| known.min(*until))),
+            None => plan.ended.push((pod.clone(), "FailedDaemonPod")),
+        }
+    }
 }
 
 fn is_new(snapshot: &Snapshot<'_>, pod: &Facts) -> bool {
@@ -222,19 +238,19 @@ pub(super) fn status(snapshot: &Snapshot<'_>, collisions: Option<i32>) -> Daemon
     };
     let (mut updated, mut ready_and_available) = (0, 0);
     for (node, place) in snapshot.places {
-        let mut pods: Vec<_> = snapshot.pods.get(node.as_ref()).into_iter().flatten().collect();
-        pods.sort_by_key(|pod| pod.meta().created);
+        let pods = snapshot.pods.get(node.as_ref()).into_iter().flatten();
+        // The oldest stands for its node; one that is on its way out and has ended stands for nothing.
+        let first = pods.filter(|pod| !(pod.ended() && pod.deleting())).min_by_key(|pod| pod.meta().created);
         if !place.run {
-            status.number_misscheduled += i32::from(!pods.is_empty() && !place.stay);
+            status.number_misscheduled += i32::from(first.is_some());
             continue;
         }
         status.desired_number_scheduled += 1;
-        // While two are there, the newer one counts as the update, the better one for the state.
-        let Some(first) = pods.iter().find(|pod| available(snapshot, pod)).or(pods.first()) else { continue };
+        let Some(first) = first else { continue };
         status.current_number_scheduled += 1;
         status.number_ready += i32::from(first.ready());
         ready_and_available += i32::from(available(snapshot, first));
-        updated += i32::from(pods.iter().any(|pod| is_new(snapshot, pod)));
+        updated += i32::from(is_new(snapshot, first));
     }
     let some = |count: i32| Some(count).filter(|n| *n != 0);
     status.updated_number_scheduled = some(updated);

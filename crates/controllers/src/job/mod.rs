@@ -1,18 +1,24 @@
 //! Jobs: pods that run to their end, counted exactly.
+//!
+//! [`plan`] decides; this file brings in pods and carries out, in an order that a crash at any point may cut off: create,
+//! write the status, take finalizers off, delete.
 
+mod count;
 mod indexes;
+mod per_index;
 mod plan;
 mod pods;
 #[cfg(test)]
 mod tests;
 pub(crate) mod ttl;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 use serde_json::{Value, json};
 use tiphys_api::Status;
@@ -23,8 +29,8 @@ use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_
 use crate::pod_control::{PodControl, enqueue_adopters, forget_gone, pod_body, selector};
 use crate::pods::Facts;
 use crate::recent::Recent;
-use plan::Plan;
-use pods::{FINALIZER, INDEX, JobPod};
+use plan::{NewPod, Plan};
+use pods::{FAILURES, FINALIZER, IGNORED, INDEX, JobPod};
 
 const STALE_PAUSE: Duration = Duration::from_secs(1);
 const OURS: &str = "kubernetes.io/job-controller";
@@ -77,24 +83,32 @@ impl Controller {
         Ok(again)
     }
 
-    /// The status comes first: what it does not tell may not be forgotten by taking a finalizer off.
+    /// The status comes before the finalizers: what it does not tell may not be forgotten by taking one off.
     async fn carry_out(&self, job: &Job, plan: Plan) -> Result<(), Status> {
-        let Plan { status, create, delete, release, events, .. } = plan;
-        if job.status.as_ref() != Some(&status) {
-            let changed = Job { status: Some(status), ..job.clone() };
-            let target = Target::new(&Job::GVR, job.namespace(), job.name()).sub("status");
-            let body = encode(&changed).map_err(Status::internal)?;
-            let written = self.control.client.update(&target, body, &WriteOptions::default()).await?;
-            self.written.wrote(job.uid(), &written);
-        }
+        let Plan { mut status, create, delete, release, events, .. } = plan;
+        let bodies: Result<Vec<Bytes>, Status> = create.iter().map(|pod| body(job, pod)).collect();
+        let (created, outcome) = self.control.create_counted(job, &bodies?).await;
+        status.active = Some(status.active.unwrap_or(0) + created as i32).filter(|n| *n > 0);
+        self.report(job, status).await?;
         for (kind, reason, message) in events {
             self.control.tell(job, kind, &reason, message);
         }
         self.release(&release).await?;
-        let delete: Vec<Arc<Facts>> = delete.into_iter().map(|pod| pod.facts).collect();
         self.control.delete_all(job, &delete).await?;
-        let bodies: Result<Vec<Bytes>, Status> = create.into_iter().map(|index| body(job, index)).collect();
-        self.control.create_all(job, &bodies?).await
+        outcome
+    }
+
+    /// Writes the status if it changed.
+    async fn report(&self, job: &Job, status: JobStatus) -> Result<(), Status> {
+        if job.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let changed = Job { status: Some(status), ..job.clone() };
+        let target = Target::new(&Job::GVR, job.namespace(), job.name()).sub("status");
+        let body = encode(&changed).map_err(Status::internal)?;
+        let written = self.control.client.update(&target, body, &WriteOptions::default()).await?;
+        self.written.wrote(job.uid(), &written);
+        Ok(())
     }
 
     async fn release(&self, pods: &[JobPod]) -> Result<(), Status> {
@@ -133,12 +147,19 @@ impl Controller {
 }
 
 /// The pod of a job, or of one of its indexes.
-fn body(job: &Job, index: Option<i32>) -> Result<Bytes, Status> {
+fn body(job: &Job, pod: &NewPod) -> Result<Bytes, Status> {
     let mut template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let metadata = template.metadata.get_or_insert_default();
     metadata.finalizers.get_or_insert_default().push(FINALIZER.into());
-    let Some(index) = index else { return pod_body(job, template, None) };
-    metadata.annotations.get_or_insert_default().insert(INDEX.into(), index.to_string());
+    let Some(index) = pod.index else { return pod_body(job, template, None) };
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(INDEX.into(), index.to_string());
+    if let Some((failures, ignored)) = pod.before {
+        annotations.insert(FAILURES.into(), failures.to_string());
+        if ignored > 0 {
+            annotations.insert(IGNORED.into(), ignored.to_string());
+        }
+    }
     metadata.labels.get_or_insert_default().insert(INDEX.into(), index.to_string());
     let spec = template.spec.get_or_insert_default();
     spec.hostname.get_or_insert_with(|| format!("{}-{index}", job.name()));

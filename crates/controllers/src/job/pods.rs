@@ -9,12 +9,17 @@ use crate::pods::{Facts, Phase};
 
 pub(super) const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// How often the pods of this index failed before this one; what a policy ignored is counted apart.
+pub(super) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+pub(super) const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 
 /// One pod.
 #[derive(Clone, Debug)]
 pub(super) struct JobPod {
     pub(super) facts: Arc<Facts>,
     pub(super) index: Option<i32>,
+    /// Failures of its index before it: those that count, and those that were ignored.
+    pub(super) before: (i32, i32),
     /// It is not counted yet.
     pub(super) tracked: bool,
     statuses: Vec<ContainerStatus>,
@@ -79,6 +84,8 @@ pub(super) enum Judgement {
     Count,
     /// It does not count.
     Ignore,
+    /// It counts, and its index has failed for good.
+    FailIndex,
     /// The Job has failed, with this message.
     FailJob(String),
 }
@@ -86,13 +93,14 @@ pub(super) enum Judgement {
 impl JobPod {
     pub(super) fn of(facts: &Arc<Facts>) -> Self {
         let raw: Raw = facts.object.decode().unwrap_or_default();
-        let index = raw.metadata.annotations.as_ref().and_then(|a| a.get(INDEX)?.parse().ok());
+        let number = |name: &str| raw.metadata.annotations.as_ref().and_then(|a| a.get(name)?.parse().ok());
         let init = raw.status.init_container_statuses.into_iter().flatten();
         Self {
             facts: facts.clone(),
-            index,
+            index: number(INDEX),
+            before: (number(FAILURES).unwrap_or(0), number(IGNORED).unwrap_or(0)),
             tracked: facts.meta().finalizers.iter().any(|finalizer| **finalizer == *FINALIZER),
-            statuses: init.chain(raw.status.container_statuses.into_iter().flatten()).collect(),
+            statuses: raw.status.container_statuses.into_iter().flatten().chain(init).collect(),
             conditions: raw.status.conditions.unwrap_or_default(),
         }
     }
@@ -114,6 +122,15 @@ impl JobPod {
         }
     }
 
+    /// Failures of its index with this pod's own.
+    pub(super) fn failures(&self, policy: Option<&PodFailurePolicy>) -> (i32, i32) {
+        let (failures, ignored) = self.before;
+        match self.judge(policy) {
+            Judgement::Ignore => (failures, ignored.saturating_add(1)),
+            _ => (failures.saturating_add(1), ignored),
+        }
+    }
+
     pub(super) fn restarts(&self) -> i32 {
         self.statuses.iter().map(|status| status.restart_count).sum()
     }
@@ -130,6 +147,7 @@ impl JobPod {
             if let Some(why) = self.fits(rule) {
                 return match rule.action.as_str() {
                     "Ignore" => Judgement::Ignore,
+                    "FailIndex" => Judgement::FailIndex,
                     "FailJob" => Judgement::FailJob(format!("{why} matching FailJob rule at index {at}")),
                     _ => Judgement::Count,
                 };

@@ -1,11 +1,13 @@
-//! ReplicaSets: as many pods of a template as asked for.
+//! ReplicaSets and ReplicationControllers: as many pods of a template as asked for.
 //!
+//! - One engine works for both; [`kinds`] holds what differs.
 //! - [`plan`] decides; this file brings in pods (own, adopted, released), carries out and reports.
 //! - A pass that cannot be sure to see all its own creations creates and deletes nothing ([`crate::recent`]); the event
 //!   that it waits for wakes it.
 
+mod kinds;
 mod plan;
-mod rank;
+pub(crate) mod rank;
 #[cfg(test)]
 mod tests;
 
@@ -15,13 +17,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use tiphys_api::{Object, Status};
-use tiphys_client::typed::{Kind, decode};
+use tiphys_client::typed::decode;
 use tiphys_client::{Api, Informer, WorkQueue};
 
 use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found};
 use crate::pod_control::{PodControl, enqueue_adopters, forget_gone, pod_body, selector};
 use crate::pods::Facts;
+use kinds::Replicated;
 use plan::{Failure, Plan, Snapshot};
 
 /// How long a pass waits for its cache when no event is sure to come (a creation that was deleted by others).
@@ -32,30 +36,39 @@ struct Controller {
     sets: Arc<Informer>,
 }
 
-/// Runs the controller until the context stops.
+/// Runs the controller of ReplicaSets until the context stops.
 pub(crate) async fn run(context: Arc<Context>) {
-    let control = PodControl::new(&context, "replicaset-controller", "replicaset-controller");
-    let sets = context.informer(&ReplicaSet::GVR);
+    run_kind::<ReplicaSet>(context).await;
+}
+
+/// Runs the controller of ReplicationControllers until the context stops.
+pub(crate) async fn run_replication_controllers(context: Arc<Context>) {
+    run_kind::<ReplicationController>(context).await;
+}
+
+async fn run_kind<S: Replicated>(context: Arc<Context>) {
+    let control = PodControl::new(&context, S::CONTROLLER, S::CONTROLLER);
+    let sets = context.informer(&S::GVR);
     let pods = context.pods.informer();
     let queue = Arc::new(WorkQueue::new());
     let controller = Arc::new(Controller { control, sets: sets.clone() });
     forget_gone(&sets, &controller, |controller| &controller.control);
     enqueue_all(&sets, &queue);
-    enqueue_owners(pods, "ReplicaSet", &queue);
+    enqueue_owners(pods, S::KIND, &queue);
     enqueue_adopters(pods, &sets, &queue);
     let reconcile = move |key| {
         let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
+        async move { controller.reconcile::<S>(&key).await }
     };
     context.work(queue, context.config.workers, &[&sets, pods], reconcile).await;
 }
 
 impl Controller {
-    async fn reconcile(&self, key: &Key) -> Outcome {
+    async fn reconcile<S: Replicated>(&self, key: &Key) -> Outcome {
         let Some(object) = self.sets.get(&key.namespace, &key.name) else {
             return Ok(None);
         };
-        let set: ReplicaSet = decode(&object).map_err(Status::internal)?;
+        let set: S = decode(&object).map_err(Status::internal)?;
         let Some(selector) = selector(&object) else { return Ok(None) };
         let fresh = self.control.fresh(set.uid());
         let pods = self.control.claim(&set, &selector).await?;
@@ -88,9 +101,9 @@ impl Controller {
         per_node
     }
 
-    async fn carry_out(&self, set: &ReplicaSet, plan: Plan) -> Result<(), (&'static str, Status)> {
+    async fn carry_out<S: Replicated>(&self, set: &S, plan: Plan) -> Result<(), (&'static str, Status)> {
         if plan.create > 0 {
-            let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+            let template = set.template().cloned().unwrap_or_default();
             let body = pod_body(set, template, None).map_err(|e| ("FailedCreate", e))?;
             let bodies = vec![body; plan.create];
             return self.control.create_all(set, &bodies).await.map_err(|e| ("FailedCreate", e));
@@ -99,19 +112,16 @@ impl Controller {
     }
 
     /// Writes the status if it changed.
-    async fn report(
+    async fn report<S: Replicated>(
         &self,
-        set: &ReplicaSet,
+        set: &S,
         pods: &[Arc<Facts>],
         failure: Option<&Failure>,
         now: Timestamp,
     ) -> Result<(), Status> {
         let status = plan::status(set, pods, failure, now);
-        if set.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let changed = ReplicaSet { status: Some(status), ..set.clone() };
-        let api = Api::<ReplicaSet>::new(self.control.client.clone(), set.namespace());
+        let Some(changed) = set.with_status(status) else { return Ok(()) };
+        let api = Api::<S>::new(self.control.client.clone(), set.namespace());
         ignore_not_found(api.update_status(&changed).await.map(drop))
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::kinds::Replicated;
 use super::rank;
 use crate::context::until;
 use crate::pods::Facts;
@@ -16,8 +17,8 @@ use crate::pods::Facts;
 const BURST: usize = 500;
 
 /// The set and its pods, as far as the caches show.
-pub(super) struct Snapshot<'a> {
-    pub(super) set: &'a ReplicaSet,
+pub(super) struct Snapshot<'a, S> {
+    pub(super) set: &'a S,
     /// Pods that the set owns, without those that it deleted.
     pub(super) pods: &'a [Arc<Facts>],
     /// How many active pods of the same owner (as of all ReplicaSets of one Deployment) each node has.
@@ -36,9 +37,9 @@ pub(super) struct Plan {
 /// A creation or deletion that failed: the reason and message of the condition.
 pub(super) type Failure = (&'static str, String);
 
-pub(super) fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
+pub(super) fn plan<S: Replicated>(snapshot: &Snapshot<'_, S>, now: Timestamp) -> Plan {
     let set = snapshot.set;
-    if !snapshot.fresh || set.metadata.deletion_timestamp.is_some() {
+    if !snapshot.fresh || set.meta().deletion_timestamp.is_some() {
         return Plan::default();
     }
     let active: Vec<&Arc<Facts>> = snapshot.pods.iter().filter(|pod| pod.active()).collect();
@@ -51,14 +52,14 @@ pub(super) fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
 }
 
 /// The status that the pods make, given what failed in this pass (or `None` when nothing did).
-pub(super) fn status(
-    set: &ReplicaSet,
+pub(super) fn status<S: Replicated>(
+    set: &S,
     pods: &[Arc<Facts>],
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> ReplicaSetStatus {
-    let labels = set.spec.as_ref().and_then(|s| s.template.as_ref()?.metadata.as_ref()?.labels.as_ref());
-    let min_ready = min_ready_seconds(set);
+    let labels = set.template().and_then(|template| template.metadata.as_ref()?.labels.as_ref());
+    let min_ready = set.min_ready_seconds();
     let active: Vec<&Arc<Facts>> = pods.iter().filter(|pod| pod.active()).collect();
     let count = |pick: &dyn Fn(&Facts) -> bool| active.iter().filter(|pod| pick(pod)).count() as i32;
     let labelled = |pod: &Facts| {
@@ -71,17 +72,17 @@ pub(super) fn status(
         ready_replicas: Some(count(&Facts::ready)).filter(|n| *n > 0),
         available_replicas: Some(count(&|pod| pod.available(min_ready, now))).filter(|n| *n > 0),
         terminating_replicas: Some(terminating),
-        observed_generation: set.metadata.generation,
+        observed_generation: set.meta().generation,
         conditions: conditions(set, failure, now),
     }
 }
 
-fn conditions(
-    set: &ReplicaSet,
+fn conditions<S: Replicated>(
+    set: &S,
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
-    let mut conditions = set.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+    let mut conditions = set.conditions();
     let known = conditions.iter().any(|c| c.type_ == "ReplicaFailure");
     match failure {
         None => conditions.retain(|c| c.type_ != "ReplicaFailure"),
@@ -98,21 +99,17 @@ fn conditions(
 }
 
 /// When a ready pod becomes available next, if one does by time alone.
-pub(super) fn look_again(set: &ReplicaSet, pods: &[Arc<Facts>], now: Timestamp) -> Option<Duration> {
+pub(super) fn look_again<S: Replicated>(set: &S, pods: &[Arc<Facts>], now: Timestamp) -> Option<Duration> {
     let active = pods.iter().filter(|pod| pod.active());
-    let moments = active.filter_map(|pod| pod.available_at(min_ready_seconds(set))).filter(|at| *at > now);
+    let moments = active.filter_map(|pod| pod.available_at(set.min_ready_seconds())).filter(|at| *at > now);
     moments.min().map(|at| until(at, now))
 }
 
 /// Whether pods have to go.
-pub(super) fn has_surplus(set: &ReplicaSet, pods: &[Arc<Facts>]) -> bool {
+pub(super) fn has_surplus<S: Replicated>(set: &S, pods: &[Arc<Facts>]) -> bool {
     pods.iter().filter(|pod| pod.active()).count() > replicas(set)
 }
 
-pub(super) fn replicas(set: &ReplicaSet) -> usize {
-    usize::try_from(set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)).unwrap_or(0)
-}
-
-fn min_ready_seconds(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+fn replicas<S: Replicated>(set: &S) -> usize {
+    usize::try_from(set.replicas().unwrap_or(1)).unwrap_or(0)
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::pods::Facts;
 
 /// Picks so many of the pods.
-pub(super) fn pick(
+pub(crate) fn pick(
     pods: &[&Arc<Facts>],
     count: usize,
     per_node: &HashMap<Box<str>, usize>,
@@ -21,9 +21,14 @@ pub(super) fn pick(
 ) -> Vec<Arc<Facts>> {
     let mut ranked = pods.to_vec();
     if count < ranked.len() {
-        ranked.sort_by(|a, b| order(a, b, per_node, now));
+        sort(&mut ranked, per_node, now);
     }
     ranked.into_iter().take(count).cloned().collect()
+}
+
+/// Puts the pods in the order in which they are to go.
+pub(crate) fn sort(pods: &mut [&Arc<Facts>], per_node: &HashMap<Box<str>, usize>, now: Timestamp) {
+    pods.sort_by(|a, b| order(a, b, per_node, now));
 }
 
 fn order(a: &Facts, b: &Facts, per_node: &HashMap<Box<str>, usize>, now: Timestamp) -> Ordering {

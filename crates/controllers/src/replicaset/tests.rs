@@ -2,6 +2,7 @@ use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::json;
 use tiphys_client::fake::FakeClient;
+use tiphys_client::typed::Kind;
 
 use super::*;
 use crate::testing::{Cluster, facts, typed};
@@ -90,6 +91,54 @@ async fn orphans_are_adopted_and_strangers_released() {
     cluster.settle().await;
     assert_eq!(owners("orphan"), None);
     assert_eq!(cluster.client.all::<Pod>("n").len(), 3, "a new pod takes its place");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replication_controller_does_the_same() {
+    let client = FakeClient::new();
+    let orphan = json!({"metadata": {"name": "orphan", "namespace": "n", "labels": {"app": "web"}},
+        "spec": {"containers": []}});
+    client.put::<Pod>(&typed(orphan));
+    let cluster = Cluster::start(client.clone());
+    let controllers = cluster.api::<ReplicationController>("n");
+    let made = json!({"metadata": {"name": "web", "namespace": "n"}, "spec": {
+        "replicas": 3, "selector": {"app": "web"}, "template": {
+            "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    controllers.create(&typed(made)).await.unwrap();
+    cluster.settle().await;
+    cluster.run_pods().await;
+    let owner = |pod: &Pod| pod.metadata.owner_references.as_ref().map(|owners| owners[0].kind.clone());
+    let pods = client.all::<Pod>("n");
+    assert!(pods.len() == 3 && pods.iter().all(|pod| owner(pod).as_deref() == Some("ReplicationController")));
+    let status = controllers.get("web").await.unwrap().status.unwrap();
+    assert_eq!((status.replicas, status.ready_replicas, status.observed_generation), (3, Some(3), Some(1)));
+    let writes = client.writes();
+    cluster.settle().await;
+    assert_eq!(client.writes(), writes, "a settled one writes nothing");
+
+    // One that matches no longer is let go and replaced.
+    let relabel = json!({"metadata": {"labels": {"app": "debug"}}});
+    cluster.api::<Pod>("n").patch("orphan", tiphys_client::PatchKind::Merge, &relabel).await.unwrap();
+    cluster.settle().await;
+    assert_eq!(client.find::<Pod>("n", "orphan").unwrap().metadata.owner_references, None);
+    assert_eq!(client.all::<Pod>("n").len(), 4);
+
+    // What admission refuses is shown as a condition, which goes once the size fits.
+    client.fail(Box::new(|verb, target| {
+        let pod = verb == "create" && target.gvr == Pod::GVR;
+        pod.then(|| Status::forbidden(&Pod::GVR, "", "exceeded quota: pods"))
+    }));
+    let size = |n: i32| json!({"spec": {"replicas": n}});
+    controllers.patch("web", tiphys_client::PatchKind::Merge, &size(5)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let condition = controllers.get("web").await.unwrap().status.unwrap().conditions.unwrap().remove(0);
+    assert_eq!(
+        (condition.type_.as_str(), condition.reason.unwrap().as_str()),
+        ("ReplicaFailure", "FailedCreate")
+    );
+    controllers.patch("web", tiphys_client::PatchKind::Merge, &size(3)).await.unwrap();
+    cluster.settle().await;
+    assert_eq!(controllers.get("web").await.unwrap().status.unwrap().conditions, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Who a StatefulSet's pods are: names by ordinal, their claims, and pods and claims made from the templates. Pure.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,6 +36,19 @@ pub(super) fn ordinal(set: &StatefulSet, pod: &Facts) -> Option<i32> {
 /// The revision that a pod was made from.
 pub(super) fn revision(pod: &Arc<Facts>) -> &str {
     pod.meta().labels.get(REVISION_LABEL).unwrap_or_default()
+}
+
+/// The ordinals that a set is to have.
+pub(super) fn range(set: &StatefulSet) -> Range<i32> {
+    let spec = set.spec.as_ref();
+    let start = spec.and_then(|spec| spec.ordinals.as_ref()?.start).unwrap_or(0);
+    start..start.saturating_add(spec.and_then(|spec| spec.replicas).unwrap_or(1).max(0))
+}
+
+/// The names of one pod's claims.
+pub(super) fn claim_names(set: &StatefulSet, ordinal: i32) -> impl Iterator<Item = String> + '_ {
+    let templates = set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
+    templates.map(move |template| claim_name(set, template.name(), ordinal))
 }
 
 /// The claims of one pod.

@@ -1,5 +1,8 @@
 //! StatefulSets: pods with a name and storage of their own, made, replaced and removed in order.
+//!
+//! [`plan`] decides about pods, [`claims`] about their storage; this file brings in what they look at and carries out.
 
+mod claims;
 mod identity;
 mod plan;
 #[cfg(test)]
@@ -11,7 +14,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tiphys_api::{Object, Status};
 use tiphys_client::typed::{Kind, decode};
 use tiphys_client::{Api, Informer, WorkQueue};
@@ -19,8 +21,8 @@ use tiphys_client::{Api, Informer, WorkQueue};
 use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found, until};
 use crate::history::{self, History};
 use crate::pod_control::{PodControl, enqueue_adopters, forget_gone, namespace_terminating, selector};
-use crate::pods::Facts;
-use plan::{Plan, Snapshot};
+use crate::pods::{Facts, Phase};
+use plan::Snapshot;
 
 const STALE_PAUSE: Duration = Duration::from_secs(1);
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
@@ -66,15 +68,16 @@ impl Controller {
         let collided = history.collisions.unwrap_or(0) != known.collision_count.unwrap_or(0);
         let current = self.current(&history, &known);
         let now = Timestamp::now();
+        let (stale, update) = (self.stale(&set, &pods), history.newest.name());
         let snapshot =
-            Snapshot { set: &set, pods: &pods, current: current.name(), update: history.newest.name(), now };
+            Snapshot { set: &set, pods: &pods, current: current.name(), update, stale: &stale, now };
         let acted = match fresh && !collided {
-            true => self.carry_out(&set, &current, &history, plan::plan(&snapshot)).await,
+            true => self.act(&snapshot, &current, &history).await,
             false => Ok(()),
         };
         self.report(&set, plan::status(&snapshot, history.collisions)).await?;
         acted?;
-        if !fresh || collided {
+        if !fresh || collided || !stale.is_empty() {
             return Ok(Some(STALE_PAUSE));
         }
         self.prune(&set, &history, &current, &pods).await?;
@@ -95,24 +98,42 @@ impl Controller {
         known.unwrap_or(&history.newest).clone()
     }
 
-    async fn carry_out(
+    async fn act(
         &self,
-        set: &StatefulSet,
+        snapshot: &Snapshot<'_>,
         current: &ControllerRevision,
         history: &History,
-        plan: Plan,
     ) -> Result<(), Status> {
+        let (set, pods) = (snapshot.set, snapshot.pods);
+        if set.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        // Before a pod is deleted: its claims may have to go with it.
+        self.fix_claims(set, pods).await?;
+        self.replace_claims(set, pods).await?;
+        let plan = plan::plan(snapshot);
         for (ordinal, new) in plan.create {
             let revision = if new { &history.newest } else { current };
             self.create(set, ordinal, revision).await?;
         }
-        for pod in &plan.condemned {
-            self.condemn_claims(set, pod).await?;
+        for pod in &plan.recreate {
+            self.tell_recreation(set, pod);
+            self.delete(set, pod).await?;
         }
         for pod in &plan.delete {
             self.delete(set, pod).await?;
         }
         Ok(())
+    }
+
+    fn tell_recreation(&self, set: &StatefulSet, pod: &Facts) {
+        let (kind, reason, how) = match pod.phase {
+            Phase::Failed => ("Warning", "RecreatingFailedPod", "failed"),
+            _ => ("Normal", "RecreatingTerminatedPod", "terminated"),
+        };
+        let Key { namespace, name } = Key::of(&pod.object);
+        let message = format!("StatefulSet {namespace}/{} is recreating {how} Pod {name}", set.name());
+        self.control.tell(set, kind, reason, message);
     }
 
     async fn create(
@@ -122,77 +143,43 @@ impl Controller {
         revision: &ControllerRevision,
     ) -> Result<(), Status> {
         let name = identity::name(set, ordinal);
-        for claim in identity::claims(set, ordinal) {
-            self.create_claim(set, &name, &claim).await?;
-        }
-        let body = identity::pod(set, ordinal, revision)?;
-        let outcome = self.control.create_silently(set, &name, body).await;
-        self.tell("create", "Create", set, &format!("Pod {name}"), outcome.as_ref().err());
-        match outcome {
-            // A cache that is late: the pod is there, its event is on the way.
-            Err(status) if !status.is("AlreadyExists") && !namespace_terminating(&status) => Err(status),
-            _ => Ok(()),
-        }
-    }
-
-    async fn create_claim(
-        &self,
-        set: &StatefulSet,
-        pod: &str,
-        claim: &PersistentVolumeClaim,
-    ) -> Result<(), Status> {
-        if self.claims.get(set.namespace(), claim.name()).is_some() {
-            return Ok(());
-        }
-        let api = Api::<PersistentVolumeClaim>::new(self.control.client.clone(), set.namespace());
-        match api.create(claim).await {
-            Err(status) if status.is("AlreadyExists") => Ok(()),
-            outcome => {
-                let what = format!("Claim {} Pod {pod}", claim.name());
-                self.tell("create", "Create", set, &what, outcome.as_ref().err());
-                outcome.map(drop)
+        let outcome = match self.create_claims(set, ordinal).await {
+            Ok(()) => {
+                let body = identity::pod(set, ordinal, revision)?;
+                self.control.create_silently(set, &name, body).await.map(drop)
             }
+            Err(status) => Err(status),
+        };
+        self.tell("create", "Create", set, &name, outcome.as_ref().err());
+        match outcome {
+            // A cache that is late: the pod is there, its event is on the way. A pod of somebody else's is in the way.
+            Err(status) if status.is("AlreadyExists") => {
+                let strange = self.control.pods.get(set.namespace(), &name).is_some();
+                if strange { Err(status) } else { Ok(()) }
+            }
+            Err(status) if namespace_terminating(&status) => Ok(()),
+            outcome => outcome,
         }
     }
 
     async fn delete(&self, set: &StatefulSet, pod: &Facts) -> Result<(), Status> {
         let outcome = self.control.delete_silently(set, pod).await;
-        self.tell("delete", "Delete", set, &format!("Pod {}", pod.meta().name), outcome.as_ref().err());
+        self.tell("delete", "Delete", set, &pod.meta().name, outcome.as_ref().err());
         outcome.map(drop)
     }
 
-    fn tell(&self, verb: &str, reason: &str, set: &StatefulSet, what: &str, error: Option<&Status>) {
-        let of = format!("{verb} {what} in StatefulSet {}", set.name());
+    fn tell(&self, verb: &str, reason: &str, set: &StatefulSet, pod: &str, error: Option<&Status>) {
+        let of = format!("{verb} Pod {pod} in StatefulSet {}", set.name());
         match error {
             None => {
                 self.control.tell(set, "Normal", &format!("Successful{reason}"), format!("{of} successful"))
             }
-            Some(status) if status.is("AlreadyExists") => {}
+            Some(status) if status.is("AlreadyExists") || namespace_terminating(status) => {}
             Some(status) => {
                 let message = format!("{of} failed error: {status}");
                 self.control.tell(set, "Warning", &format!("Failed{reason}"), message);
             }
         }
-    }
-
-    /// Where the policy says so, the claims of a pod that leaves for good go with it.
-    async fn condemn_claims(&self, set: &StatefulSet, pod: &Facts) -> Result<(), Status> {
-        let policy = identity::spec(set).persistent_volume_claim_retention_policy;
-        let scaled = policy.and_then(|policy| policy.when_scaled).as_deref() == Some("Delete");
-        let Some(ordinal) = identity::ordinal(set, pod).filter(|_| scaled) else { return Ok(()) };
-        let api = Api::<PersistentVolumeClaim>::new(self.control.client.clone(), set.namespace());
-        for claim in identity::claims(set, ordinal) {
-            let Some(mut live) = ignore_not_found(api.get(claim.name()).await.map(Some))? else { continue };
-            live.metadata.owner_references = Some(vec![OwnerReference {
-                api_version: "v1".into(),
-                kind: "Pod".into(),
-                name: pod.meta().name.to_string(),
-                uid: pod.meta().uid.to_string(),
-                ..OwnerReference::default()
-            }]);
-            ignore_not_found(api.update(&live).await.map(drop))?;
-        }
-        Ok(())
     }
 
     async fn prune(

@@ -2,13 +2,13 @@
 //!
 //! Law: a pod of an ordinal is made only when there is none; names make sure of it even when a cache is late.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 
-use super::identity::{ordinal, revision, spec};
+use super::identity::{ordinal, range, revision, spec};
 use crate::deployment::view::scaled;
 use crate::pods::{Facts, Phase};
 
@@ -20,6 +20,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) current: &'a str,
     /// What the set goes to.
     pub(super) update: &'a str,
+    /// Ordinals that must wait until old claims are gone.
+    pub(super) stale: &'a BTreeSet<i32>,
     pub(super) now: Timestamp,
 }
 
@@ -29,8 +31,8 @@ pub(super) struct Plan {
     /// Ordinals to create, and whether from the new revision.
     pub(super) create: Vec<(i32, bool)>,
     pub(super) delete: Vec<Arc<Facts>>,
-    /// Pods among those that leave for good, whose claims may leave with them.
-    pub(super) condemned: Vec<Arc<Facts>>,
+    /// Pods that have ended, to be deleted so that new ones take their places.
+    pub(super) recreate: Vec<Arc<Facts>>,
 }
 
 /// The set in numbers and places.
@@ -47,9 +49,8 @@ struct View<'a> {
 impl<'a> View<'a> {
     fn of(snapshot: &'a Snapshot<'a>) -> Self {
         let spec = spec(snapshot.set);
-        let start = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
-        let end = start + spec.replicas.unwrap_or(1).max(0);
-        let mut replicas: BTreeMap<i32, Option<&Arc<Facts>>> = (start..end).map(|at| (at, None)).collect();
+        let mut replicas: BTreeMap<i32, Option<&Arc<Facts>>> =
+            range(snapshot.set).map(|at| (at, None)).collect();
         let mut condemned = Vec::new();
         for pod in snapshot.pods {
             match ordinal(snapshot.set, pod) {
@@ -92,7 +93,7 @@ pub(super) fn plan(snapshot: &Snapshot<'_>) -> Plan {
     if waits && !view.parallel {
         return plan;
     }
-    if plan.create.is_empty() && plan.delete.is_empty() {
+    if plan.create.is_empty() && plan.delete.is_empty() && plan.recreate.is_empty() {
         update(&view, &mut plan);
     }
     plan
@@ -103,12 +104,13 @@ fn grow(view: &View<'_>, plan: &mut Plan) -> bool {
     let mut waits = false;
     for (at, pod) in &view.replicas {
         let settled = match pod {
+            None if view.snapshot.stale.contains(at) => false,
             None => {
                 plan.create.push((*at, is_new(view, *at)));
                 false
             }
             Some(pod) if pod.ended() && !pod.deleting() => {
-                plan.delete.push((*pod).clone());
+                plan.recreate.push((*pod).clone());
                 false
             }
             Some(pod) => view.healthy(pod),
@@ -123,29 +125,34 @@ fn grow(view: &View<'_>, plan: &mut Plan) -> bool {
 
 /// Whether a new pod of an ordinal is of the new revision: those below the partition stay with the old one.
 fn is_new(view: &View<'_>, at: i32) -> bool {
-    let spec = spec(view.snapshot.set);
-    let strategy = spec.update_strategy.unwrap_or_default();
+    let strategy = spec(view.snapshot.set).update_strategy.unwrap_or_default();
     if strategy.type_.as_deref() == Some("OnDelete") {
         return true;
     }
-    let start = spec.ordinals.and_then(|ordinals| ordinals.start).unwrap_or(0);
-    at >= start + strategy.rolling_update.and_then(|rolling| rolling.partition).unwrap_or(0)
+    at >= range(view.snapshot.set).start
+        + strategy.rolling_update.and_then(|rolling| rolling.partition).unwrap_or(0)
 }
 
-/// Takes away what is beyond, from the highest ordinal. Returns whether something must be waited for.
+/// Takes away what is beyond, from the highest ordinal. Returns whether something must be waited for. In order, a pod that is
+/// not available stops it, unless it is the lowest such one: then nothing is gained by waiting.
 fn shrink(view: &View<'_>, plan: &mut Plan) -> bool {
-    let mut waits = false;
+    let lowest = view.condemned.iter().rev().find(|pod| !view.healthy(pod));
+    let blocks = |pod: &Facts| {
+        !view.available(pod) && lowest.is_some_and(|lowest| lowest.meta().uid != pod.meta().uid)
+    };
     for pod in &view.condemned {
-        waits = true;
-        if !pod.deleting() {
-            plan.delete.push((*pod).clone());
-            plan.condemned.push((*pod).clone());
+        if !view.parallel && (pod.deleting() || blocks(pod)) {
+            return true;
         }
+        if pod.deleting() {
+            continue;
+        }
+        plan.delete.push((*pod).clone());
         if !view.parallel {
             return true;
         }
     }
-    waits
+    !view.condemned.is_empty()
 }
 
 /// Replaces pods of other revisions, from the highest ordinal, as many as may be unavailable.
@@ -200,8 +207,10 @@ pub(super) fn status(snapshot: &Snapshot<'_>, collisions: Option<i32>) -> Statef
     };
     let on_delete = spec(snapshot.set).update_strategy.and_then(|s| s.type_).as_deref() == Some("OnDelete");
     // Of those that are wanted: while one is missing, what is there does not speak for it.
-    let all = Some(view.replicas.len() as i32).filter(|n| *n > 0);
-    if !on_delete && status.updated_replicas == all && status.ready_replicas == all {
+    let wanted = view.replicas.len() as i32;
+    let all = Some(wanted).filter(|n| *n > 0);
+    let arrived = status.updated_replicas == all && status.ready_replicas == all && status.replicas == wanted;
+    if !on_delete && arrived {
         status.current_revision.clone_from(&status.update_revision);
         status.current_replicas = status.updated_replicas;
     }
