@@ -80,6 +80,7 @@ async fn serve(command: Command, args: &[OsString]) -> Result<()> {
         Command::Kubelet(flags) => up::agent(&flags, &[up::NodePart::Kubelet]).await,
         Command::Proxy(flags) => up::agent(&flags, &[up::NodePart::Proxy]).await,
         Command::Dns(flags) => up::agent(&flags, &[up::NodePart::Dns]).await,
+        Command::Simulate(flags) => up::simulate(&flags).await,
         Command::Image(flags) => image::run(&flags).await,
         Command::Reset(flags) => reset::run(&flags).await,
         Command::Version | Command::Completion(_) | Command::Stop(_) | Command::Kubectl(_) => Ok(()),

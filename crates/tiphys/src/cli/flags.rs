@@ -161,6 +161,77 @@ pub struct Component {
     pub logging: Logging,
 }
 
+/// Simulated nodes.
+#[derive(Clone, Debug, Args)]
+pub struct Simulate {
+    /// File of flags as YAML keys [default: /etc/tiphys/config.yaml if present]
+    #[arg(long, env = "TIPHYS_CONFIG", value_name = "FILE", help_heading = "Files")]
+    pub config: Option<PathBuf>,
+    /// Kubeconfig of the API server to speak to; its user makes nodes and writes pods' statuses
+    #[arg(long, env = "TIPHYS_KUBECONFIG", value_name = "FILE", help_heading = "Files")]
+    pub kubeconfig: PathBuf,
+    /// How many nodes
+    #[arg(long, env = "TIPHYS_NODES", default_value_t = 1, value_name = "N", help_heading = "Nodes")]
+    pub nodes: u32,
+    /// Their names: this, a dash and a number
+    #[arg(
+        long,
+        env = "TIPHYS_NODE_PREFIX",
+        default_value = "sim",
+        value_name = "NAME",
+        help_heading = "Nodes"
+    )]
+    pub node_prefix: String,
+    /// Labels of the nodes
+    #[arg(
+        long,
+        env = "TIPHYS_NODE_LABEL",
+        value_delimiter = ',',
+        value_name = "KEY=VALUE",
+        help_heading = "Nodes"
+    )]
+    pub node_label: Vec<String>,
+    /// Taints of the nodes
+    #[arg(
+        long,
+        env = "TIPHYS_TAINT",
+        value_delimiter = ',',
+        value_name = "KEY=VALUE:EFFECT",
+        help_heading = "Nodes"
+    )]
+    pub taint: Vec<tiphys_simulate::Taint>,
+    /// Zones that the nodes are spread over
+    #[arg(long, env = "TIPHYS_ZONES", default_value_t = 0, value_name = "N", help_heading = "Nodes")]
+    pub zones: u32,
+    /// CPUs of each node
+    #[arg(long, env = "TIPHYS_CPU", default_value = "32", value_name = "QUANTITY", help_heading = "Nodes")]
+    pub cpu: String,
+    /// Memory of each node
+    #[arg(
+        long,
+        env = "TIPHYS_MEMORY",
+        default_value = "256Gi",
+        value_name = "QUANTITY",
+        help_heading = "Nodes"
+    )]
+    pub memory: String,
+    /// Most pods of each node
+    #[arg(long, env = "TIPHYS_PODS", default_value_t = 110, value_name = "N", help_heading = "Nodes")]
+    pub pods: u32,
+    /// From a pod's binding to Running; a span (500ms..3s) gives each pod its own
+    #[arg(long, env = "TIPHYS_START_DELAY", default_value = "0", value_name = "TIME", help_heading = "Pods")]
+    pub start_delay: tiphys_simulate::Delay,
+    /// From a Job's pod being Running to its success
+    #[arg(long, env = "TIPHYS_RUN_TIME", default_value = "1s", value_name = "TIME", help_heading = "Pods")]
+    pub run_time: tiphys_simulate::Delay,
+    /// From a pod's deletion to its end
+    #[arg(long, env = "TIPHYS_STOP_DELAY", default_value = "0", value_name = "TIME", help_heading = "Pods")]
+    pub stop_delay: tiphys_simulate::Delay,
+    /// Messages.
+    #[command(flatten)]
+    pub logging: Logging,
+}
+
 /// The kubelet's own certificate, when it runs alone. Without one it serves no logs, exec and port-forward.
 #[derive(Clone, Debug, Args)]
 pub struct Serving {

@@ -7,7 +7,9 @@
 pub mod config;
 mod flags;
 
-pub use flags::{Cluster, Component, Detach, LogFormat, Logging, Manifest, NodeFlags, Place, Serving};
+pub use flags::{
+    Cluster, Component, Detach, LogFormat, Logging, Manifest, NodeFlags, Place, Serving, Simulate,
+};
 
 use std::path::PathBuf;
 
@@ -54,6 +56,9 @@ pub enum Command {
     Proxy(Box<Agent>),
     /// Run cluster DNS alone
     Dns(Box<Agent>),
+    /// Register nodes that heartbeat and run pods without containers, at any Kubernetes API server
+    #[command(after_help = SIMULATE_HELP)]
+    Simulate(Box<Simulate>),
     /// Run kubectl with this cluster's admin kubeconfig
     #[command(disable_help_flag = true)]
     Kubectl(Kubectl),
@@ -74,6 +79,15 @@ Examples:
   tiphys up --apply examples/hello.yaml        the same, then apply a manifest and show its answer
   tiphys up --data-dir /srv/two --https-port 7443 --kubelet-port 11250 --bridge tiphys1 \\
       --cluster-cidr 10.52.0.0/16 --service-cidr 10.53.0.0/16     a second cluster beside the first";
+
+const SIMULATE_HELP: &str = "\
+Examples:
+  tiphys simulate --nodes 500 --kubeconfig /etc/tiphys/admin.kubeconfig
+  tiphys simulate --nodes 30 --zones 3 --start-delay 500ms..3s --taint simulated:NoSchedule --kubeconfig FILE
+
+The nodes carry the label tiphys.io/simulated=true; they go with: kubectl delete node -l tiphys.io/simulated=true
+Pods may override the delays by the annotations simulate.tiphys.io/start-delay, run-time, stop-delay, and fail by
+simulate.tiphys.io/exit-code.";
 
 /// Flags of `up`.
 #[derive(Debug, Args)]

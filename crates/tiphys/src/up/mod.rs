@@ -9,6 +9,7 @@ mod components;
 mod example;
 mod master;
 mod node;
+mod simulate;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::settings::Settings;
 use crate::{host, kubeconfig, lock, logging, reset};
 
 pub use node::{CGROUP_ROOT, NodePart};
+pub use simulate::simulate;
 
 /// How much of the master runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
