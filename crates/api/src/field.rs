@@ -3,6 +3,7 @@
 //! Validation collects all of them; [`crate::Status::invalid`] turns the list into the answer.
 
 use std::fmt;
+use std::ops::Deref;
 
 use serde_json::Value;
 
@@ -83,8 +84,17 @@ pub struct Error {
     pub body: String,
 }
 
-/// What one validation found.
-pub type Errors = Vec<Error>;
+/// How many errors are kept, and of how much text: nobody reads the thousandth, and no request may cost memory far
+/// beyond its own size.
+const KEPT_MAX: usize = 1000;
+const KEPT_MAX_BYTES: usize = 1024 * 1024;
+
+/// What one validation found, in order. What comes when it [is full](Errors::is_full) is dropped.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Errors {
+    list: Vec<Error>,
+    bytes: usize,
+}
 
 impl Reason {
     /// The text of `details.causes[].reason`.
@@ -100,6 +110,62 @@ impl Reason {
             Self::NotFound => "FieldValueNotFound",
             Self::TypeInvalid => "FieldValueTypeInvalid",
         }
+    }
+}
+
+impl Errors {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { list: Vec::new(), bytes: 0 }
+    }
+
+    /// Keeps an error, if there is room.
+    pub fn push(&mut self, error: Error) {
+        if !self.is_full() {
+            self.bytes += error.path.0.len() + error.body.len();
+            self.list.push(error);
+        }
+    }
+
+    /// Whether no more are kept: whoever would make many more can stop.
+    pub fn is_full(&self) -> bool {
+        self.list.len() >= KEPT_MAX || self.bytes >= KEPT_MAX_BYTES
+    }
+}
+
+impl Deref for Errors {
+    type Target = [Error];
+
+    fn deref(&self) -> &[Error] {
+        &self.list
+    }
+}
+
+impl Extend<Error> for Errors {
+    fn extend<I: IntoIterator<Item = Error>>(&mut self, errors: I) {
+        let mut errors = errors.into_iter();
+        // Errors that would not be kept are not even made.
+        while !self.is_full() {
+            let Some(error) = errors.next() else { return };
+            self.push(error);
+        }
+    }
+}
+
+impl FromIterator<Error> for Errors {
+    fn from_iter<I: IntoIterator<Item = Error>>(errors: I) -> Self {
+        let mut kept = Self::new();
+        kept.extend(errors);
+        kept
+    }
+}
+
+impl IntoIterator for Errors {
+    type Item = Error;
+    type IntoIter = std::vec::IntoIter<Error>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter()
     }
 }
 
@@ -180,5 +246,26 @@ fn with_detail(head: String, detail: &str) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_kept_within_bounds() {
+        let mut made = 0;
+        let many = std::iter::repeat_with(|| {
+            made += 1;
+            Error::required(&Path::new("spec"), "")
+        });
+        let kept: Errors = many.take(1_000_000).collect();
+        assert_eq!((kept.len(), made), (KEPT_MAX, KEPT_MAX));
+        let mut long = Errors::new();
+        for _ in 0..3 {
+            long.push(Error::invalid(&Path::new("spec"), "x".repeat(KEPT_MAX_BYTES), ""));
+        }
+        assert_eq!(long.len(), 1);
     }
 }

@@ -94,13 +94,7 @@ impl Settings {
         let (version, resource) = known(builtin(), key).ok_or_else(|| Error::Unknown(key.to_owned()))?;
         match resource {
             None => drop(self.versions.insert(version, on)),
-            Some(resource) => {
-                // As in kube-apiserver: to want one resource is to want its version.
-                if on {
-                    self.versions.entry(version.clone()).or_insert(true);
-                }
-                self.resources.insert(format!("{version}/{resource}"), on);
-            }
+            Some(resource) => drop(self.resources.insert(format!("{version}/{resource}"), on)),
         }
         Ok(())
     }
@@ -172,7 +166,8 @@ mod tests {
             ("apps/v1/deployments=false", "apps/v1/deployments", false),
             ("apps/v1/deployments=false", "apps/v1/daemonsets", true),
             ("resource.k8s.io/v1beta1=true", "resource.k8s.io/v1beta1/resourceclaims", true),
-            ("resource.k8s.io/v1beta1/resourceclaims=true", "resource.k8s.io/v1beta1/deviceclasses", true),
+            ("resource.k8s.io/v1beta1/resourceclaims=true", "resource.k8s.io/v1beta1/resourceclaims", true),
+            ("resource.k8s.io/v1beta1/resourceclaims=true", "resource.k8s.io/v1beta1/deviceclasses", false),
         ] {
             assert_eq!(serves(settings, resource), expected, "{settings} {resource}");
         }

@@ -139,7 +139,7 @@ impl LabelSelector {
 impl Requirement {
     /// A checked requirement. Errors name `key`, `values[0][key]` and so on, as apimachinery's do.
     pub fn new(key: &str, operator: Operator, mut values: Vec<Box<str>>) -> Result<Self, SelectorError> {
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
         let problems = validate::label_key(key);
         if !problems.is_empty() {
             errors.push(field::Error::invalid(&field::Path::new("key"), key, &problems.join("; ")));

@@ -21,6 +21,9 @@ impl FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (address, bits) = text.split_once('/').ok_or(NOT_CIDR)?;
         let address: IpAddr = address.parse().map_err(|_| NOT_CIDR)?;
+        if !bits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(NOT_CIDR);
+        }
         let cidr = Self { address, bits: bits.parse().map_err(|_| NOT_CIDR)? };
         if cidr.bits <= cidr.width() { Ok(cidr) } else { Err(NOT_CIDR) }
     }
@@ -90,7 +93,8 @@ pub fn canonical_ip(text: &str) -> Vec<String> {
 pub fn not_for_endpoints(address: IpAddr) -> Option<String> {
     let (local, multicast) = match address {
         IpAddr::V4(v4) => (v4.is_link_local(), v4.octets().starts_with(&[224, 0, 0])),
-        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments().first() == Some(&0xff02)),
+        // The scope is in the last four bits; those before say how the address was made.
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
     };
     if address.is_unspecified() {
         return Some(format!("may not be unspecified ({address})"));
@@ -117,6 +121,27 @@ mod tests {
         assert!(!cidr("10.0.0.0/8").is_within(&cidr("10.0.0.0/8")));
         assert!(!cidr("10.0.0.0/8").is_within(&cidr("11.0.0.0/16")));
         assert!(!cidr("::/0").is_within(&cidr("10.1.0.0/16")));
+        for text in ["10.0.0.0/+8", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0", "x/8"] {
+            assert_eq!(text.parse::<Cidr>(), Err(NOT_CIDR), "{text}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_not_on_the_link() {
+        for (address, known) in [
+            ("10.0.0.1", false),
+            ("2001:db8::1", false),
+            ("127.0.0.1", true),
+            ("::", true),
+            ("fe80::1", true),
+            ("ff02::1", true),
+            ("ff12::1", true),
+            ("ff05::1", false),
+            ("224.0.0.1", true),
+            ("224.0.1.1", false),
+        ] {
+            assert_eq!(not_for_endpoints(address.parse().unwrap()).is_some(), known, "{address}");
+        }
     }
 
     #[test]

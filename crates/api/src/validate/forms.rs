@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::addresses::{self, Cidr};
 use super::names;
 use crate::field::{Error, Errors, Path};
-use crate::quantity::Quantity;
 
 /// A form of values.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +21,6 @@ pub enum Form {
     Labels,
     /// Keys of config maps and secrets.
     ConfigKeys,
-    /// Quantities that are not negative.
-    Amounts,
     /// A whole number between two others.
     Range(i64, i64),
 }
@@ -34,20 +32,15 @@ impl Form {
             "label" => Self::Text(names::dns1123_label),
             "subdomain" => Self::Text(names::dns1123_subdomain),
             "qualified" => Self::Text(names::qualified_name),
-            "label-value" => Self::Text(names::label_value),
             "path-segment" => Self::Text(names::path_segment),
             "port-name" => Self::Text(port_name),
             "env-name" => Self::Text(env_name),
-            "host" => Self::Text(host),
-            "ip" => Self::Text(ip),
-            "ip-or-none" => Self::Text(ip_or_none),
             "cidr" => Self::Text(cidr),
             "port-or-name" => Self::PortOrName,
             "count-or-percent" => Self::CountOrPercent,
             "count-or-share" => Self::CountOrShare,
             "labels" => Self::Labels,
             "config-keys" => Self::ConfigKeys,
-            "amounts" => Self::Amounts,
             _ => return None,
         })
     }
@@ -83,7 +76,6 @@ impl Form {
                     judge(config_key(key), key, errors, || path().key(key));
                 }
             }
-            (Self::Amounts, Value::Object(entries)) => amounts(entries, path, errors),
             _ => {}
         }
     }
@@ -113,20 +105,6 @@ fn labels(entries: &Map<String, Value>, path: &dyn Fn() -> Path, errors: &mut Er
     for (key, value) in entries {
         judge(names::label_key(key), key, errors, path);
         texts(names::label_value(value.as_str().unwrap_or_default()), path, value, errors);
-    }
-}
-
-fn amounts(entries: &Map<String, Value>, path: &dyn Fn() -> Path, errors: &mut Errors) {
-    for (name, amount) in entries {
-        let parsed = amount.as_str().and_then(|text| text.parse::<Quantity>().ok());
-        if parsed.is_some_and(|q| q.sign() < 0) {
-            errors.push(Error::invalid(
-                &path().key(name),
-                amount.clone(),
-                "must be greater than or equal to 0",
-            ));
-        }
-        judge(names::qualified_name(name), name, errors, || path().key(name));
     }
 }
 
@@ -186,30 +164,15 @@ fn share(text: &str) -> Vec<String> {
     one(!over, "must not be greater than 100%")
 }
 
-fn host(text: &str) -> Vec<String> {
-    match text.strip_prefix("*.") {
-        Some(rest) => names::dns1123_subdomain(rest),
-        None => names::dns1123_subdomain(text),
-    }
-}
-
 /// An address of either family.
 pub(super) fn ip(text: &str) -> Vec<String> {
     let right = text.parse::<std::net::IpAddr>().is_ok();
-    one(right, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
-}
-
-fn ip_or_none(text: &str) -> Vec<String> {
-    if text == "None" { Vec::new() } else { ip(text) }
+    one(right, addresses::NOT_IP)
 }
 
 /// A range of addresses.
 pub(super) fn cidr(text: &str) -> Vec<String> {
-    let right = text.split_once('/').is_some_and(|(address, bits)| {
-        let most = address.parse::<std::net::IpAddr>().map(|ip| if ip.is_ipv4() { 32 } else { 128 });
-        matches!((most, bits.parse::<u8>()), (Ok(most), Ok(bits)) if bits <= most)
-    });
-    one(right, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
+    one(text.parse::<Cidr>().is_ok(), addresses::NOT_CIDR)
 }
 
 /// A path that does not climb.

@@ -131,21 +131,22 @@ fn annotations(meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) 
 
 fn owners(meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
     let owners = meta.get("ownerReferences").and_then(Value::as_array);
-    let mut first = None;
+    let mut controllers = Vec::new();
     for (index, owner) in owners.into_iter().flatten().filter_map(Value::as_object).enumerate() {
         owner_is_whole(owner, &|| path().index(index), errors);
-        if owner.get("controller") != Some(&Value::Bool(true)) {
+        let controls = owner.get("controller") == Some(&Value::Bool(true));
+        // Two tell enough: each error shows the whole list.
+        if !controls || controllers.len() > 1 {
             continue;
         }
-        let Some(first): Option<&Map<String, Value>> = first.replace(owner) else { continue };
-        let shown = |owner| format!("{}/{}", text(owner, "kind"), text(owner, "name"));
-        let why = format!(
-            "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
-            shown(first),
-            shown(owner)
-        );
-        let value = meta.get("ownerReferences").cloned().unwrap_or_default();
-        errors.push(Error::invalid(&path(), value, &why));
+        controllers.push(format!("{}/{}", text(owner, "kind"), text(owner, "name")));
+        if let [first, second] = controllers.as_slice() {
+            let why = format!(
+                "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {second}"
+            );
+            let value = meta.get("ownerReferences").cloned().unwrap_or_default();
+            errors.push(Error::invalid(&path(), value, &why));
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub use names::{
     NameRule, dns1035_label, dns1123_label, dns1123_subdomain, label_key, label_value, name_rule,
     path_segment, qualified_name,
 };
+pub use seen::{ByText, Seen};
 
 use std::sync::Arc;
 
@@ -115,7 +116,7 @@ impl At<'_> {
 impl Walk<'_> {
     fn record(&mut self, at: &At<'_>, id: StructId, fields: &Fields) {
         let record = self.schema.get(id);
-        if record.name.ends_with(".meta.v1.ObjectMeta") {
+        if record.name.ends_with(".meta.v1.ObjectMeta") || self.errors.is_full() {
             return;
         }
         let is_root = matches!(at, At::Root);

@@ -50,13 +50,32 @@ fn descriptor(text: &str) -> Result<(), String> {
     let Some(duration) = text.strip_prefix("@every ") else {
         return Err(format!("unrecognized descriptor: {text}"));
     };
-    let unit = |c: char| !c.is_ascii_digit() && c != '.';
-    let right = duration.starts_with(|c: char| c.is_ascii_digit())
-        && duration.split_inclusive(unit).all(|part| part.ends_with(unit));
-    if right {
+    self::duration(duration).map_err(|why| format!("failed to parse duration {text}: time: {why}"))
+}
+
+/// A duration as Go writes it: `1h30m`, `1.5s`.
+fn duration(text: &str) -> Result<(), String> {
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if rest == "0" {
         return Ok(());
     }
-    Err(format!("failed to parse duration {text}: time: invalid duration {duration:?}"))
+    let invalid = || format!("invalid duration {text:?}");
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    while !rest.is_empty() {
+        let numeral = |c: char| c.is_ascii_digit() || c == '.';
+        let (number, tail) = rest.split_at(rest.find(|c| !numeral(c)).unwrap_or(rest.len()));
+        let (unit, next) = tail.split_at(tail.find(numeral).unwrap_or(tail.len()));
+        let right = number.bytes().any(|b| b.is_ascii_digit()) && number.matches('.').count() < 2;
+        match unit {
+            _ if !right => return Err(invalid()),
+            "" => return Err(format!("missing unit in duration {text:?}")),
+            "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h" => rest = next,
+            other => return Err(format!("unknown unit {other:?} in duration {text:?}")),
+        }
+    }
+    Ok(())
 }
 
 fn field(text: &str, bounds: &Bounds) -> Result<(), String> {
@@ -114,4 +133,28 @@ fn plain(text: &str) -> Result<u64, String> {
         format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")
     })?;
     u64::try_from(number).map_err(|_| format!("negative number ({number}) not allowed: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_durations() {
+        for right in ["1h30m", "1.5s", "0", "90s", "-5m"] {
+            assert_eq!(check(&format!("@every {right}")), Ok(()), "{right}");
+        }
+        for (wrong, why) in [
+            ("5x", r#"unknown unit "x" in duration "5x""#),
+            ("5", r#"missing unit in duration "5""#),
+            ("1h5", r#"missing unit in duration "1h5""#),
+            ("", r#"invalid duration """#),
+            ("m", r#"invalid duration "m""#),
+            (".s", r#"invalid duration ".s""#),
+            ("1.2.3s", r#"invalid duration "1.2.3s""#),
+        ] {
+            let told = check(&format!("@every {wrong}")).unwrap_err();
+            assert_eq!(told, format!("failed to parse duration @every {wrong}: time: {why}"));
+        }
+    }
 }

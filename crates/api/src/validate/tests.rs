@@ -201,3 +201,30 @@ fn some_fields_never_change() {
     assert_eq!(texts(&immutable(deployments, &old, &new)), wanted);
     assert!(immutable(deployments, &old, &old).is_empty());
 }
+
+/// A request of a few megabytes must not be answered with gigabytes, nor take as long as its square.
+#[test]
+fn long_lists_cost_no_more_than_their_length() {
+    let pods = resource("", "v1", "pods");
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": true});
+    let owned = json!({"metadata": {"name": "a", "namespace": "n", "ownerReferences": vec![owner; 20_000]}});
+    assert_eq!(object_meta(pods, &owned).len(), 1);
+    let amounts: serde_json::Map<String, Value> =
+        (0..2_000).map(|n| (format!("requests.x{n}/y"), json!("1"))).collect();
+    let spec = json!({"hard": amounts, "scopes": vec!["Never"; 2_000]});
+    assert!(found("", "resourcequotas", json!({"spec": spec})).len() <= 1_000);
+    let many = |make: &dyn Fn(usize) -> Value| -> Value { (0..10_000).map(make).collect() };
+    let container = json!({"name": "c", "image": "i",
+        "volumeMounts": many(&|n| json!({"name": format!("v{n}"), "mountPath": format!("/m{n}")})),
+        "volumeDevices": many(&|n| json!({"name": format!("d{n}"), "devicePath": format!("/d{n}")}))});
+    let spec = json!({"containers": [container],
+        "volumes": many(&|n| json!({"name": format!("v{}", 9_999 - n), "emptyDir": {}}))});
+    // None of the devices is there; the mounts are.
+    assert_eq!(found("", "pods", json!({"spec": spec})).len(), 1_000);
+    let codes = json!({"operator": "In", "values": many(&|n| json!(n % 200 + 1))});
+    let policy = json!({"rules": [{"action": "Count", "onExitCodes": codes}]});
+    let wanted =
+        "spec.podFailurePolicy.rules[0].onExitCodes.values: Too many: 10000: must have at most 255 items";
+    let errors = found("batch", "jobs", json!({"spec": {"podFailurePolicy": policy}}));
+    assert_eq!(errors.iter().filter(|error| error.contains("onExitCodes")).collect::<Vec<_>>(), [wanted]);
+}

@@ -110,7 +110,7 @@ pub fn default_plugins(
     vec![
         Arc::new(namespace_lifecycle::NamespaceLifecycle::new(lister())),
         Arc::new(service_account::ServiceAccount::new(lister())),
-        Arc::new(node_restriction::NodeRestriction::new(lister())),
+        Arc::new(node_restriction::NodeRestriction::new(lister(), authorizer.clone())),
         Arc::new(taint_nodes_by_condition::TaintNodesByCondition),
         Arc::new(priority::Priority::new(lister())),
         Arc::new(default_toleration_seconds::DefaultTolerationSeconds),

@@ -1,5 +1,7 @@
 //! NodeRestriction: a kubelet changes its own node and the pods on it, and nothing else.
 
+mod audience;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use tiphys_api::{Gvr, Object, Status, Value};
 use super::service_account::MIRROR;
 use super::tree::{items, text};
 use super::{Operation, Plugin, Review};
-use crate::auth::Lister;
+use crate::auth::{Authorizer, Lister};
 
 const PODS: Gvr = Gvr::new("", "v1", "pods");
 const LEASES: &str = "kube-node-lease";
@@ -36,12 +38,13 @@ const OWN_LABELS: [&str; 14] = [
 /// See the module.
 pub struct NodeRestriction {
     lister: Arc<dyn Lister>,
+    authorizer: Arc<dyn Authorizer>,
 }
 
 impl NodeRestriction {
-    /// Reads pods from `lister`.
-    pub fn new(lister: Arc<dyn Lister>) -> Self {
-        Self { lister }
+    /// Reads pods from `lister`; `authorizer` may allow a node more audiences than its pods name.
+    pub fn new(lister: Arc<dyn Lister>, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self { lister, authorizer }
     }
 
     fn pod(&self, review: &Review<'_>, node: &str) -> Result<(), Status> {
@@ -71,8 +74,8 @@ impl NodeRestriction {
 }
 
 impl NodeRestriction {
-    /// A node gets tokens only for pods that run on it, and that end with them.
-    fn token(&self, review: &Review<'_>, node: &str) -> Result<(), Status> {
+    /// A node gets tokens only for pods that run on it, that end with them, and for whom they are used.
+    async fn token(&self, review: &Review<'_>, node: &str) -> Result<(), Status> {
         if (review.operation, review.subresource) != (Operation::Create, "token") {
             return Ok(());
         }
@@ -93,12 +96,11 @@ impl NodeRestriction {
             );
             return Err(review.forbidden(&why));
         }
-        match text(&pod.value().map_err(Status::internal)?, "/spec/nodeName") == node {
-            true => Ok(()),
-            false => {
-                Err(review.forbidden("node requested token bound to a pod scheduled on a different node"))
-            }
+        let pod = pod.value().map_err(Status::internal)?;
+        if text(&pod, "/spec/nodeName") != node {
+            return Err(review.forbidden("node requested token bound to a pod scheduled on a different node"));
         }
+        audience::judge(self.lister.as_ref(), self.authorizer.as_ref(), review, &pod).await
     }
 }
 
@@ -115,7 +117,7 @@ impl Plugin for NodeRestriction {
         match (review.gvr.group.as_ref(), review.gvr.resource.as_ref()) {
             ("", "pods") => self.pod(review, node),
             ("", "nodes") => own_node(review, node),
-            ("", "serviceaccounts") => self.token(review, node),
+            ("", "serviceaccounts") => self.token(review, node).await,
             ("resource.k8s.io", "resourceslices") => own_slice(review, node),
             ("coordination.k8s.io", "leases") => own_lease(review, node),
             ("storage.k8s.io", "csinodes") if name(review) != node => Err(review.forbidden(&format!(
@@ -178,13 +180,16 @@ fn own_lease(review: &Review<'_>, node: &str) -> Result<(), Status> {
 fn own_slice(review: &Review<'_>, node: &str) -> Result<(), Status> {
     let old = review.old.map(|old| old.value()).transpose().map_err(Status::internal)?;
     let slice = old.as_ref().unwrap_or(&*review.object);
-    match text(slice, "/spec/nodeName") == node {
-        true => Ok(()),
-        false => {
-            let why = "can only create ResourceSlice with the same NodeName as the requesting node";
-            Err(review.forbidden(why))
-        }
+    if text(slice, "/spec/nodeName") == node {
+        return Ok(());
     }
+    let verb = match review.operation {
+        Operation::Create => "create",
+        Operation::Update => "update",
+        Operation::Delete | Operation::Connect => "delete",
+    };
+    let why = format!("can only {verb} ResourceSlice with the same NodeName as the requesting node");
+    Err(review.forbidden(&why))
 }
 
 fn own_node(review: &Review<'_>, node: &str) -> Result<(), Status> {
@@ -245,13 +250,26 @@ mod tests {
 
     use super::*;
     use crate::admission::testing::Case;
-    use crate::auth::User;
     use crate::auth::groups::NODES;
     use crate::auth::testing::Fake;
+    use crate::auth::{Attributes, Decision, User};
+
+    /// Allows tokens for one audience.
+    struct ForVault;
+
+    #[async_trait]
+    impl Authorizer for ForVault {
+        async fn authorize(&self, asked: &Attributes<'_>) -> Decision {
+            match (asked.verb, asked.resource, asked.name) {
+                ("request-serviceaccounts-token-audience", "vault", "x") => Decision::Allow,
+                _ => Decision::NoOpinion(String::new()),
+            }
+        }
+    }
 
     async fn check(case: Case) -> Result<(), String> {
         let user = User { name: "system:node:n1".into(), groups: vec![NODES.into()], ..User::default() };
-        let plugin = NodeRestriction::new(Arc::new(Fake::default()));
+        let plugin = NodeRestriction::new(Arc::new(Fake::default()), Arc::new(ForVault));
         Case { user, ..case }.validate(&plugin).await.map_err(|status| status.message)
     }
 
@@ -300,21 +318,44 @@ mod tests {
     #[tokio::test]
     async fn tokens_are_for_pods_that_run_there() {
         let state = Fake::default();
+        let volumes = json!([
+            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {}}, {"serviceAccountToken": {"audience": "db"}}]}},
+            {"name": "own", "ephemeral": {"volumeClaimTemplate": {}}},
+        ]);
         for (name, node) in [("here", "n1"), ("there", "n2")] {
             let metadata = json!({"namespace": "ns", "name": name, "uid": "u"});
-            state.put(&PODS, &json!({"metadata": metadata, "spec": {"nodeName": node}}));
+            state.put(&PODS, &json!({"metadata": metadata, "spec": {"nodeName": node, "volumes": volumes}}));
         }
-        let plugin = NodeRestriction::new(Arc::new(state));
-        for (pod, uid, refusal) in [
-            ("here", "u", ""),
-            ("here", "", "without a uid"),
-            ("here", "v", "does not match the UID"),
-            ("there", "u", "on a different node"),
-            ("", "u", "not bound to a pod"),
-            ("gone", "u", "not found"),
+        let core = |name| Gvr::new("", "v1", name);
+        let claim =
+            json!({"metadata": {"namespace": "ns", "name": "here-own"}, "spec": {"volumeName": "pv"}});
+        state.put(&core("persistentvolumeclaims"), &claim);
+        let volume = json!({"metadata": {"name": "pv"}, "spec": {"csi": {"driver": "d"}}});
+        state.put(&core("persistentvolumes"), &volume);
+        let driver = json!({"metadata": {"name": "d"}, "spec": {"tokenRequests": [{"audience": "disks"}]}});
+        state.put(&Gvr::new("storage.k8s.io", "v1", "csidrivers"), &driver);
+        let plugin = NodeRestriction::new(Arc::new(state), Arc::new(ForVault));
+        for (pod, uid, audiences, refusal) in [
+            ("here", "u", json!(null), ""),
+            ("here", "u", json!(["db"]), ""),
+            ("here", "u", json!(["disks"]), ""),
+            ("here", "u", json!(["vault"]), ""),
+            ("here", "u", json!(["db", "disks"]), "only request 0 or 1 audiences"),
+            (
+                "here",
+                "u",
+                json!(["bank"]),
+                "audience \"bank\" not found in pod spec volume, system:node:n1 is not authorized to request tokens",
+            ),
+            ("here", "", json!([]), "without a uid"),
+            ("here", "v", json!([]), "does not match the UID"),
+            ("there", "u", json!([]), "on a different node"),
+            ("", "u", json!([]), "not bound to a pod"),
+            ("gone", "u", json!([]), "not found"),
         ] {
             let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid});
-            let case = Case::create("serviceaccounts", "ns", json!({"spec": {"boundObjectRef": bound}}));
+            let spec = json!({"boundObjectRef": bound, "audiences": audiences});
+            let case = Case::create("serviceaccounts", "ns", json!({"spec": spec}));
             let user = User { name: "system:node:n1".into(), groups: vec![NODES.into()], ..User::default() };
             let outcome = Case { user, subresource: "token", ..case }.validate(&plugin).await;
             let told = outcome.map_or_else(|status| status.message, |()| String::new());
@@ -328,8 +369,11 @@ mod tests {
             |on: &str| Case::create("resource.k8s.io/resourceslices", "", json!({"spec": {"nodeName": on}}));
         assert_eq!(check(slice("n1")).await, Ok(()));
         assert!(check(slice("n2")).await.unwrap_err().contains("same NodeName"));
-        let stolen = Case { old: Some(json!({"spec": {"nodeName": "n2"}})), ..slice("n1") };
-        assert!(check(stolen.operation(Operation::Update)).await.is_err());
+        for (operation, verb) in [(Operation::Update, "update"), (Operation::Delete, "delete")] {
+            let stolen = Case { old: Some(json!({"spec": {"nodeName": "n2"}})), ..slice("n1") };
+            let told = check(stolen.operation(operation)).await.unwrap_err();
+            assert!(told.contains(&format!("can only {verb} ResourceSlice")), "{told}");
+        }
     }
 
     #[tokio::test]

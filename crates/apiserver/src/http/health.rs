@@ -1,8 +1,10 @@
 //! `/healthz`, `/livez`, `/readyz`: named checks, one by one (`/readyz/etcd`) or together, as kube-apiserver answers.
 //!
-//! A check looks at present state; whoever adds one sees to it that the look ends soon.
+//! A check looks at present state. One that does not end soon fails: a prober waits a second or two, and a look that is
+//! left out (`?exclude=`) must not make it wait at all.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::StatusCode;
@@ -20,6 +22,9 @@ pub enum Scope {
     Ready,
 }
 
+/// How long a check may look. Kubernetes' own probers give up after a second.
+const LOOK_MAX: Duration = Duration::from_millis(500);
+
 type Look = Box<dyn Fn() -> BoxFuture<'static, Outcome> + Send + Sync>;
 
 /// Why a check fails, if it does.
@@ -31,6 +36,13 @@ struct Check {
     look: Look,
 }
 
+impl Check {
+    async fn outcome(&self) -> Outcome {
+        let look = tokio::time::timeout(LOOK_MAX, (self.look)());
+        look.await.unwrap_or_else(|_| Err("the check took too long".to_owned()))
+    }
+}
+
 /// All checks, in the order in which reports show them. `ping` is always there, first.
 #[derive(Default)]
 pub struct Health {
@@ -38,7 +50,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Adds a check; `look` says why it fails. It should answer soon: a prober waits.
+    /// Adds a check; `look` says why it fails.
     pub fn add<F>(&mut self, name: &'static str, scope: Scope, look: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = Outcome> + Send + 'static,
@@ -53,17 +65,28 @@ impl Health {
         let mine = self.checks.iter().filter(|check| endpoint == "readyz" || check.scope == Scope::Live);
         let answer = match parts.next() {
             Some("ping") => single(Ok(())),
-            Some(one) => single((mine.into_iter().find(|check| check.name == one)?.look)().await),
-            None => together(endpoint, &look(mine).await, query),
+            Some(one) => single(mine.into_iter().find(|check| check.name == one)?.outcome().await),
+            None => {
+                let excluded: Vec<&str> = query.all("exclude").collect();
+                together(endpoint, &look(mine, &excluded).await, &excluded, query)
+            }
         };
         Some(harmless(answer))
     }
 }
 
-/// All outcomes, looked at side by side.
-async fn look(checks: impl Iterator<Item = &Check>) -> Vec<(&'static str, Outcome)> {
-    let looks = checks.map(|check| async { (check.name, (check.look)().await) });
-    let mut all = vec![("ping", Ok(()))];
+/// All outcomes, looked at side by side; none of those that are left out.
+async fn look(
+    checks: impl Iterator<Item = &Check>,
+    excluded: &[&str],
+) -> Vec<(&'static str, Option<Outcome>)> {
+    let looks = checks.map(|check| async {
+        match excluded.contains(&check.name) {
+            true => (check.name, None),
+            false => (check.name, Some(check.outcome().await)),
+        }
+    });
+    let mut all = vec![("ping", (!excluded.contains(&"ping")).then_some(Ok(())))];
     all.extend(futures::future::join_all(looks).await);
     all
 }
@@ -75,23 +98,27 @@ fn single(outcome: Outcome) -> Answer {
     }
 }
 
-fn together(endpoint: &str, outcomes: &[(&str, Outcome)], query: &Query) -> Answer {
-    let excluded: Vec<&str> = query.all("exclude").collect();
+fn together(
+    endpoint: &str,
+    outcomes: &[(&str, Option<Outcome>)],
+    excluded: &[&str],
+    query: &Query,
+) -> Answer {
     let mut report = String::new();
     let mut failed = false;
     for (name, outcome) in outcomes {
         // Writing to a String cannot fail.
         let _ = match outcome {
-            _ if excluded.contains(name) => writeln!(report, "[+]{name} excluded: ok"),
-            Ok(()) => writeln!(report, "[+]{name} ok"),
+            None => writeln!(report, "[+]{name} excluded: ok"),
+            Some(Ok(())) => writeln!(report, "[+]{name} ok"),
             // The reason may tell secrets of the cluster to people who may only see whether it is well.
-            Err(_) => {
+            Some(Err(_)) => {
                 failed = true;
                 writeln!(report, "[-]{name} failed: reason withheld")
             }
         };
     }
-    report_unknown(&mut report, &excluded, outcomes);
+    report_unknown(&mut report, excluded, outcomes);
     match (failed, query.get("verbose").is_some()) {
         (true, _) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{report}{endpoint} check failed\n")),
         (false, true) => text(StatusCode::OK, format!("{report}{endpoint} check passed\n")),
@@ -99,7 +126,7 @@ fn together(endpoint: &str, outcomes: &[(&str, Outcome)], query: &Query) -> Answ
     }
 }
 
-fn report_unknown(report: &mut String, excluded: &[&str], outcomes: &[(&str, Outcome)]) {
+fn report_unknown(report: &mut String, excluded: &[&str], outcomes: &[(&str, Option<Outcome>)]) {
     let unknown = excluded.iter().filter(|name| !outcomes.iter().any(|(known, _)| known == *name));
     let unknown: Vec<String> = unknown.map(|name| format!("{name:?}")).collect();
     if !unknown.is_empty() {
@@ -153,5 +180,23 @@ mod tests {
         assert!(health.answer("/readyz/none", &Query::default()).await.is_none());
         synced.store(true, Ordering::Relaxed);
         assert_eq!(ask(&health, "/readyz").await, (200, "ok".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_ends_soon_and_is_not_even_begun_when_left_out() {
+        let begun = Arc::new(AtomicBool::new(false));
+        let mut health = Health::default();
+        let seen = begun.clone();
+        health.add("informer-sync", Scope::Ready, move || {
+            seen.store(true, Ordering::Relaxed);
+            std::future::pending()
+        });
+        let (code, text) = ask(&health, "/readyz?exclude=informer-sync&verbose").await;
+        assert_eq!((code, begun.load(Ordering::Relaxed)), (200, false));
+        assert!(text.contains("[+]informer-sync excluded: ok\n"), "{text}");
+        let began = tokio::time::Instant::now();
+        assert_eq!(ask(&health, "/readyz").await.0, 500);
+        assert_eq!(ask(&health, "/readyz/informer-sync").await.0, 500);
+        assert_eq!(began.elapsed(), LOOK_MAX * 2);
     }
 }

@@ -13,6 +13,7 @@ use super::negotiate::{BodyForm, essence};
 use super::query::Query;
 use crate::registry::{
     DeleteParams, FieldValidation, ListParams, PatchType, Propagation, WatchParams, WriteParams,
+    check_manager,
 };
 
 /// The patch media types, as the message of a 415 names them.
@@ -73,17 +74,6 @@ fn check_apply(write: Write, query: &Query, manager: &str, errors: &mut Errors) 
     }
 }
 
-fn check_manager(manager: &str, errors: &mut Errors) {
-    let path = Path::new("fieldManager");
-    if manager.len() > 128 {
-        errors.push(FieldError::too_long(&path, 128));
-    }
-    if let Some((at, bad)) = manager.char_indices().find(|(_, c)| c.is_control()) {
-        let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(bad));
-        errors.push(FieldError::invalid(&path, manager, &detail));
-    }
-}
-
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Errors) -> bool {
     let mut dry = false;
     for value in values.filter(|value| !value.is_empty()) {
@@ -108,7 +98,7 @@ fn field_validation(value: &str, errors: &mut Errors) -> FieldValidation {
     }
 }
 
-fn refuse(kind: &'static str, errors: &Errors) -> Result<(), Status> {
+fn refuse(kind: &'static str, errors: &[FieldError]) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }
@@ -119,10 +109,8 @@ fn refuse(kind: &'static str, errors: &Errors) -> Result<(), Status> {
 pub fn list(query: &Query) -> Result<ListParams, Status> {
     if query.get("sendInitialEvents").is_some_and(|value| !value.is_empty()) {
         let path = Path::new("sendInitialEvents");
-        refuse(
-            "ListOptions",
-            &vec![FieldError::forbidden(&path, "sendInitialEvents is forbidden for list")],
-        )?;
+        let error = FieldError::forbidden(&path, "sendInitialEvents is forbidden for list");
+        refuse("ListOptions", &[error])?;
     }
     Ok(ListParams {
         labels: query.text("labelSelector").to_owned(),

@@ -20,17 +20,16 @@ use crate::node_proxy::{self, Lasting};
 use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written};
 
 /// Answers one request for a resource.
-pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
-    let info = &call.info;
+pub async fn answer(server: &Arc<Server>, mut call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
     let resource = dimensions.resource.clone().ok_or_else(Status::no_such_path)?;
-    check(&resource, info, &call.method)?;
-    if node_proxy::serves(info) {
-        admit_stream(server, &resource, &call).await?;
+    check(&resource, &call.info, &call.method)?;
+    if node_proxy::serves(&call.info) {
+        admit_stream(server, &resource, &mut call).await?;
         let lasting = Lasting::new(server.metrics.requests.long_running(dimensions), server.stop.clone());
         return server.nodes.answer(server.lister.as_ref(), call, lasting).await;
     }
     let asked = Asked { server, resource: &resource, media: media(&call)?, dimensions };
-    match info.verb {
+    match call.info.verb {
         "get" => asked.get(&call).await,
         "list" => asked.list(&call).await,
         "watch" => asked.watch(&call).await,
@@ -43,13 +42,15 @@ pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -
     }
 }
 
-/// Asks admission about a stream, as about a write.
-async fn admit_stream(server: &Server, resource: &Arc<Resource>, call: &Call) -> Result<(), Status> {
+/// Asks admission about a stream, as about a write. What it changes is done.
+async fn admit_stream(server: &Server, resource: &Arc<Resource>, call: &mut Call) -> Result<(), Status> {
     let info = &call.info;
     let Some(stream) = resource.subresource(&info.subresource).filter(|_| node_proxy::connects(info)) else {
         return Ok(());
     };
-    let mut options = node_proxy::options(&stream.gvk, &call.query, info.rest.as_deref());
+    node_proxy::check_options(&stream.gvk, &call.query)?;
+    let asked = node_proxy::options(&stream.gvk, &call.query, info.rest.as_deref());
+    let mut options = asked.clone();
     let request = Request {
         resource,
         namespace: &info.namespace,
@@ -57,7 +58,11 @@ async fn admit_stream(server: &Server, resource: &Arc<Resource>, call: &Call) ->
         subresource: &info.subresource,
         user: &call.user,
     };
-    server.registry.admit_connect(&request, &stream.gvk, &mut options).await
+    server.registry.admit_connect(&request, &stream.gvk, &mut options).await?;
+    if options != asked {
+        node_proxy::put_back(&options, &mut call.query, &mut call.info.rest);
+    }
+    Ok(())
 }
 
 /// Whether the path and verb exist for this kind: 404 and 405 before anything is read.
@@ -159,7 +164,7 @@ impl Asked<'_> {
         let (patch, form) = params::patch_type(&call.headers)?;
         let write = if patch == PatchType::Apply { params::Write::Apply } else { params::Write::Patch };
         let params = params::write(&call.query, &call.headers, write)?;
-        let body = in_form(take(&mut call).await?, form)?;
+        let body = in_form(take(&mut call).await?, form);
         let request = self.request(&call, &call.info.name);
         let written = self.server.registry.patch(&request, patch, body, &params).await?;
         self.written(&written, &call)
@@ -189,7 +194,7 @@ impl Asked<'_> {
 
     async fn body(&self, call: &mut Call) -> Result<Body, Status> {
         let form = negotiate::body_form(&call.headers)?;
-        in_form(take(call).await?, form)
+        Ok(in_form(take(call).await?, form))
     }
 
     fn written(&self, written: &Written, call: &Call) -> Result<Answer, Status> {
@@ -248,14 +253,14 @@ async fn delete_params(call: &mut Call) -> Result<(DeleteParams, StatusCode), St
 }
 
 /// YAML that is JSON (as `kubectl apply --server-side` sends) goes the quick way.
-fn in_form(body: bytes::Bytes, form: BodyForm) -> Result<Body, Status> {
-    Ok(match form {
+fn in_form(body: bytes::Bytes, form: BodyForm) -> Body {
+    match form {
         BodyForm::Json => Body::Json(body),
         BodyForm::Yaml if is_json(&body) => Body::Json(body),
         BodyForm::Yaml => Body::Yaml(body),
-        BodyForm::Protobuf => Body::Tree(from_protobuf(&body)?),
-        BodyForm::Cbor => Body::Tree(from_cbor(&body)?),
-    })
+        BodyForm::Protobuf => Body::Protobuf(body),
+        BodyForm::Cbor => Body::Cbor(body),
+    }
 }
 
 fn is_json(body: &[u8]) -> bool {

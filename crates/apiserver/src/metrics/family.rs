@@ -102,15 +102,15 @@ pub struct Histogram {
     buckets: &'static [f64],
     /// One per bucket and one for what is over the last; not cumulative.
     counts: Box<[AtomicU64]>,
-    /// In millionths, so that an integer can be added to.
-    sum_micros: AtomicU64,
+    /// The bits of a float: a whole number would have to choose between a second's millionths and the bytes of a year.
+    sum: AtomicU64,
 }
 
 impl Histogram {
     /// Nothing recorded yet. `buckets` are upper limits in rising order.
     pub fn new(buckets: &'static [f64]) -> Self {
         let counts = (0..=buckets.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { buckets, counts, sum_micros: AtomicU64::new(0) }
+        Self { buckets, counts, sum: AtomicU64::new(0f64.to_bits()) }
     }
 
     /// Records one value.
@@ -119,8 +119,9 @@ impl Histogram {
         if let Some(count) = self.counts.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        // Durations and sizes are positive and far below the range's end: the cast only drops a fraction.
-        self.sum_micros.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
+        let add = |bits| Some((f64::from_bits(bits) + value).to_bits());
+        // `add` never declines.
+        let _ = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
     /// Writes the series.
@@ -131,7 +132,7 @@ impl Histogram {
             total += count.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{limit}\"}} {total}");
         }
-        let sum = self.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
+        let sum = f64::from_bits(self.sum.load(Ordering::Relaxed));
         let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {total}");
     }
 }
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn buckets_are_cumulative_and_count_their_limit() {
         let histogram = Histogram::new(&[0.5, 1.0]);
-        for value in [0.1, 0.5, 0.7, 9.0] {
+        for value in [0.125, 0.5, 0.75, 9.0] {
             histogram.observe(value);
         }
         let mut out = String::new();
@@ -204,12 +205,21 @@ mod tests {
             "h_bucket{x=\"1\",le=\"0.5\"} 2",
             "le=\"1\"} 3",
             "le=\"+Inf\"} 4",
-            "h_sum{x=\"1\"} 10.3",
+            "h_sum{x=\"1\"} 10.375",
             "_count{x=\"1\"} 4",
         ];
         for line in lines {
             assert!(out.contains(line), "{line} in {out}");
         }
+    }
+
+    #[test]
+    fn sums_of_bytes_do_not_wrap() {
+        let histogram = Histogram::new(&[1e9]);
+        (0..3).for_each(|_| histogram.observe(1e13));
+        let mut out = String::new();
+        histogram.render(&mut out, "h", "");
+        assert!(out.contains("h_sum{} 30000000000000\n"), "{out}");
     }
 
     #[test]

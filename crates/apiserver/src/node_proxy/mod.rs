@@ -27,7 +27,7 @@ use crate::http::answer::{self, Answer};
 use crate::http::handle::Call;
 use crate::http::path::RequestInfo;
 use connect::Connector;
-pub use options::options;
+pub use options::{check as check_options, options, put_back};
 pub use pass::Lasting;
 use pass::Passage;
 

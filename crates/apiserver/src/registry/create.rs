@@ -1,5 +1,6 @@
 //! create: a new object on the one write path.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -130,18 +131,14 @@ fn validate_new(new: &New<'_>, tree: &Value, name: &str) -> Result<(), Status> {
 }
 
 /// 422 if there are errors.
-pub(super) fn refuse(request: &Request<'_>, name: &str, mut errors: field::Errors) -> Result<(), Status> {
-    // A rule of the schema and one of the kind may find the same.
-    let mut seen = Vec::with_capacity(errors.len());
-    errors.retain(|e| {
-        let new = !seen.contains(&e.to_string());
-        seen.push(e.to_string());
-        new
-    });
-    match errors.is_empty() {
-        true => Ok(()),
-        false => Err(Status::invalid(&request.resource.gvk, name, &errors)),
+pub(super) fn refuse(request: &Request<'_>, name: &str, errors: field::Errors) -> Result<(), Status> {
+    if errors.is_empty() {
+        return Ok(());
     }
+    // A rule of the schema and one of the kind may find the same.
+    let mut seen = HashSet::new();
+    let errors: Vec<field::Error> = errors.into_iter().filter(|e| seen.insert(e.to_string())).collect();
+    Err(Status::invalid(&request.resource.gvk, name, &errors))
 }
 
 fn review<'r>(new: &'r New<'_>, object: &'r mut Value, name: &'r str) -> Review<'r> {

@@ -1,7 +1,7 @@
 //! From a request's body to a tree that the write path can trust: parsed, of the right kind, pruned and typed.
 
 use tiphys_api::schema::Resource;
-use tiphys_api::{Gvk, Status, Value, decode};
+use tiphys_api::{Gvk, Status, Value, cbor, decode, protobuf};
 
 use super::request::{Body, FieldValidation, Request};
 use super::tree;
@@ -109,14 +109,20 @@ pub fn fit(
     }
 }
 
-/// Parses text into a tree.
+/// Parses a body into a tree, and tells the fields that stand in it twice.
 pub fn parse(body: Body) -> Result<(Value, Vec<String>), Status> {
+    let refuse = |error: &dyn std::fmt::Display| Status::bad_request(error.to_string());
     let parsed = match body {
         Body::Json(text) => decode::json(&text),
         Body::Yaml(text) => decode::yaml(&text),
-        Body::Tree(tree) => return Ok((tree, Vec::new())),
+        Body::Protobuf(bytes) => {
+            return protobuf::open(&bytes).map(|tree| (tree, Vec::new())).map_err(|e| refuse(&e));
+        }
+        Body::Cbor(bytes) => {
+            return cbor::decode(&bytes).map(|tree| (tree, Vec::new())).map_err(|e| refuse(&e));
+        }
     };
-    let parsed = parsed.map_err(|e| Status::bad_request(e.to_string()))?;
+    let parsed = parsed.map_err(|e| refuse(&e))?;
     Ok((parsed.value, parsed.duplicates))
 }
 

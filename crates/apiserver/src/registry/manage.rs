@@ -40,6 +40,25 @@ fn manager(params: &WriteParams) -> String {
     if name.is_empty() { "unknown".into() } else { name }
 }
 
+/// Checks the form of a manager's name: so long, and of characters that are shown.
+pub fn check_manager(manager: &str, errors: &mut field::Errors) {
+    let path = field::Path::new("fieldManager");
+    if manager.len() > MANAGER_MAX {
+        errors.push(field::Error::too_long(&path, MANAGER_MAX));
+    }
+    errors.extend(manager.char_indices().filter(|(_, c)| !is_printable(*c)).map(|(at, c)| {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        field::Error::invalid(&path, manager, &why)
+    }));
+}
+
+/// Whether a character is one that Go calls printable: Rust's escapes for debugging spare the same ones, quotes and
+/// backslashes aside. (Marks are only escaped where they come first.)
+fn is_printable(c: char) -> bool {
+    let text = ['a', c].iter().collect::<String>();
+    matches!(c, '"' | '\'' | '\\') || text.escape_debug().eq(text.chars())
+}
+
 /// Checks the options that are about managers; `options` is their kind, as errors name it.
 pub(super) fn check(
     options: &'static str,
@@ -55,18 +74,32 @@ pub(super) fn check(
         let why = "may not be specified for non-apply patch";
         errors.push(field::Error::forbidden(&field::Path::new("force"), why));
     }
-    if params.field_manager.len() > MANAGER_MAX {
-        errors.push(field::Error::too_long(&path, MANAGER_MAX));
-    }
-    if params.field_manager.chars().any(char::is_control) {
-        errors.push(field::Error::invalid(
-            &path,
-            params.field_manager.as_str(),
-            "should only contain printable characters",
-        ));
-    }
+    check_manager(&params.field_manager, &mut errors);
     match errors.is_empty() {
         true => Ok(()),
         false => Err(Status::invalid(&Gvk::new("meta.k8s.io", "v1", options), "", &errors)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managers_have_printable_names() {
+        let wrong = |manager: &str| {
+            let mut errors = field::Errors::new();
+            check_manager(manager, &mut errors);
+            errors
+                .iter()
+                .map(|e| e.body.rsplit(": ").next().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(wrong("kubectl-client-side-apply \"é\u{301}漢'\\"), [""; 0]);
+        assert_eq!(
+            wrong("a\u{200b}\u{a0}b\n"),
+            ["U+200B (at position 1)", "U+00A0 (at position 4)", "U+000A (at position 7)"]
+                .map(|what| format!("invalid character {what}"))
+        );
     }
 }

@@ -33,6 +33,7 @@ mod watch;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use manage::check_manager;
 pub use request::{
     Body, DeleteParams, Deleted, FieldValidation, List, ListParams, PatchType, Propagation, Request,
     WatchParams, WriteParams, Written,

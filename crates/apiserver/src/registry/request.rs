@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tiphys_api::Object;
 use tiphys_api::schema::Resource;
-use tiphys_api::{Object, Value};
 
 use crate::auth::User;
 
@@ -26,15 +26,17 @@ pub struct Request<'a> {
     pub user: &'a User,
 }
 
-/// The body of a write in the form it arrived.
+/// The body of a write in the form it arrived. To clone it is to count one more reader.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// JSON text.
     Json(Bytes),
     /// YAML text of one document.
     Yaml(Bytes),
-    /// A tree that another decoder (protobuf, CBOR) made.
-    Tree(Value),
+    /// Kubernetes' protobuf, in its envelope.
+    Protobuf(Bytes),
+    /// CBOR, with or without its tag.
+    Cbor(Bytes),
 }
 
 /// `fieldValidation`: what happens to unknown and duplicate fields.

@@ -3,6 +3,7 @@
 
 use serde_json::Map;
 use tiphys_api::Value;
+use tiphys_api::validate::ByText;
 
 use super::request::Request;
 use super::tree;
@@ -55,19 +56,15 @@ fn take_only(tree: &mut Value, old: &Value, paths: &[&[&str]]) {
 fn keep_for_resize(tree: &mut Value, old: &Value) {
     let new = std::mem::replace(tree, old.clone());
     for list in ["containers", "initContainers"] {
+        let by_name = ByText::new(tree::items(&new, &["spec", list]), "name");
         let Some(containers) = tree.pointer_mut(&format!("/spec/{list}")).and_then(Value::as_array_mut)
         else {
             continue;
         };
         for container in containers {
-            let name = container.get("name").cloned().unwrap_or_default();
-            let Some(wanted) =
-                tree::items(&new, &["spec", list]).iter().find(|c| c.get("name") == Some(&name))
-            else {
-                continue;
-            };
+            let Some(wanted) = by_name.get(tree::text(container, &["name"])) else { continue };
             for field in ["resources", "resizePolicy"] {
-                tree::set(container, &[field], tree::at(wanted, &[field]).clone());
+                tree::set(container, &[field], wanted.get(field).cloned().unwrap_or_default());
             }
         }
     }

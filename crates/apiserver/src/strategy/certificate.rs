@@ -6,7 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
+use tiphys_api::validate::Seen;
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 
@@ -15,7 +17,7 @@ use crate::auth::User;
 use crate::registry::tree;
 
 pub(super) const REQUESTS: Rules =
-    Rules { on_create, on_update, validate, validate_update, ..Rules::DEFAULT };
+    Rules { on_create, on_update, validate_create, validate_update, ..Rules::DEFAULT };
 
 /// Conditions that are true if they are there at all, and never go.
 const DECISIONS: [&str; 3] = ["Approved", "Denied", "Failed"];
@@ -62,24 +64,32 @@ fn date_conditions(request: &mut Value, old: &Value) {
     }
 }
 
-fn validate(request: &Value, errors: &mut Errors) {
+/// What is asked never changes, so it is read once.
+fn validate_create(request: &Value, errors: &mut Errors) {
     let text = tree::text(request, &["spec", "request"]);
-    if let Err(why) = readable(text) {
+    if let Err(why) = signed(text) {
         errors.push(Error::invalid(&Path::new("spec").child("request"), text, why));
     }
 }
 
-/// A PKCS#10 request in PEM, behind Base64.
-fn readable(text: &str) -> Result<(), &'static str> {
+/// A PKCS#10 request in PEM, behind Base64: signed with the key that it is about, so that nobody gets a certificate for
+/// somebody else's.
+fn signed(text: &str) -> Result<(), &'static str> {
     const NOT_PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
+    const NOT_DER: &str = "asn1: structure error: malformed request";
     let bytes = STANDARD.decode(text).map_err(|_| NOT_PEM)?;
     let block = Pem::iter_from_buffer(&bytes).next().and_then(Result::ok).ok_or(NOT_PEM)?;
     if block.label != "CERTIFICATE REQUEST" {
         return Err(NOT_PEM);
     }
-    X509CertificationRequest::from_der(&block.contents)
-        .map(drop)
-        .map_err(|_| "asn1: structure error: malformed request")
+    let (rest, request) = X509CertificationRequest::from_der(&block.contents).map_err(|_| NOT_DER)?;
+    if !rest.is_empty() {
+        return Err("x509: trailing data");
+    }
+    request.verify_signature().map_err(|error| match error {
+        X509Error::SignatureUnsupportedAlgorithm => "x509: cannot verify signature: algorithm unimplemented",
+        _ => "x509: the signature is not that of the request's own key",
+    })
 }
 
 fn conditions(request: &Value) -> &[Value] {
@@ -100,32 +110,30 @@ fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut Err
 }
 
 fn forms(new: &Value, path: &Path, errors: &mut Errors) {
-    let list = conditions(new);
-    let kind = |condition: &Value| tree::text(condition, &["type"]).to_owned();
-    for (index, condition) in list.iter().enumerate() {
-        let (own, status) = (kind(condition), tree::text(condition, &["status"]));
+    let mut before = Seen::new();
+    for (index, condition) in conditions(new).iter().enumerate() {
+        let (own, status) = (tree::text(condition, &["type"]), tree::text(condition, &["status"]));
         let at = |name| path.index(index).child(name);
-        let before = list.iter().take(index);
         if own.is_empty() {
             errors.push(Error::required(&at("type"), ""));
         }
-        let decided = DECISIONS.contains(&own.as_str());
+        let decided = DECISIONS.contains(&own);
         let allowed: &[&str] = if decided { &["True"] } else { &["False", "True", "Unknown"] };
         if status.is_empty() {
             errors.push(Error::required(&at("status"), ""));
         } else if !allowed.contains(&status) {
             errors.push(Error::not_supported(&at("status"), status, allowed));
         }
-        let opposite = match own.as_str() {
+        let opposite = match own {
             "Approved" => "Denied",
             "Denied" => "Approved",
             _ => "",
         };
-        if !opposite.is_empty() && before.clone().any(|other| kind(other) == opposite) {
+        if !opposite.is_empty() && before.has(opposite) {
             let why = "Approved and Denied conditions are mutually exclusive";
-            errors.push(Error::invalid(&at("type"), own.as_str(), why));
+            errors.push(Error::invalid(&at("type"), own, why));
         }
-        if before.clone().any(|other| kind(other) == own) {
+        if !before.add(own) {
             errors.push(Error::duplicate(&at("type"), own));
         }
     }
@@ -173,7 +181,9 @@ fn certificates(text: &str) -> Result<(), String> {
     }
     let bytes = STANDARD.decode(text).unwrap_or_default();
     let mut blocks = 0;
-    for block in Pem::iter_from_buffer(&bytes).map_while(Result::ok) {
+    for block in Pem::iter_from_buffer(&bytes) {
+        // What stands behind a broken block would never be looked at.
+        let block = block.map_err(|error| format!("a PEM block is malformed: {error}"))?;
         if block.label != "CERTIFICATE" {
             return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
         }

@@ -1,7 +1,9 @@
 //! Kinds that others rely on as they are: classes of storage and priority, bindings of roles, ranges of addresses.
 
+use serde_json::Map;
 use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
+use tiphys_api::validate::ByText;
 
 use super::{Rules, status};
 use crate::registry::tree;
@@ -40,12 +42,13 @@ fn volume_attributes(new: &Value, old: &Value, _: &str, errors: &mut Errors) {
 
 /// What a driver says of its node stays, but for how many volumes it can attach.
 fn csi_node(new: &Value, old: &Value, _: &str, errors: &mut Errors) {
-    let same =
-        |a: &Value, b: &Value| ["nodeID", "topologyKeys"].iter().all(|name| a.get(name) == b.get(name));
-    let drivers = tree::items(new, &["spec", "drivers"]);
-    for before in tree::items(old, &["spec", "drivers"]) {
-        let changed = drivers.iter().find(|d| d.get("name") == before.get("name") && !same(d, before));
-        if let Some(driver) = changed {
+    let same = |driver: &Value, known: &Map<String, Value>| {
+        ["nodeID", "topologyKeys"].iter().all(|name| driver.get(name) == known.get(*name))
+    };
+    let before = ByText::new(tree::items(old, &["spec", "drivers"]), "name");
+    for driver in tree::items(new, &["spec", "drivers"]) {
+        let known = before.get(tree::text(driver, &["name"]));
+        if known.is_some_and(|known| !same(driver, known)) {
             let path = Path::new("spec").child("drivers");
             errors.push(Error::invalid(&path, driver.clone(), "field is immutable"));
         }

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
-use tiphys_api::{Value, validate};
+use tiphys_api::validate::{self, Seen};
 
 use super::{Rules, status};
 use crate::registry::tree;
@@ -16,7 +17,8 @@ pub(super) const BUDGETS: Rules =
 pub(super) const POLICIES: Rules = Rules { unconditional_update: false, validate_update: policy, ..COUNTED };
 pub(super) const FLOW_CONTROL: Rules = Rules { validate_update: flow_control, ..COUNTED };
 pub(super) const API_SERVICES: Rules = Rules { validate_update: api_service, ..CONDITIONAL };
-pub(super) const INGRESSES: Rules = Rules { validate_update: ingress, ..COUNTED };
+pub(super) const INGRESSES: Rules =
+    Rules { validate_create: class_annotation, validate_update: ingress, ..COUNTED };
 
 const REASON_MAX: usize = 1024;
 const MESSAGE_MAX: usize = 32 * 1024;
@@ -47,11 +49,12 @@ fn policy(new: &Value, old: &Value, subresource: &str, errors: &mut Errors) {
 
 /// `metav1.Condition`s: complete, and one of each type.
 fn standard(conditions: &[Value], errors: &mut Errors) {
+    let mut seen = Seen::new();
     for (index, condition) in conditions.iter().enumerate() {
         let text = |name| tree::text(condition, &[name]);
         let at = |name| path().index(index).child(name);
         let kind = text("type");
-        if conditions.iter().take(index).any(|other| tree::text(other, &["type"]) == kind) {
+        if !seen.add(kind) {
             errors.push(Error::duplicate(&path().index(index), kind));
         }
         if kind.is_empty() {
@@ -101,11 +104,11 @@ fn reason(text: &str, path: &Path, errors: &mut Errors) {
 }
 
 fn flow_control(new: &Value, old: &Value, subresource: &str, errors: &mut Errors) {
-    let conditions = written(new, old, subresource);
-    for (index, condition) in conditions.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, condition) in written(new, old, subresource).iter().enumerate() {
         let kind = tree::text(condition, &["type"]);
         let at = || path().index(index).child("type");
-        if conditions.iter().take(index).any(|other| tree::text(other, &["type"]) == kind) {
+        if !seen.add(kind) {
             errors.push(Error::duplicate(&at(), kind));
         }
         if kind.is_empty() {
@@ -121,6 +124,17 @@ fn api_service(new: &Value, old: &Value, subresource: &str, errors: &mut Errors)
             let at = path().index(index).child("status");
             errors.push(Error::not_supported(&at, status, &["True", "False", "Unknown"]));
         }
+    }
+}
+
+/// What the old annotation says of the class does not contradict the field, when both are written at first.
+fn class_annotation(ingress: &Value, errors: &mut Errors) {
+    const ANNOTATION: &str = "kubernetes.io/ingress.class";
+    let class = tree::at(ingress, &["spec", "ingressClassName"]);
+    let annotation = tree::at(ingress, &["metadata", "annotations", ANNOTATION]);
+    if !class.is_null() && !annotation.is_null() && class != annotation {
+        let why = "must match `ingressClassName` when both are specified";
+        errors.push(Error::invalid(&Path::new("annotations").child(ANNOTATION), annotation.clone(), why));
     }
 }
 

@@ -13,8 +13,19 @@ use crate::registry::tree;
 pub(super) const JOBS: Rules =
     Rules { generation: true, orphans: true, on_create, validate, validate_update, ..Rules::DEFAULT };
 
-/// Their zone is one that this machine knows.
-pub(super) const CRON_JOBS: Rules = Rules { generation: true, validate: validate_cron, ..Rules::DEFAULT };
+/// Their zone is known; what was known when it was written may be told apart differently by a later database.
+pub(super) const CRON_JOBS: Rules = Rules {
+    generation: true,
+    validate_create: zone,
+    validate_update: |new, old, _, errors| {
+        if tree::at(new, ZONE) != tree::at(old, ZONE) {
+            zone(new, errors);
+        }
+    },
+    ..Rules::DEFAULT
+};
+
+const ZONE: &[&str] = &["spec", "timeZone"];
 
 const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 const LABELS: [(&str, &str); 4] = [
@@ -151,12 +162,17 @@ fn same_but_for_directives(wanted: &Value, before: &Value) -> bool {
     template == *before
 }
 
-fn validate_cron(cron: &Value, errors: &mut Errors) {
-    let zone = tree::text(cron, &["spec", "timeZone"]);
-    // "Local" is refused for another reason.
-    let named = !zone.is_empty() && !zone.eq_ignore_ascii_case("Local");
-    if named && jiff::tz::TimeZone::get(zone).is_err() {
-        let why = format!("unknown time zone {zone}");
-        errors.push(Error::invalid(&Path::new("spec").child("timeZone"), zone, &why));
-    }
+/// A time zone by its name, as the IANA's database writes it.
+fn zone(cron: &Value, errors: &mut Errors) {
+    let Some(zone) = tree::at(cron, ZONE).as_str() else { return };
+    let known = || jiff::tz::TimeZone::get(zone).is_ok_and(|found| found.iana_name() == Some(zone));
+    let why = match zone {
+        "" => "timeZone must be nil or non-empty string".to_owned(),
+        zone if zone.eq_ignore_ascii_case("Local") => {
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones".to_owned()
+        }
+        zone if !known() => format!("unknown time zone {zone}"),
+        _ => return,
+    };
+    errors.push(Error::invalid(&Path::new("spec").child("timeZone"), zone, &why));
 }

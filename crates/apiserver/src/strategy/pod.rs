@@ -1,6 +1,7 @@
 //! Pods: what the server sets, how long they may take to end, and what may change while they live.
 
 mod resize;
+mod selectors;
 mod status;
 mod update;
 
@@ -23,6 +24,7 @@ pub(super) const PODS: Rules = Rules {
 };
 
 fn on_create(pod: &mut Value, _: &User) {
+    selectors::complete(pod);
     let class = qos_class(pod);
     tree::set(pod, &["status"], serde_json::json!({ "phase": "Pending", "qosClass": class }));
 }

@@ -4,12 +4,17 @@ mod golden;
 
 use serde_json::json;
 use tiphys_api::Gvr;
+use tiphys_api::field::Errors;
 
 use super::of;
 
 fn errors_of(gvr: &Gvr, new: &serde_json::Value, old: &serde_json::Value) -> Vec<String> {
-    let mut errors = Vec::new();
-    (of(gvr).validate_update)(new, old, "", &mut errors);
+    errors_at(gvr, "", new, old)
+}
+
+fn errors_at(gvr: &Gvr, subresource: &str, new: &serde_json::Value, old: &serde_json::Value) -> Vec<String> {
+    let mut errors = Errors::new();
+    (of(gvr).validate_update)(new, old, subresource, &mut errors);
     errors.iter().map(ToString::to_string).collect()
 }
 
@@ -81,4 +86,43 @@ fn strings_of_a_secret_become_data() {
     let mut secret = json!({ "data": { "a": "eA==" }, "stringData": { "b": "y" } });
     (of(&Gvr::new("", "v1", "secrets")).normalize)(&mut secret);
     assert_eq!(secret, json!({ "data": { "a": "eA==", "b": "eQ==" } }));
+}
+
+/// What an older server let in, or a database of time zones that has changed since, stops no later change.
+#[test]
+fn what_is_stored_already_is_not_judged_again() {
+    let jobs = Gvr::new("batch", "v1", "jobs");
+    let status = |message: &str| {
+        let conditions = json!([{ "type": "Complete", "status": "True", "message": message }]);
+        json!({ "spec": { "completionMode": "NonIndexed" },
+            "status": { "ready": 2, "active": 1, "completedIndexes": "1", "conditions": conditions } })
+    };
+    let told = errors_at(&jobs, "status", &status("b"), &status("a"));
+    assert_eq!(
+        told,
+        ["status.conditions: Invalid value: cannot set Complete=True condition without the \
+        SuccessCriteriaMet=true condition"]
+    );
+    let crons = Gvr::new("batch", "v1", "cronjobs");
+    let cron = |suspend: bool| json!({ "spec": { "timeZone": "Mars/Olympus", "suspend": suspend } });
+    assert_eq!(errors_of(&crons, &cron(true), &cron(false)), [""; 0]);
+}
+
+#[test]
+fn label_keys_of_a_new_pod_become_part_of_its_selectors() {
+    let term = |selector: serde_json::Value| {
+        json!({ "matchLabelKeys": ["a", "x"], "mismatchLabelKeys": ["b"],
+        "labelSelector": selector })
+    };
+    let mut pod = json!({ "metadata": { "labels": { "a": "1", "b": "2" } }, "spec": {
+        "topologySpreadConstraints": [term(json!({}))],
+        "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [
+            { "weight": 1, "podAffinityTerm": term(json!(null)) } ] } } } });
+    (of(&PODS).on_create)(&mut pod, &crate::auth::User::default());
+    let expressions = json!([{ "key": "a", "operator": "In", "values": ["1"] },
+        { "key": "b", "operator": "NotIn", "values": ["2"] }]);
+    assert_eq!(pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"], expressions);
+    let bare =
+        "/spec/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm";
+    assert!(pod.pointer(bare).unwrap()["labelSelector"].is_null());
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::here::Here;
-use super::{At, Fields, items};
+use super::{At, Fields, Seen, items};
 use crate::field::{Error, Errors};
 use crate::validate::{domains, names};
 
@@ -42,14 +42,7 @@ const RESERVED: [&str; 22] = [
 /// Webhooks of one configuration have names of their own.
 pub fn configuration(at: &At<'_>, configuration: &Fields, errors: &mut Errors) {
     let here = &mut Here::new(at, configuration, errors);
-    let webhooks = here.list("webhooks");
-    let name = |hook: &Value| hook.get("name").and_then(Value::as_str).map(str::to_owned);
-    for (index, hook) in webhooks.iter().enumerate() {
-        let Some(own) = name(hook).filter(|name| !name.is_empty()) else { continue };
-        if webhooks.iter().take(index).any(|other| other.get("name") == hook.get("name")) {
-            here.errors.push(Error::duplicate(&here.path("webhooks").index(index).child("name"), own));
-        }
-    }
+    here.unique_names("webhooks", "name");
 }
 
 /// A webhook of either kind.
@@ -78,18 +71,17 @@ fn review_versions(here: &mut Here<'_, '_>) {
         here.required("admissionReviewVersions", "must specify one of v1, v1beta1");
         return;
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::new();
     for (index, version) in here.texts("admissionReviewVersions") {
-        if seen.contains(&version) {
+        if !seen.add(version) {
             here.invalid_item("admissionReviewVersions", index, version, "duplicate version");
             continue;
         }
-        seen.push(version);
         for why in names::dns1035_label(version) {
             here.invalid_item("admissionReviewVersions", index, version, &why);
         }
     }
-    if !seen.iter().any(|version| VERSIONS.contains(version)) {
+    if !VERSIONS.iter().any(|version| seen.has(*version)) {
         here.invalid("admissionReviewVersions", "must include at least one of v1, v1beta1");
     }
 }
@@ -192,11 +184,11 @@ fn resources(here: &mut Here<'_, '_>) {
     if list.is_empty() {
         here.required("resources", "");
     }
+    let mut before = Seen::new();
     for (index, text) in here.texts("resources") {
         let Some((resource, sub)) = text.split_once('/') else { continue };
-        let before = || here.texts("resources").take(index).filter_map(|(_, other)| other.split_once('/'));
-        let (all_subs, all_resources) =
-            (before().any(|other| other == (resource, "*")), before().any(|other| other == ("*", sub)));
+        let (all_subs, all_resources) = (before.has((resource, "*")), before.has(("*", sub)));
+        before.add((resource, sub));
         if all_subs {
             let why = format!("if '{resource}/*' is present, must not specify {text}");
             here.invalid_item("resources", index, text, &why);
@@ -217,9 +209,11 @@ fn resources(here: &mut Here<'_, '_>) {
 }
 
 fn match_conditions(here: &mut Here<'_, '_>) {
-    here.most("matchConditions", CONDITIONS_MAX);
+    if !here.most("matchConditions", CONDITIONS_MAX) {
+        return;
+    }
     let list = At::Child(here.at, "matchConditions");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::new();
     for (index, condition) in items(here.fields, "matchConditions") {
         let at = At::Index(&list, index);
         let condition = &mut Here::new(&at, condition, here.errors);
@@ -229,11 +223,10 @@ fn match_conditions(here: &mut Here<'_, '_>) {
         let name = condition.text("name");
         if name.is_empty() {
             condition.required("name", "");
-        } else if seen.contains(&name) {
+        } else if !seen.add(name) {
             condition.errors.push(Error::duplicate(&condition.path("name"), name));
         }
         condition.form("name", names::qualified_name);
-        seen.push(name);
     }
 }
 
@@ -278,19 +271,19 @@ fn audit_annotations(here: &mut Here<'_, '_>, policy: &str) {
     if here.list("auditAnnotations").len() > AUDIT_ANNOTATIONS_MAX {
         let why = format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations");
         here.invalid("auditAnnotations", &why);
+        return;
     }
     let list = At::Child(here.at, "auditAnnotations");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::new();
     for (index, annotation) in items(here.fields, "auditAnnotations") {
         let at = At::Index(&list, index);
         let annotation = &mut Here::new(&at, annotation, here.errors);
         let key = annotation.text("key");
         let full = format!("{policy}/{key}");
         annotation.wrong("key", &full, names::qualified_name(&full));
-        if seen.contains(&key) {
+        if !seen.add(key) {
             annotation.errors.push(Error::duplicate(&annotation.path("key"), key));
         }
-        seen.push(key);
         match annotation.text("valueExpression").trim().len() {
             0 => annotation.required("valueExpression", "valueExpression is not specified"),
             length if length > AUDIT_VALUE_MAX => {

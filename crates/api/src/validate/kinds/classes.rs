@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::here::Here;
-use super::{At, Fields, items};
+use super::{At, Fields, Seen, items};
 use crate::field::{Error, Errors};
 use crate::quantity::Quantity;
 use crate::validate::names;
@@ -49,11 +49,10 @@ pub fn storage(at: &At<'_>, class: &Fields, errors: &mut Errors) {
     let here = &mut Here::new(at, class, errors);
     here.form("provisioner", lower_qualified);
     parameters(here, false);
-    let topologies = here.list("allowedTopologies");
-    for (index, topology) in topologies.iter().enumerate() {
-        if topologies.iter().take(index).any(|other| other == topology) {
-            let path = here.path("allowedTopologies").index(index).child("matchLabelExpressions");
-            here.errors.push(Error::duplicate(&path, ""));
+    let mut seen = Seen::new();
+    for (index, topology) in here.list("allowedTopologies").iter().enumerate() {
+        if !seen.add(topology) {
+            here.duplicate("allowedTopologies", index, "matchLabelExpressions", "");
         }
     }
 }
@@ -89,16 +88,15 @@ pub fn driver(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
         here.invalid("nodeAllocatableUpdatePeriodSeconds", why);
     }
     let tokens = At::Child(at, "tokenRequests");
-    let mut audiences: Vec<&str> = Vec::new();
+    let mut audiences = Seen::new();
     for (index, token) in items(spec, "tokenRequests") {
         let at = At::Index(&tokens, index);
         let token = &mut Here::new(&at, token, here.errors);
         let audience = token.text("audience");
-        if audiences.contains(&audience) {
+        if !audiences.add(audience) {
             token.errors.push(Error::duplicate(&token.path("audience"), audience));
             continue;
         }
-        audiences.push(audience);
         match token.number("expirationSeconds") {
             Some(seconds) if seconds < TOKEN_MIN_SECONDS => {
                 token.invalid("expirationSeconds", "may not specify a duration less than 10 minutes");
@@ -119,12 +117,11 @@ pub fn node_driver(at: &At<'_>, driver: &Fields, errors: &mut Errors) {
         here.invalid("nodeID", &format!("must be {NODE_ID_MAX} characters or less"));
     }
     here.not_negative("allocatable.count");
-    let mut keys: Vec<&str> = Vec::new();
+    let mut keys = Seen::new();
     for (_, key) in here.texts("topologyKeys") {
-        if keys.contains(&key) {
+        if !keys.add(key) {
             here.errors.push(Error::duplicate(&here.path(""), key));
         }
-        keys.push(key);
         here.wrong("", key, names::qualified_name(key));
     }
 }
@@ -175,13 +172,7 @@ pub fn runtime(at: &At<'_>, class: &Fields, errors: &mut Errors) {
             here.errors.push(Error::invalid(&path, amount.clone(), why));
         }
     }
-    let tolerations = here.list("scheduling.tolerations");
-    for (index, toleration) in tolerations.iter().enumerate() {
-        if tolerations.iter().take(index).any(|other| other == toleration) {
-            let path = here.path("scheduling.tolerations").index(index);
-            here.errors.push(Error::duplicate(&path, toleration.clone()));
-        }
-    }
+    here.unique("scheduling.tolerations");
 }
 
 /// A holder that is preferred is chosen by a strategy.

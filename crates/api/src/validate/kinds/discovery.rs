@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 
 use super::here::Here;
-use super::{At, Fields, items};
+use super::{At, Fields, Seen, items};
 use crate::field::{Error, Errors};
 use crate::validate::addresses::{self, NOT_IP};
-use crate::validate::seen::Seen;
 use crate::validate::{domains, names};
 
 const ENDPOINTS_MAX: usize = 1000;
@@ -48,7 +47,9 @@ fn endpoint(endpoint: &mut Here<'_, '_>, kind: &str) {
     if endpoint.list("addresses").is_empty() {
         endpoint.required("addresses", "must contain at least 1 address");
     }
-    endpoint.most("addresses", ADDRESSES_MAX);
+    if !endpoint.most("addresses", ADDRESSES_MAX) {
+        return;
+    }
     for (index, address) in endpoint.texts("addresses") {
         match kind {
             "IPv4" | "IPv6" => ip(endpoint, index, address, kind),
@@ -82,16 +83,15 @@ fn hints(endpoint: &mut Here<'_, '_>, list: &str, form: fn(&str) -> Vec<String>)
     if !endpoint.has(list) || !endpoint.most(list, HINTS_MAX) {
         return;
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::new();
     for (index, hint) in endpoint.list(list).iter().enumerate() {
         let name = hint.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
         let path = || endpoint.path(list).index(index).child("name");
-        let mut found: Vec<Error> = form(name).iter().map(|why| Error::invalid(&path(), name, why)).collect();
-        if seen.contains(&name) {
+        let mut found: Errors = form(name).iter().map(|why| Error::invalid(&path(), name, why)).collect();
+        if !seen.add(name) {
             found.push(Error::duplicate(&path(), name));
         }
-        seen.push(name);
-        endpoint.errors.append(&mut found);
+        endpoint.errors.extend(found);
     }
 }
 

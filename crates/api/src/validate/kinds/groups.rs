@@ -66,7 +66,6 @@ pub(super) const ALL: &[(&str, Check)] = &[
     ("networking.v1.HTTPIngressPath", ingress::path),
     ("networking.v1.IPAddress", ingress::ip_address),
     ("networking.v1.IPBlock", ingress::ip_block),
-    ("networking.v1.Ingress", ingress::class_annotation),
     ("networking.v1.IngressBackend", ingress::backend),
     ("networking.v1.IngressClassParametersReference", ingress::class_parameters),
     ("networking.v1.IngressClassSpec", ingress::class),

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{At, Fields, under};
+use super::{At, Fields, Seen, under};
 use crate::field::{Error, Errors, Path};
 use crate::quantity::Quantity;
 
@@ -63,33 +63,51 @@ impl<'f, 'h> Here<'f, 'h> {
         self.list(name).iter().enumerate().filter_map(|(index, item)| Some((index, item.as_str()?)))
     }
 
+    /// Adds an error, which is made only while there is room for it.
+    fn add(&mut self, make: impl FnOnce(&Self) -> Error) {
+        if !self.errors.is_full() {
+            let error = make(self);
+            self.errors.push(error);
+        }
+    }
+
     pub fn required(&mut self, name: &str, why: &str) {
-        self.errors.push(Error::required(&self.path(name), why));
+        self.add(|here| Error::required(&here.path(name), why));
     }
 
     pub fn forbidden(&mut self, name: &str, why: &str) {
-        self.errors.push(Error::forbidden(&self.path(name), why));
+        self.add(|here| Error::forbidden(&here.path(name), why));
     }
 
     /// Says what is wrong with the field's own value.
     pub fn invalid(&mut self, name: &str, why: &str) {
-        let value = self.get(name).cloned().unwrap_or_default();
-        self.errors.push(Error::invalid(&self.path(name), value, why));
+        self.add(|here| Error::invalid(&here.path(name), here.get(name).cloned().unwrap_or_default(), why));
     }
 
     /// The same with another value to show.
     pub fn invalid_as(&mut self, name: &str, value: impl Into<Value>, why: &str) {
-        self.errors.push(Error::invalid(&self.path(name), value, why));
+        self.add(|here| Error::invalid(&here.path(name), value, why));
     }
 
     /// An item of a list is wrong.
     pub fn invalid_item(&mut self, name: &str, index: usize, value: impl Into<Value>, why: &str) {
-        self.errors.push(Error::invalid(&self.path(name).index(index), value, why));
+        self.add(|here| Error::invalid(&here.path(name).index(index), value, why));
+    }
+
+    /// An item of a list has what another has too: in a field, or, without the field's name, as a whole.
+    pub fn duplicate(&mut self, name: &str, index: usize, field: &str, value: impl Into<Value>) {
+        self.add(|here| {
+            let path = here.path(name).index(index);
+            let path = if field.is_empty() { path } else { path.child(field) };
+            Error::duplicate(&path, value)
+        });
     }
 
     pub fn unsupported(&mut self, name: &str, supported: &[&str]) {
-        let value = self.get(name).cloned().unwrap_or_else(|| "".into());
-        self.errors.push(Error::not_supported(&self.path(name), value, supported));
+        self.add(|here| {
+            let value = here.get(name).cloned().unwrap_or_else(|| "".into());
+            Error::not_supported(&here.path(name), value, supported)
+        });
     }
 
     /// A text, where given, has a form.
@@ -103,7 +121,7 @@ impl<'f, 'h> Here<'f, 'h> {
     /// What a form found wrong with a text of this field.
     pub fn wrong(&mut self, name: &str, text: &str, found: Vec<String>) {
         for why in found {
-            self.errors.push(Error::invalid(&self.path(name), text, &why));
+            self.add(|here| Error::invalid(&here.path(name), text, &why));
         }
     }
 
@@ -128,12 +146,24 @@ impl<'f, 'h> Here<'f, 'h> {
         self.text(name).parse().ok()
     }
 
-    /// No item of a list of texts comes twice.
+    /// No item of a list comes twice.
     pub fn unique(&mut self, name: &str) {
-        let items = self.list(name);
-        for (index, item) in items.iter().enumerate() {
-            if items.iter().take(index).any(|other| other == item) {
-                self.errors.push(Error::duplicate(&self.path(name).index(index), item.clone()));
+        let mut seen = Seen::new();
+        for (index, item) in self.list(name).iter().enumerate() {
+            if !seen.add(item) {
+                self.duplicate(name, index, "", item.clone());
+            }
+        }
+    }
+
+    /// No two objects of a list have the same name, which may be missing. The error is at the field `place` of the
+    /// second, or at all of it.
+    pub fn unique_names(&mut self, list: &str, place: &str) {
+        let mut seen = Seen::new();
+        for (index, item) in self.list(list).iter().enumerate() {
+            let name = item.get("name").and_then(Value::as_str).unwrap_or_default();
+            if !name.is_empty() && !seen.add(name) {
+                self.duplicate(list, index, place, name);
             }
         }
     }

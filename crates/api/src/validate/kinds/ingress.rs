@@ -11,19 +11,6 @@ use crate::validate::addresses::{self, Cidr};
 use crate::validate::{domains, forms, names};
 
 const CONTROLLER_MAX: usize = 250;
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
-
-/// What an old annotation says of the class does not contradict the field.
-pub fn class_annotation(at: &At<'_>, ingress: &Fields, errors: &mut Errors) {
-    let here = &mut Here::new(at, ingress, errors);
-    let Some(class) = here.get("spec.ingressClassName").and_then(Value::as_str) else { return };
-    let annotation = here.object("metadata.annotations").and_then(|all| all.get(CLASS_ANNOTATION));
-    if let Some(annotation) = annotation.filter(|annotation| *annotation != class) {
-        let why = "must match `ingressClassName` when both are specified";
-        let path = here.path("annotations").child(CLASS_ANNOTATION);
-        here.errors.push(Error::invalid(&path, annotation.clone(), why));
-    }
-}
 
 /// An Ingress leads somewhere.
 pub fn ingress(at: &At<'_>, spec: &Fields, errors: &mut Errors) {

@@ -24,7 +24,7 @@ use serde_json::Value;
 pub use self::core::VOLUME_NOT_SOURCES;
 use self::core::pods;
 use super::forms::judge;
-use super::seen::Seen;
+use super::seen::{ByText, Seen};
 use super::{At, Fields};
 use crate::field::{Errors, Path};
 

@@ -20,10 +20,11 @@ const ID_MAX: usize = 32;
 /// Requests have names, which constraints and configuration refer to.
 pub fn claim(at: &At<'_>, devices: &Fields, errors: &mut Errors) {
     let here = &mut Here::new(at, devices, errors);
-    for list in ["requests", "constraints", "config"] {
-        here.most(list, REQUESTS_MAX);
+    let few = ["requests", "constraints", "config"].map(|list| here.most(list, REQUESTS_MAX));
+    if few.contains(&false) {
+        return;
     }
-    unique_names(here, "requests");
+    here.unique_names("requests", "");
     for list in ["constraints", "config"] {
         let place = At::Child(at, list);
         for (index, item) in items(devices, list) {
@@ -33,19 +34,10 @@ pub fn claim(at: &At<'_>, devices: &Fields, errors: &mut Errors) {
     }
 }
 
-fn unique_names(here: &mut Here<'_, '_>, list: &str) {
-    let mut seen: Vec<&str> = Vec::new();
-    for (index, item) in here.list(list).iter().enumerate() {
-        let name = item.get("name").and_then(Value::as_str).unwrap_or_default();
-        if !name.is_empty() && seen.contains(&name) {
-            here.errors.push(Error::duplicate(&here.path(list).index(index), name));
-        }
-        seen.push(name);
-    }
-}
-
 fn references(here: &mut Here<'_, '_>, devices: &Fields) {
-    here.most("requests", REQUESTS_MAX);
+    if !here.most("requests", REQUESTS_MAX) {
+        return;
+    }
     here.unique("requests");
     for (index, name) in here.texts("requests") {
         for why in name.split('/').take(2).flat_map(names::dns1123_label) {
@@ -85,8 +77,9 @@ pub fn request(at: &At<'_>, request: &Fields, errors: &mut Errors) {
         }
         _ => {}
     }
-    here.most("firstAvailable", ALTERNATIVES_MAX);
-    unique_names(here, "firstAvailable");
+    if here.most("firstAvailable", ALTERNATIVES_MAX) {
+        here.unique_names("firstAvailable", "");
+    }
 }
 
 /// How many devices of which class.
@@ -213,8 +206,10 @@ pub fn slice(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
         }
     }
     here.form("nodeName", names::dns1123_subdomain);
-    here.most("devices", DEVICES_MAX);
-    unique_names(here, "devices");
+    if !here.most("devices", DEVICES_MAX) {
+        return;
+    }
+    here.unique_names("devices", "");
     let devices = At::Child(at, "devices");
     for (index, device) in items(spec, "devices") {
         let at = At::Index(&devices, index);

@@ -74,18 +74,6 @@ struct Pod {
 struct PodSpec {
     node_name: String,
     service_account_name: String,
-    volumes: Option<Vec<Value>>,
-}
-
-impl PodSpec {
-    /// Whether a volume asks for a token for an audience.
-    fn wants(&self, audience: &str) -> bool {
-        let sources =
-            |volume: &Value| volume.pointer("/projected/sources").and_then(Value::as_array).cloned();
-        let all = self.volumes.iter().flatten().filter_map(sources).flatten();
-        all.filter_map(|source| source.get("serviceAccountToken").cloned())
-            .any(|token| token.get("audience").and_then(Value::as_str).unwrap_or_default() == audience)
-    }
 }
 
 impl ServiceAccountTokens {
@@ -167,37 +155,6 @@ impl ServiceAccountTokens {
     }
 }
 
-impl ServiceAccountTokens {
-    /// A node gets tokens only for pods it runs, and only for audiences that their volumes name.
-    fn check_node(&self, node: &str, account: &Object, request: &Request) -> Result<(), Status> {
-        let meta = account.meta();
-        let refuse = |why: &str| Err(Status::forbidden(&SERVICE_ACCOUNTS, &meta.name, why));
-        let to = match &request.bound_object_ref {
-            Some(to) if to.api_version == "v1" && to.kind == "Pod" => to,
-            _ => return refuse("node requested token not bound to a pod"),
-        };
-        if to.uid.is_empty() {
-            return refuse("node requested token with a pod binding without a uid");
-        }
-        let pod = self.bindable(&PODS, &meta.namespace, to)?;
-        let spec = pod.decode::<Pod>().map_err(Status::internal)?.spec;
-        if spec.node_name != node {
-            return refuse("node requested token bound to a pod scheduled on a different node");
-        }
-        let audiences = request.audiences.iter().flatten();
-        let own = |audience: &str| if audience == self.issuer { "" } else { audience }.to_owned();
-        match audiences
-            .map(|audience| own(audience))
-            .find(|audience| !audience.is_empty() && !spec.wants(audience))
-        {
-            Some(audience) => refuse(&format!(
-                "audience {audience:?} not found in pod spec volume, node is not authorized to request this token"
-            )),
-            None => Ok(()),
-        }
-    }
-}
-
 fn reference(object: &Object) -> Ref {
     Ref { name: object.meta().name.to_string(), uid: object.meta().uid.to_string() }
 }
@@ -226,9 +183,6 @@ impl registry::Computed for ServiceAccountTokens {
         let asked: Option<Request> =
             serde_json::from_value(spec).map_err(|error| Status::bad_request(error.to_string()))?;
         let asked = asked.unwrap_or_default();
-        if let Some(node) = request.user.node() {
-            self.check_node(node, account, &asked)?;
-        }
         let issued = self.issue(account, &asked, Timestamp::now())?;
         body["metadata"]["name"] = account.meta().name.as_ref().into();
         body["metadata"]["namespace"] = account.meta().namespace.as_ref().into();

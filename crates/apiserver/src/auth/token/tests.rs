@@ -144,33 +144,3 @@ fn the_published_key_verifies_the_tokens() {
     assert_eq!(opened.header.kid, jwk.common.key_id);
     assert_eq!(tokens.openid_configuration("https://x/openid/v1/jwks")["issuer"], ISSUER);
 }
-
-#[tokio::test]
-async fn a_node_gets_tokens_for_its_own_pods_only() {
-    use crate::auth::{User, groups};
-    use crate::registry::Computed;
-    let (fake, tokens) = cluster();
-    let account = fake.get(&SERVICE_ACCOUNTS, "ns", "web").unwrap();
-    let resource = tiphys_api::schema::builtin().get(&SERVICE_ACCOUNTS).unwrap();
-    let ask = async |node: &str, spec: Value| {
-        let user = User::system(&format!("system:node:{node}"), &[groups::NODES]);
-        let request = crate::registry::Request {
-            resource,
-            namespace: "ns",
-            name: "web",
-            subresource: "token",
-            user: &user,
-        };
-        let mut body = json!({"spec": spec});
-        tokens.create(&request, Some(&account), &mut body).await.map_err(|status| status.message)
-    };
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "pod-uid"});
-    assert_eq!(ask("n1", json!({"boundObjectRef": pod})).await, Ok(()));
-    assert_eq!(ask("n1", json!({"boundObjectRef": pod, "audiences": [ISSUER]})).await, Ok(()));
-    let refused = ask("n2", json!({"boundObjectRef": pod})).await.unwrap_err();
-    assert!(refused.ends_with("node requested token bound to a pod scheduled on a different node"));
-    let refused = ask("n1", json!({})).await.unwrap_err();
-    assert!(refused.ends_with("node requested token not bound to a pod"));
-    let refused = ask("n1", json!({"boundObjectRef": pod, "audiences": ["vault"]})).await.unwrap_err();
-    assert!(refused.contains("audience \"vault\" not found in pod spec volume"), "{refused}");
-}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tiphys_api::{Object, Status, Value, defaults};
 
 use super::request::{Body, Request, WriteParams, Written};
-use super::{Computed, FieldValidation, Registry, decode};
+use super::{Computed, FieldValidation, Registry, decode, tree};
 
 /// Whether a POST to this resource or subresource is an action.
 pub(super) fn is_action(request: &Request<'_>) -> bool {
@@ -54,6 +54,8 @@ impl Registry {
         let gvk = request.resource.subresource(request.subresource).map_or(&request.resource.gvk, |s| &s.gvk);
         self.admit_action(request, gvk, &mut tree, params.dry_run).await?;
         by.create(request, parent.as_ref(), &mut tree).await?;
+        // As Go writes it: always there, and nothing empty in it.
+        tree::metadata(&mut tree).retain(|_, value| !value.is_null() && value != "");
         let object = Object::from_value(&tree).map_err(Status::internal)?;
         Ok(Written { object, created: true, warnings: Vec::new() })
     }

@@ -2,9 +2,12 @@
 
 use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
-use tiphys_api::validate;
+use tiphys_api::validate::{self, ByText, Seen};
 
 use crate::registry::tree;
+
+/// Addresses of one list that are looked at.
+const ADDRESSES_JUDGED: usize = 8;
 
 fn path(field: &str) -> Path {
     Path::new("status").child(field)
@@ -56,39 +59,56 @@ fn transitions(pod: &Value, old: &Value, list: &str, policy: &str, errors: &mut 
     fn name(status: &Value) -> &str {
         tree::text(status, &["name"])
     }
+    let mut running = Seen::new();
+    for status in tree::items(pod, &["status", list]) {
+        if tree::at(status, &["state", "terminated"]).is_null() {
+            running.add(name(status));
+        }
+    }
+    let containers = Restarting::of(old, list);
     for (index, before) in tree::items(old, &["status", list]).iter().enumerate() {
         let ended = tree::at(before, &["state", "terminated"]);
         let failed = tree::at(ended, &["exitCode"]).as_i64().unwrap_or(0) != 0;
-        if ended.is_null() || (failed && policy == "OnFailure") || starts_again(old, list, name(before)) {
+        if ended.is_null() || (failed && policy == "OnFailure") || containers.has(name(before)) {
             continue;
         }
-        let runs =
-            |new: &&Value| name(new) == name(before) && tree::at(new, &["state", "terminated"]).is_null();
-        for _ in tree::items(pod, &["status", list]).iter().filter(runs) {
+        if running.has(name(before)) {
             let path = path(list).index(index).child("state");
             errors.push(Error::forbidden(&path, "may not be transitioned to non-terminated state"));
         }
     }
 }
 
-/// A container with a restart policy of its own.
-fn starts_again(pod: &Value, list: &str, name: &str) -> bool {
-    let list = match list {
-        "containerStatuses" => "containers",
-        "initContainerStatuses" => "initContainers",
-        _ => return false,
-    };
-    let container = tree::items(pod, &["spec", list]).iter().find(|c| tree::text(c, &["name"]) == name);
-    container.is_some_and(|container| {
-        !matches!(tree::text(container, &["restartPolicy"]), "" | "Never")
-            || !tree::items(container, &["restartPolicyRules"]).is_empty()
-    })
+/// Containers with a restart policy of their own.
+struct Restarting<'p>(ByText<'p>);
+
+impl<'p> Restarting<'p> {
+    /// The containers that a list of statuses is about.
+    fn of(pod: &'p Value, statuses: &str) -> Self {
+        let containers = match statuses {
+            "containerStatuses" => tree::items(pod, &["spec", "containers"]),
+            "initContainerStatuses" => tree::items(pod, &["spec", "initContainers"]),
+            _ => &[],
+        };
+        Self(ByText::new(containers, "name"))
+    }
+
+    /// Whether the container of this name may start again.
+    fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|container| {
+            let policy = container.get("restartPolicy").and_then(Value::as_str).unwrap_or_default();
+            let rules = container.get("restartPolicyRules").and_then(Value::as_array);
+            !matches!(policy, "" | "Never") || rules.is_some_and(|rules| !rules.is_empty())
+        })
+    }
 }
 
 fn addresses(pod: &Value, list: &str, errors: &mut Errors) {
     let items = tree::items(pod, &["status", list]);
     let (mut v4, mut v6) = (0, 0);
-    for (index, item) in items.iter().enumerate() {
+    let mut seen = Seen::new();
+    // Two are right: the first few tell enough of what is wrong with more.
+    for (index, item) in items.iter().enumerate().take(ADDRESSES_JUDGED) {
         let ip = tree::text(item, &["ip"]);
         match ip.parse::<std::net::IpAddr>() {
             Ok(ip) if ip.is_ipv4() => v4 += 1,
@@ -98,12 +118,9 @@ fn addresses(pod: &Value, list: &str, errors: &mut Errors) {
                 errors.push(Error::invalid(&path(list).index(index), ip, why));
             }
         }
-        if items.iter().take(index).any(|other| tree::text(other, &["ip"]) == ip) {
+        if !seen.add(ip) {
             let shown = format!(r#"{{"IP":{ip:?}}}"#);
             errors.push(Error::duplicate_shown(&path(list).index(index), &shown));
-        }
-        if v4 + v6 > 8 {
-            break;
         }
     }
     if v4 > 1 || v6 > 1 {
@@ -113,10 +130,10 @@ fn addresses(pod: &Value, list: &str, errors: &mut Errors) {
 }
 
 fn claims(pod: &Value, errors: &mut Errors) {
-    let known = tree::items(pod, &["spec", "resourceClaims"]);
+    let known = ByText::new(tree::items(pod, &["spec", "resourceClaims"]), "name");
     for (index, status) in tree::items(pod, &["status", "resourceClaimStatuses"]).iter().enumerate() {
         let name = tree::text(status, &["name"]);
-        if !known.iter().any(|claim| tree::text(claim, &["name"]) == name) {
+        if !known.has(name) {
             let path = path("resourceClaimStatuses").index(index).child("name");
             let why = "must match the name of an entry in `spec.resourceClaims`";
             errors.push(Error::invalid(&path, name, why));

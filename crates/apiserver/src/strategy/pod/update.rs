@@ -2,6 +2,7 @@
 
 use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
+use tiphys_api::validate::{ByText, Seen};
 
 use crate::registry::tree;
 
@@ -94,21 +95,26 @@ fn deadline(pod: &Value, old: &Value, path: &Path, errors: &mut Errors) -> bool 
 }
 
 fn tolerations(pod: &Value, old: &Value, path: &Path, errors: &mut Errors) {
-    let new = tree::items(pod, &["spec", "tolerations"]);
-    let same = |new: &Value, old: &Value| {
-        ["key", "operator", "value", "effect"].iter().all(|name| new.get(name) == old.get(name))
-    };
-    let kept = |before: &Value| new.iter().any(|new| same(new, before));
-    if !tree::items(old, &["spec", "tolerations"]).iter().all(kept) {
+    fn identity(toleration: &Value) -> [&Value; 4] {
+        ["key", "operator", "value", "effect"].map(|name| tree::at(toleration, &[name]))
+    }
+    let mut kept = Seen::new();
+    for toleration in tree::items(pod, &["spec", "tolerations"]) {
+        kept.add(identity(toleration));
+    }
+    if !tree::items(old, &["spec", "tolerations"]).iter().all(|before| kept.has(identity(before))) {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(Error::forbidden(path, why));
     }
 }
 
 fn gates(pod: &Value, old: &Value, path: &Path, errors: &mut Errors) {
-    let before = tree::items(old, &["spec", "schedulingGates"]);
+    let mut before = Seen::new();
+    for gate in tree::items(old, &["spec", "schedulingGates"]) {
+        before.add(gate);
+    }
     for (index, gate) in tree::items(pod, &["spec", "schedulingGates"]).iter().enumerate() {
-        if !before.contains(gate) {
+        if !before.has(gate) {
             let name = tree::text(gate, &["name"]);
             let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
             errors.push(Error::forbidden(&path.index(index).child("name"), &why));
@@ -198,13 +204,13 @@ pub(super) fn ephemeral(pod: &Value, old: &Value, errors: &mut Errors) {
         errors.push(Error::forbidden(&Path::default(), why));
         return;
     }
-    let new = tree::items(pod, &["spec", "ephemeralContainers"]);
+    let new = ByText::new(tree::items(pod, &["spec", "ephemeralContainers"]), "name");
     let path = Path::new("spec").child("ephemeralContainers");
     for before in tree::items(old, &["spec", "ephemeralContainers"]) {
         let name = tree::text(before, &["name"]);
-        let verb = match new.iter().find(|container| tree::text(container, &["name"]) == name) {
+        let verb = match new.get(name) {
             None => "removed",
-            Some(after) if after != before => "changed",
+            Some(after) if Some(after) != before.as_object() => "changed",
             Some(_) => continue,
         };
         let why = format!("existing ephemeral containers {name:?} may not be {verb}\n");

@@ -138,7 +138,7 @@ impl Stage {
         let place = Place::of(&object);
         let request = place.request(&self.user, "", false);
         let params = WriteParams::default();
-        self.fixture.registry.create(&request, Body::Tree(object), &params).await?;
+        self.fixture.registry.create(&request, as_body(&object), &params).await?;
         match status {
             Some(status) if place.resource.subresource("status").is_some() => {
                 self.change(&place, "status", |object| object["status"] = status).await
@@ -168,7 +168,7 @@ impl Stage {
         make(&mut object);
         let request = place.request(&self.user, subresource, true);
         let params = WriteParams::default();
-        self.fixture.registry.update(&request, Body::Tree(object), &params).await.map(drop)
+        self.fixture.registry.update(&request, as_body(&object), &params).await.map(drop)
     }
 
     /// Deletes the object; what its finalizers keep is left to the store it lies in.
@@ -207,6 +207,10 @@ impl Place {
         let name = if named { self.name.as_str() } else { "" };
         Request { resource: &self.resource, namespace: &self.namespace, name, subresource, user }
     }
+}
+
+fn as_body(object: &Value) -> Body {
+    Body::Json(object.to_string().into())
 }
 
 fn yaml(text: &str) -> Value {

@@ -15,7 +15,7 @@ mod storage;
 pub use storage::NOT_SOURCES as VOLUME_NOT_SOURCES;
 
 use super::{
-    At, Check, Fields, Seen, as_value, flag, items, judge, list, number, object, text, texts, under,
+    At, ByText, Check, Fields, Seen, as_value, flag, items, judge, list, number, object, text, texts, under,
 };
 
 /// The checks of all types but those of pods.

@@ -25,15 +25,7 @@ pub(super) fn quota(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
         amounts::all(&at.child("hard"), hard, Use::Quota, errors);
     }
     let place = at.child("scopes");
-    let all = || Value::from(list(spec, "scopes").to_vec());
-    for (_, scope) in texts(spec, "scopes") {
-        if !SCOPES.contains(&scope) {
-            errors.push(Error::invalid(&place.path(), all(), "unsupported scope"));
-        }
-        for _ in unfit(spec, scope) {
-            errors.push(Error::invalid(&place.path(), all(), "unsupported scope applied to resource"));
-        }
-    }
+    scopes(&place, spec, errors);
     conflicts(&place, spec, |scope| texts(spec, "scopes").any(|(_, other)| other == scope), errors);
     let Some(selector) = object(spec, "scopeSelector") else { return };
     let place = at.child("scopeSelector");
@@ -45,10 +37,25 @@ pub(super) fn quota(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     conflicts(&place, spec, named, errors);
 }
 
-/// Resources under the quota that a scope does not know.
-fn unfit<'s>(spec: &'s Fields, scope: &'s str) -> impl Iterator<Item = &'s String> {
-    let names = object(spec, "hard").into_iter().flat_map(Fields::keys);
-    names.filter(move |name| amounts::is_quota_name(name) && !fits(scope, name))
+/// Scopes are known, and know what they are for. Each error shows all scopes, so it is told once of them all.
+fn scopes(place: &At<'_>, spec: &Fields, errors: &mut Errors) {
+    let mut refuse = |why| {
+        let all = Value::from(list(spec, "scopes").to_vec());
+        errors.push(Error::invalid(&place.path(), all, why));
+    };
+    if texts(spec, "scopes").any(|(_, scope)| !SCOPES.contains(&scope)) {
+        refuse("unsupported scope");
+    }
+    let used = |scope: &&&str| texts(spec, "scopes").any(|(_, own)| own == **scope);
+    if SCOPES.iter().filter(used).any(|scope| is_unfit(spec, scope)) {
+        refuse("unsupported scope applied to resource");
+    }
+}
+
+/// Whether the quota limits what a scope does not know.
+fn is_unfit(spec: &Fields, scope: &str) -> bool {
+    let mut names = object(spec, "hard").into_iter().flat_map(Fields::keys);
+    names.any(|name| amounts::is_quota_name(name) && !fits(scope, name))
 }
 
 fn fits(scope: &str, name: &str) -> bool {
@@ -84,8 +91,8 @@ fn scope(at: &At<'_>, spec: &Fields, selector: &Fields, wanted: &Fields, errors:
     if !SCOPES.contains(&name) {
         errors.push(Error::invalid(&at.path().child("scopeName"), name, "unsupported scope"));
     }
-    for _ in unfit(spec, name) {
-        let why = "unsupported scope applied to resource";
+    let why = "unsupported scope applied to resource";
+    if !errors.iter().any(|e| e.body.ends_with(why)) && is_unfit(spec, name) {
         errors.push(Error::invalid(&at.path(), as_value(selector), why));
     }
     let open = matches!(name, "PriorityClass" | "VolumeAttributesClass");

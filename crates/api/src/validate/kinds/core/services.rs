@@ -3,7 +3,7 @@
 use super::{At, Fields, Seen, items, judge, list, number, object, text, texts, under};
 use crate::field::{Error, Errors};
 use crate::validate::kinds::here::Here;
-use crate::validate::{forms, names};
+use crate::validate::{addresses, forms, names};
 
 const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
 const NOT_EXTERNAL: &str = "may not be set for ExternalName services";
@@ -194,21 +194,9 @@ fn cluster_ips(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
 
 /// What is wrong with an address that is to be reached from elsewhere.
 pub(super) fn public_ip(text: &str) -> Vec<String> {
-    let Ok(ip) = text.parse::<std::net::IpAddr>() else { return forms::ip(text) };
-    let (local, local_multicast) = match ip {
-        std::net::IpAddr::V4(ip) => (ip.is_link_local(), ip.octets().starts_with(&[224, 0, 0])),
-        std::net::IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.segments()[0] & 0xff0f == 0xff02),
-    };
-    if ip.is_unspecified() {
-        vec![format!("may not be unspecified ({text})")]
-    } else if ip.is_loopback() {
-        vec!["may not be in the loopback range (127.0.0.0/8, ::1/128)".into()]
-    } else if local {
-        vec!["may not be in the link-local range (169.254.0.0/16, fe80::/10)".into()]
-    } else if local_multicast {
-        vec!["may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".into()]
-    } else {
-        Vec::new()
+    match text.parse() {
+        Ok(address) => addresses::not_for_endpoints(address).into_iter().collect(),
+        Err(_) => forms::ip(text),
     }
 }
 

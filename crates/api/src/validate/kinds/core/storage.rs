@@ -100,6 +100,10 @@ pub(super) fn volume(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
         here.required("accessModes", "");
     }
     access_modes(here);
+    // One that stands in an attachment is no object that could be claimed.
+    if matches!(at, At::Child(_, "inlineVolumeSpec")) {
+        return inline(here);
+    }
     capacity(here);
     let recycled = here.text("persistentVolumeReclaimPolicy") == "Recycle";
     if recycled
@@ -123,6 +127,27 @@ pub(super) fn volume(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     }
     if here.has("nodeAffinity") && !here.has("nodeAffinity.required") {
         here.required("nodeAffinity.required", "must specify required node constraints");
+    }
+}
+
+/// A volume inside an attachment is a driver's, and has nothing that is about finding one.
+fn inline(here: &mut Here<'_, '_>) {
+    const WHERE: &str = "in the context of inline volumes";
+    for name in ["claimRef", "capacity", "nodeAffinity", "storageClassName"] {
+        if here.has(name) {
+            here.forbidden(name, &format!("may not be specified {WHERE}"));
+        }
+    }
+    if !here.has("csi") {
+        here.required("csi", &format!("has to be specified {WHERE}"));
+    }
+    for (name, only, why) in [
+        ("persistentVolumeReclaimPolicy", "Retain", "may only be Retain"),
+        ("volumeMode", "Filesystem", "may not specify volumeMode other than Filesystem"),
+    ] {
+        if here.has(name) && here.text(name) != only {
+            here.forbidden(name, &format!("{why} {WHERE}"));
+        }
     }
 }
 

@@ -15,7 +15,8 @@ mod system;
 mod volumes;
 
 use super::{
-    At, Check, Fields, Seen, as_value, flag, items, judge, list, number, object, sources, text, texts, under,
+    At, ByText, Check, Fields, Seen, as_value, flag, items, judge, list, number, object, sources, text,
+    texts, under,
 };
 use crate::field::{Error, Errors};
 use crate::validate::meta;
@@ -109,7 +110,7 @@ fn pod_annotations(at: &At<'_>, metadata: &Fields, spec: &Fields, errors: &mut E
         errors.push(Error::invalid(&at.path().key(MIRROR), text(annotations, MIRROR), why));
     }
     let cost = text(annotations, DELETION_COST);
-    let canonical = cost.parse::<i32>().is_ok_and(|_| cost == "0" || !cost.starts_with(['+', '0']));
+    let canonical = cost.parse::<i32>().is_ok_and(|number| number.to_string() == cost);
     if !cost.is_empty() && !canonical {
         errors.push(Error::invalid(&at.path().key(DELETION_COST), cost, "must be a 32bit integer"));
     }

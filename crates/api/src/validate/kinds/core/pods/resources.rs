@@ -1,10 +1,12 @@
 //! What containers and pods ask for and may have.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::super::amounts::{self, Use};
 use super::judge;
-use super::{At, Fields, Seen, items, object, text};
+use super::{At, ByText, Fields, Seen, items, list, object, text};
 use crate::field::{Error, Errors};
 use crate::quantity::Quantity;
 use crate::validate::names;
@@ -114,11 +116,16 @@ pub(super) fn of_pod(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
 
 /// The containers together ask for no more than the pod does.
 fn covers(at: &At<'_>, spec: &Fields, requests: &Fields, errors: &mut Errors) {
+    let mut sums: HashMap<&str, Quantity> = HashMap::new();
+    for (_, container) in items(spec, "containers") {
+        let asked = object(container, "resources").and_then(|resources| object(resources, "requests"));
+        for (name, amount) in asked.into_iter().flatten().filter(|(name, _)| requests.contains_key(*name)) {
+            let sum = sums.entry(name).or_default();
+            *sum = *sum + amounts::parse(amount).unwrap_or_default();
+        }
+    }
     for (name, whole) in requests {
-        let asked = items(spec, "containers").filter_map(|(_, container)| {
-            amounts::parse(object(object(container, "resources")?, "requests")?.get(name)?)
-        });
-        let sum = asked.fold(Quantity::default(), |sum, amount| sum + amount);
+        let sum = sums.get(name.as_str()).copied().unwrap_or_default();
         if amounts::parse(whole).is_some_and(|whole| sum > whole) {
             let path = at.path().child("requests").key(name);
             let why = format!("must be greater than or equal to aggregate container requests of {sum}");
@@ -142,7 +149,12 @@ pub(super) fn pod_claim(at: &At<'_>, claim: &Fields, errors: &mut Errors) {
 /// What a container claims is among the pod's claims, each once.
 pub(super) fn claims(at: &At<'_>, spec: &Fields, container: &Fields, errors: &mut Errors) {
     let Some(resources) = object(container, "resources") else { return };
+    let asked = list(resources, "claims");
+    if asked.is_empty() {
+        return;
+    }
     let mut seen = Seen::new();
+    let known = ByText::new(list(spec, "resourceClaims"), "name");
     for (index, claim) in items(resources, "claims") {
         let path = || at.path().child("resources").child("claims").index(index);
         let (name, request) = (text(claim, "name"), text(claim, "request"));
@@ -156,7 +168,7 @@ pub(super) fn claims(at: &At<'_>, spec: &Fields, container: &Fields, errors: &mu
             let key = if whole || request.is_empty() { name.to_owned() } else { format!("{name}/{request}") };
             errors.push(Error::duplicate(&path(), key));
         }
-        if !items(spec, "resourceClaims").any(|(_, known)| text(known, "name") == name) {
+        if !known.has(name) && !errors.is_full() {
             let mut error = Error::not_found(&path(), name);
             error.body.push_str(&format!(": {}", known_claims(spec)));
             errors.push(error);

@@ -1,5 +1,7 @@
 //! Where a pod may run: affinities, tolerations, spreading and gates.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::judge;
@@ -60,10 +62,10 @@ pub(super) fn spread(at: &At<'_>, spread: &Fields, errors: &mut Errors) {
             errors.push(Error::invalid(&path(), least, &why));
         }
     }
-    let selector = object(spread, "labelSelector");
     keys(&at.child("matchLabelKeys"), spread, "matchLabelKeys", errors);
+    let asked = Asked::of(object(spread, "labelSelector"), list(spread, "matchLabelKeys"));
     for (index, key) in texts(spread, "matchLabelKeys") {
-        if selector.is_some_and(|selector| times_selected(selector, key) > 0) {
+        if asked.beyond(key, at) {
             errors.push(Error::invalid(&at.path().child("matchLabelKeys").index(index), key, BOTH));
         }
     }
@@ -83,11 +85,36 @@ fn keys(at: &At<'_>, holder: &Fields, name: &str, errors: &mut Errors) {
     }
 }
 
-/// How often a selector asks for a key.
-fn times_selected(selector: &Fields, key: &str) -> usize {
-    let plain = object(selector, "matchLabels").is_some_and(|labels| labels.contains_key(key));
-    let asked = items(selector, "matchExpressions").filter(|(_, wanted)| text(wanted, "key") == key);
-    usize::from(plain) + asked.count()
+/// How often a selector asks for each key.
+struct Asked<'s>(HashMap<&'s str, usize>);
+
+impl<'s> Asked<'s> {
+    /// `keys` are those that will be asked for; without any, nothing is counted.
+    fn of(selector: Option<&'s Fields>, keys: &[Value]) -> Self {
+        let mut times = HashMap::new();
+        if let Some(selector) = selector.filter(|_| !keys.is_empty()) {
+            let plain =
+                object(selector, "matchLabels").into_iter().flat_map(Fields::keys).map(String::as_str);
+            let expressions = items(selector, "matchExpressions").map(|(_, wanted)| text(wanted, "key"));
+            plain.chain(expressions).for_each(|key| *times.entry(key).or_default() += 1);
+        }
+        Self(times)
+    }
+
+    /// Whether a selector asks for a key of its own accord. Into that of a pod the server itself has put each of its
+    /// label keys once; a template is as it was written.
+    fn beyond(&self, key: &str, at: &At<'_>) -> bool {
+        self.0.get(key).is_some_and(|times| *times > usize::from(is_in_pod(at)))
+    }
+}
+
+/// Whether a place is in a pod, not in a template.
+fn is_in_pod(at: &At<'_>) -> bool {
+    match at {
+        At::Child(At::Root, name) => *name == "spec",
+        At::Root => false,
+        _ => !matches!(at, At::Child(_, "template")) && is_in_pod(at.parent()),
+    }
 }
 
 /// The same kind of spreading stands once.
@@ -121,13 +148,16 @@ pub(super) fn affinity_term(at: &At<'_>, term: &Fields, errors: &mut Errors) {
     for name in ["matchLabelKeys", "mismatchLabelKeys"] {
         keys(&at.child(name), term, name, errors);
     }
-    let selector = object(term, "labelSelector");
+    let asked = Asked::of(object(term, "labelSelector"), list(term, "matchLabelKeys"));
+    let mut avoided = Seen::new();
+    for (_, key) in texts(term, "mismatchLabelKeys") {
+        avoided.add(key);
+    }
     for (index, key) in texts(term, "matchLabelKeys") {
-        // The server itself adds one requirement per key; a second is the client's.
-        if selector.is_some_and(|selector| times_selected(selector, key) > 1) {
+        if asked.beyond(key, at) {
             errors.push(Error::invalid(&at.path().index(index), key, BOTH));
         }
-        if texts(term, "mismatchLabelKeys").any(|(_, other)| other == key) {
+        if avoided.has(key) {
             let path = at.path().child("matchLabelKeys").index(index);
             errors.push(Error::invalid(&path, key, "exists in both matchLabelKeys and mismatchLabelKeys"));
         }

@@ -57,6 +57,9 @@ pub(super) fn dns_config(at: &At<'_>, config: &Fields, errors: &mut Errors) {
         let why = format!("must not have more than {NAMESERVERS_MAX} nameservers");
         errors.push(Error::invalid(&path("nameservers"), servers.to_vec(), &why));
     }
+    for (index, server) in texts(config, "nameservers") {
+        judge(forms::ip(server), server, errors, || path("nameservers").index(index));
+    }
     if searches.len() > SEARCHES_MAX {
         let why = format!("must not have more than {SEARCHES_MAX} search paths");
         errors.push(Error::invalid(&path("searches"), searches.to_vec(), &why));

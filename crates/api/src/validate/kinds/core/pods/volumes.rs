@@ -1,8 +1,10 @@
 //! Volumes of a pod and how its containers see them.
 
+use std::collections::HashMap;
+
 use super::super::sources;
 use super::judge;
-use super::{At, CONTAINERS, Fields, Seen, flag, items, object, text};
+use super::{At, ByText, CONTAINERS, Fields, Seen, flag, items, list, object, text};
 use crate::field::{Error, Errors};
 use crate::validate::{forms, names};
 
@@ -42,20 +44,27 @@ pub(super) fn ephemeral(at: &At<'_>, source: &Fields, errors: &mut Errors) {
 
 /// Claims that a pod makes are named after it, and are not claims that it also names.
 pub(super) fn made_claims(at: &At<'_>, spec: &Fields, pod: &str, errors: &mut Errors) {
-    for (index, volume) in items(spec, "volumes").filter(|(_, volume)| volume.contains_key("ephemeral")) {
+    let mut made = items(spec, "volumes").filter(|(_, volume)| volume.contains_key("ephemeral")).peekable();
+    if made.peek().is_none() {
+        return;
+    }
+    let mut named: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (index, volume) in items(spec, "volumes") {
+        if let Some(source) = object(volume, "persistentVolumeClaim") {
+            named.entry(text(source, "claimName")).or_default().push(index);
+        }
+    }
+    for (index, volume) in made {
         let name = text(volume, "name");
         let claim = format!("{pod}-{name}");
         for found in names::dns1123_subdomain(&claim) {
             let path = at.path().child("volumes").index(index).child("name");
             errors.push(Error::invalid(&path, name, &format!("PVC name {claim:?}: {found}")));
         }
-        for (other, volume) in items(spec, "volumes") {
-            let named = object(volume, "persistentVolumeClaim").map(|source| text(source, "claimName"));
-            if named == Some(&claim) {
-                let path = at.path().child("volumes").index(other).child("persistentVolumeClaim");
-                let why = "must not reference a PVC that gets created for an ephemeral volume";
-                errors.push(Error::invalid(&path.child("claimName"), claim.as_str(), why));
-            }
+        for other in named.get(claim.as_str()).into_iter().flatten() {
+            let path = at.path().child("volumes").index(*other).child("persistentVolumeClaim");
+            let why = "must not reference a PVC that gets created for an ephemeral volume";
+            errors.push(Error::invalid(&path.child("claimName"), claim.as_str(), why));
         }
     }
 }
@@ -119,7 +128,8 @@ pub(super) fn mount(at: &At<'_>, mount: &Fields, errors: &mut Errors) {
 /// Mounts of one container lie at different places, inside their volumes.
 pub(super) fn mounts(at: &At<'_>, container: &Fields, errors: &mut Errors) {
     let mut places = Seen::new();
-    let devices = || items(container, "volumeDevices");
+    let devices = |key| ByText::new(list(container, "volumeDevices"), key);
+    let (by_name, by_path) = (devices("name"), devices("devicePath"));
     let list = at.child("volumeMounts");
     for (index, mount) in items(container, "volumeMounts") {
         let (name, place) = (text(mount, "name"), text(mount, "mountPath"));
@@ -129,10 +139,10 @@ pub(super) fn mounts(at: &At<'_>, container: &Fields, errors: &mut Errors) {
         if !place.is_empty() && !places.add(place) {
             refuse("mountPath", place, "must be unique");
         }
-        if devices().any(|(_, device)| text(device, "name") == name) {
+        if by_name.has(name) {
             refuse("name", name, "must not already exist in volumeDevices");
         }
-        if devices().any(|(_, device)| text(device, "devicePath") == place) {
+        if by_path.has(place) {
             refuse("mountPath", place, "must not already exist as a path in volumeDevices");
         }
         let (path, pattern) = (text(mount, "subPath"), text(mount, "subPathExpr"));
@@ -152,6 +162,8 @@ pub(super) fn mounts(at: &At<'_>, container: &Fields, errors: &mut Errors) {
 /// Devices of one container likewise.
 pub(super) fn devices(at: &At<'_>, container: &Fields, errors: &mut Errors) {
     let (mut named, mut places) = (Seen::new(), Seen::new());
+    let mounts = |key| ByText::new(list(container, "volumeMounts"), key);
+    let (mounts_by_name, mounts_by_path) = (mounts("name"), mounts("mountPath"));
     for (index, device) in items(container, "volumeDevices") {
         let (name, place) = (text(device, "name"), text(device, "devicePath"));
         let mut refuse = |field: &str, value: &str, why: &str| {
@@ -167,54 +179,82 @@ pub(super) fn devices(at: &At<'_>, container: &Fields, errors: &mut Errors) {
         if place.split('/').any(|part| part == "..") {
             refuse("devicePath", place, "can not contain backsteps ('..')");
         }
-        for (_, mount) in items(container, "volumeMounts") {
-            if text(mount, "name") == name {
-                refuse("name", name, "must not already exist in volumeMounts");
-            }
-            if text(mount, "mountPath") == place {
-                refuse("devicePath", place, "must not already exist as a path in volumeMounts");
-            }
+        if mounts_by_name.has(name) {
+            refuse("name", name, "must not already exist in volumeMounts");
+        }
+        if mounts_by_path.has(place) {
+            refuse("devicePath", place, "must not already exist as a path in volumeMounts");
         }
     }
 }
 
 /// Volumes that are mounted are the pod's own, or those that its controller adds; devices are claims.
 pub fn mounts_exist(at: &At<'_>, spec: &Fields, added: &[&str], errors: &mut Errors) {
-    let volume = |name: &str| items(spec, "volumes").find(|(_, volume)| text(volume, "name") == name);
-    for list in CONTAINERS {
-        for (index, container) in items(spec, list) {
-            let path = |kind: &str, place| at.path().child(list).index(index).child(kind).index(place);
-            for (place, mount) in items(container, "volumeMounts") {
-                let name = text(mount, "name");
-                let source = volume(name);
-                if !name.is_empty() && source.is_none() && !added.contains(&name) {
-                    errors.push(Error::not_found(&path("volumeMounts", place).child("name"), name));
-                }
-                for field in ["subPath", "subPathExpr"] {
-                    let inside = text(mount, field);
-                    if !inside.is_empty() && source.is_some_and(|(_, source)| source.contains_key("image")) {
-                        let path = path("volumeMounts", place).child(field);
-                        errors.push(Error::invalid(&path, inside, "not allowed in image volume sources"));
-                    }
-                }
+    let volumes = Volumes { own: ByText::new(list(spec, "volumes"), "name"), added: set_of(added) };
+    for name in CONTAINERS {
+        for (index, container) in items(spec, name) {
+            let at = at.child(name);
+            let at = at.index(index);
+            mounted(&at, container, &volumes, errors);
+            attached(&at, container, &volumes, errors);
+        }
+    }
+}
+
+/// The volumes of a pod by their names.
+struct Volumes<'s> {
+    own: ByText<'s>,
+    /// Those that a controller adds.
+    added: Seen<&'s str>,
+}
+
+impl Volumes<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.own.has(name) || self.added.has(name)
+    }
+}
+
+fn set_of<'a>(names: &[&'a str]) -> Seen<&'a str> {
+    let mut seen = Seen::new();
+    for name in names {
+        seen.add(*name);
+    }
+    seen
+}
+
+fn mounted(at: &At<'_>, container: &Fields, volumes: &Volumes<'_>, errors: &mut Errors) {
+    for (place, mount) in items(container, "volumeMounts") {
+        let name = text(mount, "name");
+        let path = |field: &str| at.path().child("volumeMounts").index(place).child(field);
+        if !name.is_empty() && !volumes.has(name) {
+            errors.push(Error::not_found(&path("name"), name));
+        }
+        for field in ["subPath", "subPathExpr"] {
+            let inside = text(mount, field);
+            if !inside.is_empty() && volumes.own.get(name).is_some_and(|source| source.contains_key("image"))
+            {
+                errors.push(Error::invalid(&path(field), inside, "not allowed in image volume sources"));
             }
-            for (place, device) in items(container, "volumeDevices") {
-                let name = text(device, "name");
-                let claim = |volume: &Fields| {
-                    volume.contains_key("persistentVolumeClaim") || volume.contains_key("ephemeral")
-                };
-                let path = || path("volumeDevices", place).child("name");
-                match volume(name) {
-                    Some((_, volume)) if !claim(volume) => {
-                        let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
-                        errors.push(Error::invalid(&path(), name, why));
-                    }
-                    None if !name.is_empty() && !added.contains(&name) => {
-                        errors.push(Error::not_found(&path(), name));
-                    }
-                    _ => {}
-                }
+        }
+    }
+}
+
+fn attached(at: &At<'_>, container: &Fields, volumes: &Volumes<'_>, errors: &mut Errors) {
+    let claim =
+        |volume: &Fields| volume.contains_key("persistentVolumeClaim") || volume.contains_key("ephemeral");
+    for (place, device) in items(container, "volumeDevices") {
+        let name = text(device, "name");
+        let path = || at.path().child("volumeDevices").index(place).child("name");
+        match volumes.own.get(name) {
+            Some(volume) if !claim(volume) => {
+                let why =
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                errors.push(Error::invalid(&path(), name, why));
             }
+            None if !name.is_empty() && !volumes.added.has(name) => {
+                errors.push(Error::not_found(&path(), name));
+            }
+            _ => {}
         }
     }
 }
