@@ -5,23 +5,23 @@
 //! freed pages again, and gives free pages at the file's end back. So the file stays in proportion to what is kept,
 //! and no commit takes long.
 //!
-//! How much a commit sweeps is in proportion to what it writes: at [`PACE`] times that, garbage is at most about half as
-//! much as what is kept, however fast one writes.
+//! How much a commit sweeps is in proportion to what it writes: at [`PACE`] times that, garbage is at most about a third of
+//! what is kept, however fast one writes.
 
 use super::index::RowId;
 use super::row::{PACK_BYTES, Pack, RawRow};
 use crate::{Error, Revision};
 
 /// Bytes swept for each byte written.
-const PACE: usize = 3;
+const PACE: usize = 4;
 /// Bytes swept with one commit: at least, ...
 const LEAST: usize = 128 << 10;
 /// ... and at most, so that it stays short.
 const MOST: usize = 2 << 20;
 /// Garbage that is not worth a round.
-const WORTH: u64 = 256 << 10;
+const WORTH: u64 = 128 << 10;
 /// A round begins when one of so many parts of what is kept is garbage, ...
-const PARTS: u64 = 4;
+const PARTS: u64 = 6;
 /// ... and rewrites packs of which one of so many parts is.
 const PACK_PARTS: usize = 8;
 

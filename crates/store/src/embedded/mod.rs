@@ -25,6 +25,7 @@ mod view;
 mod watch;
 mod writer;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -53,6 +54,9 @@ use crate::{
 pub use restore::RestoreError;
 pub use retention::Retention;
 pub(crate) use script::overlaps;
+
+/// The unit in which the system tells what a file takes.
+const BLOCK_BYTES: u64 = 512;
 
 /// How an [`Embedded`] store behaves. The defaults suit a cluster of some thousand pods.
 #[derive(Debug, Clone)]
@@ -297,7 +301,11 @@ impl Store for Embedded {
 
     async fn status(&self) -> Result<Status, Error> {
         let disk_bytes = match &self.file {
-            Some(file) => std::fs::metadata(file).map_err(|e| Error::Read(e.to_string().into()))?.len(),
+            // What it really takes: the database makes the file longer than what it has written.
+            Some(file) => {
+                let file = std::fs::metadata(file).map_err(|e| Error::Read(e.to_string().into()))?;
+                file.blocks() * BLOCK_BYTES
+            }
             None => 0,
         };
         let watches = self.core.watchers.len() as u64;

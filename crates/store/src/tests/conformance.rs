@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 
-use super::{all, next, shown};
+use super::{all, next, scripts, shown, states};
 use crate::embedded::Options;
 use crate::{Embedded, Error, Event, Key, LeasePool, Op, OpenError, Range, Store, Txn, TxnResult, WatchFrom};
 
-type Case = fn(Arc<dyn Store>) -> Pin<Box<dyn Future<Output = ()>>>;
+pub(super) type Case = fn(Arc<dyn Store>) -> Pin<Box<dyn Future<Output = ()>>>;
 
 const CASES: &[(&str, Case)] = &[
     ("numbers", |store| Box::pin(numbers(store))),
@@ -35,7 +35,7 @@ const CASES: &[(&str, Case)] = &[
 
 /// Runs every case against stores made by `make`.
 pub(super) async fn conform<S: Store>(make: impl AsyncFn() -> Arc<S>) {
-    for (name, case) in CASES {
+    for (name, case) in CASES.iter().chain(scripts::CASES).chain(states::CASES) {
         let done = tokio::time::timeout(Duration::from_secs(10), case(make().await));
         assert!(done.await.is_ok(), "{name} hangs");
     }
@@ -64,11 +64,11 @@ async fn embedded_on_disk() {
     conform(async || Arc::new(Embedded::open(&next_dir(), &Options::default()).unwrap())).await;
 }
 
-async fn put(store: &dyn Store, key: &str, value: &'static str) -> u64 {
+pub(super) async fn put(store: &dyn Store, key: &str, value: &'static str) -> u64 {
     store.txn(Txn::new(Op::put(key, value))).await.unwrap().committed().unwrap()
 }
 
-async fn delete(store: &dyn Store, key: &str) -> u64 {
+pub(super) async fn delete(store: &dyn Store, key: &str) -> u64 {
     store.txn(Txn::new(Op::delete(key))).await.unwrap().committed().unwrap()
 }
 

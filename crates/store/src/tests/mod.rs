@@ -6,9 +6,13 @@
 
 mod conformance;
 mod crash;
+mod etcd;
 mod load;
 mod medium;
 mod model;
+mod scripts;
+mod space;
+mod states;
 mod torn;
 
 use futures::StreamExt;
