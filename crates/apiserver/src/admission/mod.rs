@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
+pub mod limit_ranger;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod persistent_volume_claim_resize;
@@ -109,6 +110,7 @@ pub fn default_plugins(
     let lister = || lister.clone();
     vec![
         Arc::new(namespace_lifecycle::NamespaceLifecycle::new(lister())),
+        Arc::new(limit_ranger::LimitRanger::new(lister())),
         Arc::new(service_account::ServiceAccount::new(lister())),
         Arc::new(node_restriction::NodeRestriction::new(lister(), authorizer.clone())),
         Arc::new(taint_nodes_by_condition::TaintNodesByCondition),

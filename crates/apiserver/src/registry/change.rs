@@ -11,6 +11,7 @@ use tiphys_api::{Object, Status, Value, field, validate};
 use super::commit::{self, Commit};
 use super::create::{New, refuse};
 use super::decode::Decoded;
+use super::quota::Bill;
 use super::request::{Body, Request, WriteParams, Written};
 use super::{Registry, admit, convert, decode, manage, scope, system, tree};
 use crate::admission::{Operation, Review};
@@ -150,8 +151,9 @@ impl Registry {
             self.admit(review(change, &mut tree, current)).await?;
         }
         let finished = system::is_finished(&tree);
+        let bill = self.bill_change(change, &tree, &old);
         let next = commit::prepare(change.cache, tree)?;
-        self.commit_change(change, current, next, finished).await
+        self.commit_change(change, current, next, finished, bill.as_ref()).await
     }
 
     /// The next version as the request has it, before admission.
@@ -170,12 +172,20 @@ impl Registry {
         Ok(tree)
     }
 
+    /// What a change takes of quotas: of subresources, only `resize` lets an object take more.
+    fn bill_change(&self, change: &Change<'_>, tree: &Value, old: &Value) -> Option<Bill> {
+        let request = change.request;
+        let judged = matches!(request.subresource, "" | "resize");
+        judged.then(|| self.bill(request, request.name, tree, Some(old))).flatten()
+    }
+
     async fn commit_change(
         &self,
         change: &Change<'_>,
         current: &Object,
         next: Prepared<'_>,
         finished: bool,
+        bill: Option<&Bill>,
     ) -> Result<Attempt, Status> {
         let version = current.meta().resource_version;
         let key = (change.request.namespace, change.request.name);
@@ -183,10 +193,11 @@ impl Registry {
             return Ok(Attempt::Done(current.clone()));
         }
         if change.params.dry_run {
+            self.try_bill(bill).await?;
             return Ok(Attempt::Done(next.imagined(version)));
         }
         if !finished {
-            return Ok(match self.put(change.cache, key, next, version).await? {
+            return Ok(match self.put_billed(change.cache, key, next, version, bill).await? {
                 Commit::Done(object) => Attempt::Done(object),
                 Commit::Conflict(revision) => Attempt::Overtaken(revision),
             });

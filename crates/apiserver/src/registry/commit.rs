@@ -32,19 +32,26 @@ impl Registry {
         next: Prepared<'_>,
         expected: u64,
     ) -> Result<Commit<Object>, Status> {
-        let value = next.bytes();
         let key = tiphys_store::Key::from(cache.key(object.0, object.1));
-        let op = match expires(cache) {
-            true => {
-                let lease = self.leases.lease(EVENT_TTL).await.map_err(store_error)?;
-                Op::put_with_lease(key.clone(), value, lease)
-            }
-            false => Op::put(key.clone(), value),
-        };
+        let op = self.put_op(cache, key.clone(), next.bytes()).await?;
         Ok(match self.transact(Txn::new(op).when(key, expected)).await? {
             Commit::Done(revision) => Commit::Done(next.committed(revision)),
             Commit::Conflict(revision) => Commit::Conflict(revision),
         })
+    }
+
+    /// What writes a value of a resource: some expire.
+    pub(super) async fn put_op(
+        &self,
+        cache: &Cache,
+        key: tiphys_store::Key,
+        value: bytes::Bytes,
+    ) -> Result<Op, Status> {
+        if !expires(cache) {
+            return Ok(Op::put(key, value));
+        }
+        let lease = self.leases.lease(EVENT_TTL).await.map_err(store_error)?;
+        Ok(Op::put_with_lease(key, value, lease))
     }
 
     /// Removes an object whose stored version must be `expected`.
@@ -58,16 +65,20 @@ impl Registry {
     }
 
     async fn transact(&self, txn: Txn) -> Result<Commit<u64>, Status> {
-        match self.caches().store().txn(txn).await {
-            Ok(TxnResult::Committed { revision }) => {
-                // Whoever has the answer finds the write in every cache: the next request's admission, authorization
-                // and look-ups read them without a wait. A feed that is late does not undo what is committed.
-                drop(self.caches().reach(revision).await);
-                Ok(Commit::Done(revision))
-            }
-            Ok(TxnResult::Conflict { revision, .. }) => Ok(Commit::Conflict(revision)),
-            Err(error) => Err(store_error(error)),
+        Ok(match self.submit(txn).await? {
+            TxnResult::Committed { revision } => Commit::Done(revision),
+            TxnResult::Conflict { revision, .. } => Commit::Conflict(revision),
+        })
+    }
+
+    pub(super) async fn submit(&self, txn: Txn) -> Result<TxnResult, Status> {
+        let result = self.caches().store().txn(txn).await.map_err(store_error)?;
+        if let TxnResult::Committed { revision } = result {
+            // Whoever has the answer finds the write in every cache: the next request's admission, authorization
+            // and look-ups read them without a wait. A feed that is late does not undo what is committed.
+            drop(self.caches().reach(revision).await);
         }
+        Ok(result)
     }
 }
 

@@ -8,6 +8,7 @@ use tiphys_api::{Object, Status, Value, field, validate};
 
 use super::commit::{self, Commit};
 use super::decode::Decoded;
+use super::quota::Bill;
 use super::request::{Body, Request, WriteParams, Written};
 use super::{Registry, admit, convert, decode, manage, names, system, tree};
 use crate::admission::{Operation, Review};
@@ -100,22 +101,30 @@ impl Registry {
         (new.rules.on_create)(&mut tree, new.request.user);
         validate_new(new, &tree, name)?;
         self.admit(review(new, &mut tree, name)).await?;
+        let bill = self.bill(new.request, name, &tree, None);
         let next = commit::prepare(new.cache, tree)?;
-        let stored = self.commit_new(new, name, next).await?;
+        let stored = self.commit_new(new, name, next, bill.as_ref()).await?;
         convert::to(new.request.resource, &new.cache.resource, stored)
     }
 
-    async fn commit_new(&self, new: &New<'_>, name: &str, next: Prepared<'_>) -> Result<Object, Status> {
+    async fn commit_new(
+        &self,
+        new: &New<'_>,
+        name: &str,
+        next: Prepared<'_>,
+        bill: Option<&Bill>,
+    ) -> Result<Object, Status> {
         let namespace = new.request.namespace;
         let exists = || Status::already_exists(&new.request.resource.gvr, name);
         if new.params.dry_run {
             self.caches().catch_up().await?;
+            self.try_bill(bill).await?;
             return match new.cache.get(namespace, name) {
                 Some(_) => Err(exists()),
                 None => Ok(next.imagined(0)),
             };
         }
-        match self.put(new.cache, (namespace, name), next, 0).await? {
+        match self.put_billed(new.cache, (namespace, name), next, 0, bill).await? {
             Commit::Done(object) => Ok(object),
             Commit::Conflict(_) => Err(exists()),
         }

@@ -17,6 +17,7 @@ mod manage;
 mod names;
 mod page;
 mod patch;
+mod quota;
 mod read;
 mod request;
 mod scale;
@@ -73,13 +74,14 @@ pub struct Config {
 pub struct Registry {
     config: Config,
     leases: LeasePool,
+    turns: quota::Turns,
 }
 
 impl Registry {
     /// A registry over running caches.
     pub fn new(config: Config) -> Arc<Self> {
         let leases = LeasePool::new(config.caches.store().clone());
-        Arc::new(Self { config, leases })
+        Arc::new(Self { config, leases, turns: quota::Turns::default() })
     }
 
     /// The objects' caches.

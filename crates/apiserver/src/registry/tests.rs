@@ -8,6 +8,7 @@
 mod history;
 mod kinds;
 mod laws;
+mod quotas;
 mod rest;
 
 use std::fmt::Write as _;
