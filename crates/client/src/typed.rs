@@ -105,6 +105,7 @@ kinds! {
         PersistentVolumeClaim = "", "persistentvolumeclaims";
         Pod = "", "pods";
         ReplicationController = "", "replicationcontrollers";
+        ResourceQuota = "", "resourcequotas";
         Secret = "", "secrets";
         Service = "", "services";
         ServiceAccount = "", "serviceaccounts";
@@ -123,6 +124,11 @@ kinds! {
     autoscaling::v2 { HorizontalPodAutoscaler = "autoscaling", "horizontalpodautoscalers"; }
     coordination::v1 { Lease = "coordination.k8s.io", "leases"; }
     discovery::v1 { EndpointSlice = "discovery.k8s.io", "endpointslices"; }
+    storage::v1 {
+        CSIDriver = "storage.k8s.io", "csidrivers";
+        StorageClass = "storage.k8s.io", "storageclasses";
+        VolumeAttachment = "storage.k8s.io", "volumeattachments";
+    }
     policy::v1 { PodDisruptionBudget = "policy", "poddisruptionbudgets"; }
 }
 

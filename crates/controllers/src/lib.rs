@@ -29,8 +29,10 @@ mod pods;
 mod publish;
 mod recent;
 mod replicaset;
+mod resource_quota;
 mod resources;
 mod statefulset;
+mod storage;
 mod taints;
 #[cfg(test)]
 mod testing;
@@ -61,6 +63,8 @@ pub struct Config {
     pub root_ca: String,
     /// Ranges of pod addresses, at most one of a family, of which every node gets a part. Empty: none is handed out.
     pub cluster_cidrs: Vec<String>,
+    /// Directory of the nodes below which the built-in provisioner makes volumes, unless a class says another.
+    pub local_path: String,
     /// How long a node may be silent before it counts as lost.
     pub node_monitor_grace_period: Duration,
     /// How many ended pods may stay before the oldest are removed; 0 for any number.
@@ -76,6 +80,7 @@ impl Default for Config {
             disabled: Vec::new(),
             root_ca: String::new(),
             cluster_cidrs: Vec::new(),
+            local_path: "/var/lib/tiphys/storage".into(),
             node_monitor_grace_period: Duration::from_secs(50),
             terminated_pod_threshold: 12_500,
             workers: 5,
@@ -124,6 +129,14 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("endpoint", Box::pin(endpoints::run_endpoints(context.clone())));
     start("serviceaccount", Box::pin(publish::run_service_accounts(context.clone())));
     start("root-ca-certificate-publisher", Box::pin(publish::run_root_ca(context.clone())));
+    start("resourcequota", Box::pin(resource_quota::run(context.clone())));
+    start("persistentvolume-binder", Box::pin(storage::binder::run(context.clone())));
+    start("persistentvolumeclaim-protection", Box::pin(storage::protection::run_claims(context.clone())));
+    start("persistentvolume-protection", Box::pin(storage::protection::run_volumes(context.clone())));
+    start("persistentvolume-expander", Box::pin(storage::expand::run(context.clone())));
+    start("persistentvolume-attach-detach", Box::pin(storage::attach::run(context.clone())));
+    start("ephemeral-volume", Box::pin(storage::ephemeral::run(context.clone())));
+    start("local-path-provisioner", Box::pin(storage::local_path::run(context.clone())));
     start("namespace", Box::pin(namespace::run(context.clone())));
     start("garbage-collector", Box::pin(garbage::run(context.clone())));
     start("node-lifecycle", Box::pin(node::run(context.clone())));

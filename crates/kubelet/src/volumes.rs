@@ -24,6 +24,9 @@ use crate::sources::Key;
 use crate::{pod, security};
 use files::Gathered;
 
+/// Who made a volume, told by its annotation.
+const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+
 /// Volumes that are ready.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prepared {
@@ -37,9 +40,23 @@ pub(crate) struct Prepared {
 
 /// What one volume is, all references resolved.
 enum Source {
-    EmptyDir { memory: bool, size: Option<i64> },
-    HostPath { path: PathBuf, kind: String },
-    Files { payload: writer::Payload, secret: bool, plugin: &'static str },
+    EmptyDir {
+        memory: bool,
+        size: Option<i64>,
+    },
+    HostPath {
+        path: PathBuf,
+        kind: String,
+    },
+    /// A directory that a provisioner thought of: made at its first use, for everyone to write in.
+    Provisioned {
+        path: PathBuf,
+    },
+    Files {
+        payload: writer::Payload,
+        secret: bool,
+        plugin: &'static str,
+    },
 }
 
 /// A failure of one volume, or of one step before; with the objects that were asked for.
@@ -103,9 +120,16 @@ async fn claimed(ctx: &Context, namespace: &str, name: &str) -> Result<Source, S
     let volume = claim.spec.and_then(|spec| spec.volume_name).filter(|volume| !volume.is_empty());
     let volume = volume.ok_or_else(|| format!("PersistentVolumeClaim {name:?} is not bound"))?;
     let volumes = Api::<PersistentVolume>::new(ctx.client.clone(), "");
-    let spec = volumes.get(&volume).await.map_err(|status| status.message)?.spec.unwrap_or_default();
+    let found = volumes.get(&volume).await.map_err(|status| status.message)?;
+    let provisioned = found.metadata.annotations.is_some_and(|all| all.contains_key(PROVISIONED_BY));
+    let spec = found.spec.unwrap_or_default();
     if let Some(host) = &spec.host_path {
-        return Ok(host_path(host));
+        let makes = provisioned && host.type_.as_deref() == Some("DirectoryOrCreate");
+        return Ok(if makes {
+            Source::Provisioned { path: host.path.clone().into() }
+        } else {
+            host_path(host)
+        });
     }
     match spec.local {
         Some(local) => Ok(Source::HostPath { path: local.path.into(), kind: String::new() }),
@@ -137,6 +161,10 @@ fn make_one(dir: &Path, name: &str, source: Source, group: Option<u32>) -> Resul
             Ok(at)
         }
         Source::HostPath { path, kind } => mount::host_path(&path, &kind).map(|()| path),
+        Source::Provisioned { path } => {
+            let made = mount::empty_dir(&path, false, None, group);
+            made.map_err(|error| error.to_string()).map(|()| path)
+        }
         Source::Files { payload, secret, plugin } => {
             let at = at(plugin);
             mount::files_dir(&at, secret).map_err(|error| error.to_string())?;

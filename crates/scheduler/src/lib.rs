@@ -12,6 +12,7 @@ pub mod plugins;
 pub mod pod;
 pub mod queue;
 mod state;
+pub mod volumes;
 
 use std::sync::Arc;
 
@@ -24,8 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::ObjectReference;
+use node::Facts;
 use pod::Pod;
 use state::{Attempt, State};
+use volumes::Volumes;
 
 /// Bindings on their way at once.
 const BINDINGS_MAX: usize = 64;
@@ -56,10 +59,14 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     let of_pods = state.clone();
     pods.on_change(Box::new(move |old, new| of_pods.pod_changed(old, new)));
     pods.synced().await;
+    let of_volumes = state.clone();
+    let volumes = Volumes::new(&informers, move || of_volumes.cluster_changed());
+    volumes.synced().await;
     let shell = Arc::new(Shell {
         recorder: Recorder::new(client.clone(), &config.scheduler_name, ""),
         client,
         state,
+        volumes,
         bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
     });
     tokio::select! {
@@ -72,22 +79,41 @@ struct Shell {
     client: Arc<dyn Client>,
     recorder: Recorder,
     state: Arc<State>,
+    volumes: Volumes,
     bindings: Arc<Semaphore>,
 }
 
 impl Shell {
     async fn work(self: Arc<Self>) {
         loop {
-            match self.state.next(Instant::now()) {
-                Some(Attempt::Chosen { pod, node }) => self.clone().start_binding(pod, node).await,
+            match self.state.next(Instant::now(), |pod| self.volumes.needs(pod)) {
+                Some(Attempt::Chosen { pod, node }) if waits(&pod) => self.clone().start_volumes(pod, node),
+                Some(Attempt::Chosen { pod, node }) => self.clone().start_binding(pod, &node.name).await,
                 Some(Attempt::Refused { pod, message, news }) => self.report(&pod, &message, news).await,
                 None => self.state.wait().await,
             }
         }
     }
 
+    /// Binds the pod's volumes first. That may take long, so it holds no place among the bindings.
+    fn start_volumes(self: Arc<Self>, pod: Pod, node: Arc<Facts>) {
+        let needs = pod.wishes.as_ref().and_then(|wishes| wishes.volumes.clone()).unwrap_or_default();
+        self.volumes.choose(&needs, &node.name);
+        tokio::spawn(async move {
+            match self.volumes.prepare(&needs, &node).await {
+                Ok(()) => self.start_binding(pod, &node.name).await,
+                Err(status) => {
+                    let message = format!("running PreBind plugin \"VolumeBinding\": {status}");
+                    self.recorder.event(&reference(&pod), "Warning", "FailedScheduling", message);
+                    self.state.not_bound(&pod, Instant::now());
+                }
+            }
+        });
+    }
+
     /// Waits for a free place among the bindings under way, then leaves this one to itself.
-    async fn start_binding(self: Arc<Self>, pod: Pod, node: String) {
+    async fn start_binding(self: Arc<Self>, pod: Pod, node: &str) {
+        let node = node.to_owned();
         let Ok(place) = self.bindings.clone().acquire_owned().await else { return };
         tokio::spawn(async move {
             let key = pod.key();
@@ -136,6 +162,12 @@ impl Shell {
             tracing::warn!(pod = pod.key(), %status, "cannot say why the pod waits");
         }
     }
+}
+
+/// Whether volumes are to be bound before the pod.
+fn waits(pod: &Pod) -> bool {
+    let needs = pod.wishes.as_ref().and_then(|wishes| wishes.volumes.as_ref());
+    needs.is_some_and(|needs| !needs.unbound.is_empty())
 }
 
 fn reference(pod: &Pod) -> ObjectReference {

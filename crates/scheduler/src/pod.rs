@@ -5,6 +5,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tiphys_api::Object;
 use tiphys_client::typed;
 
+use crate::volumes::Needs;
+
 /// Amounts by resource: CPU in thousandths of a core, everything else in its own unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources(Vec<(Box<str>, i64)>);
@@ -120,6 +122,10 @@ pub struct Wishes {
     pub affinity: Option<core::NodeAffinity>,
     /// `spec.tolerations`.
     pub tolerations: Vec<core::Toleration>,
+    /// Names of the claims that its volumes use.
+    pub claims: Vec<Box<str>>,
+    /// What they ask of a node; filled in for a decision.
+    pub volumes: Option<Needs>,
 }
 
 impl Pod {
@@ -141,7 +147,7 @@ impl Pod {
             ended: phase == "Succeeded" || phase == "Failed",
             requests: requests(&spec),
             ports: ports(&spec),
-            wishes: node.is_empty().then(|| Box::new(wishes(spec))),
+            wishes: node.is_empty().then(|| Box::new(wishes(&meta.name, spec))),
             node: node.into(),
         })
     }
@@ -152,8 +158,15 @@ impl Pod {
     }
 }
 
-fn wishes(spec: core::PodSpec) -> Wishes {
+fn wishes(pod: &str, spec: core::PodSpec) -> Wishes {
+    let claim = |volume: &core::Volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some(claim.claim_name.as_str().into()),
+        (None, Some(_)) => Some(format!("{pod}-{}", volume.name).into()),
+        (None, None) => None,
+    };
     Wishes {
+        claims: spec.volumes.iter().flatten().filter_map(claim).collect(),
+        volumes: None,
         selector: spec.node_selector.unwrap_or_default().into_iter().collect(),
         affinity: spec.affinity.and_then(|a| a.node_affinity),
         tolerations: spec.tolerations.unwrap_or_default(),

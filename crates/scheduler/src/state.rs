@@ -1,6 +1,7 @@
 //! Events in, attempts out: the picture and the queue under one lock, and the sign that there is something to do.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tiphys_api::Object;
@@ -12,6 +13,7 @@ use crate::decide::decide;
 use crate::node::Facts;
 use crate::pod::Pod;
 use crate::queue::Queue;
+use crate::volumes::Needs;
 
 /// What became of one pod's turn.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub(crate) enum Attempt {
     Chosen {
         /// The pod.
         pod: Pod,
-        /// The node's name.
-        node: String,
+        /// The node.
+        node: Arc<Facts>,
     },
     /// No node takes it now.
     Refused {
@@ -122,8 +124,12 @@ impl State {
         inner.queue.add(&key, pod.priority);
     }
 
-    /// The next pod's turn, if one's turn it is.
-    pub(crate) fn next(&self, now: Instant) -> Option<Attempt> {
+    /// The next pod's turn, if one's turn it is. `needs` tells what a pod's volumes ask for, or why they cannot be had.
+    pub(crate) fn next(
+        &self,
+        now: Instant,
+        needs: impl Fn(&Pod) -> Result<Needs, String>,
+    ) -> Option<Attempt> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         loop {
@@ -132,16 +138,22 @@ impl State {
                 inner.queue.remove(&key);
                 continue;
             };
-            let pod = waiting.pod.clone();
+            let mut pod = waiting.pod.clone();
             inner.decisions = inner.decisions.wrapping_add(1);
-            return Some(match decide(&pod, inner.cache.nodes(), inner.decisions) {
+            let nodes = inner.cache.nodes().len();
+            let everywhere = |why| format!("0/{nodes} nodes are available: {why}.");
+            let needs = needs(&pod).map_err(everywhere);
+            let decided = needs.and_then(|needs| {
+                pod.wishes.get_or_insert_default().volumes = Some(needs);
+                decide(&pod, inner.cache.nodes(), inner.decisions).map_err(|refusal| refusal.to_string())
+            });
+            return Some(match decided {
                 Ok(node) => {
-                    let node = node.facts.name.to_string();
-                    inner.cache.assume(&pod, &node);
+                    let node = node.facts.clone();
+                    inner.cache.assume(&pod, &node.name);
                     Attempt::Chosen { pod, node }
                 }
-                Err(refusal) => {
-                    let message = refusal.to_string();
+                Err(message) => {
                     let news = waiting.told != message;
                     waiting.told.clone_from(&message);
                     inner.queue.unschedulable(&key, mark, now);
@@ -163,6 +175,12 @@ impl State {
             }
             None => self.work.notified().await,
         }
+    }
+
+    /// Something changed that pods may wait for, other than nodes and pods.
+    pub(crate) fn cluster_changed(&self) {
+        self.inner.lock().queue.cluster_changed();
+        self.work.notify_one();
     }
 
     /// The API server has taken the binding.

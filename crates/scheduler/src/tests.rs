@@ -68,3 +68,61 @@ async fn pods_decided_in_a_burst_never_overfill_a_node() {
     stop.cancel();
     task.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_waits_for_its_pod_is_told_the_node_and_the_pod_waits_for_its_volume() {
+    use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+    use k8s_openapi::api::storage::v1::StorageClass;
+    use tiphys_client::typed::Kind;
+    let fake = Arc::new(FakeClient::new());
+    let mut host = node("a", "4");
+    host["metadata"]["labels"] = json!({"kubernetes.io/hostname": "a"});
+    fake.put_value(&NODES, &host);
+    let mut pod = waiting("p", "1");
+    pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    fake.put_value(&PODS, &pod);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(run(Config::default(), fake.clone(), stop.clone()));
+    let told = || fake.find::<Pod>("n", "p")?.status?.conditions?.first()?.message.clone();
+    let missing = r#"0/1 nodes are available: persistentvolumeclaim "c" not found."#;
+    until(|| told().as_deref() == Some(missing)).await;
+    let class =
+        json!({"metadata": {"name": "s"}, "provisioner": "p", "volumeBindingMode": "WaitForFirstConsumer"});
+    fake.put_value(&StorageClass::GVR, &class);
+    let mut claim = json!({"metadata": {"name": "c", "namespace": "n"}, "spec": {"storageClassName": "s",
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    fake.put_value(&PersistentVolumeClaim::GVR, &claim);
+    let selected = || {
+        let claim = fake.find::<PersistentVolumeClaim>("n", "c")?;
+        claim.metadata.annotations?.get("volume.kubernetes.io/selected-node").cloned()
+    };
+    until(|| selected().as_deref() == Some("a")).await;
+    let bound = || fake.find::<Pod>("n", "p").and_then(|p| p.spec?.node_name);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(bound(), None);
+    let term = |host: &str| {
+        json!({"matchExpressions": [
+        {"key": "kubernetes.io/hostname", "operator": "In", "values": [host]}]})
+    };
+    let affinity = json!({"required": {"nodeSelectorTerms": [term("a")]}});
+    fake.put_value(
+        &PersistentVolume::GVR,
+        &json!({"metadata": {"name": "v"}, "spec": {"nodeAffinity": affinity}}),
+    );
+    claim["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+    claim["spec"]["volumeName"] = "v".into();
+    fake.put_value(&PersistentVolumeClaim::GVR, &claim);
+    until(|| bound().as_deref() == Some("a")).await;
+
+    // A second pod of the same volume goes nowhere else.
+    fake.remove(&NODES, "", "a");
+    fake.put_value(&NODES, &node("b", "4"));
+    pod["metadata"]["name"] = "q".into();
+    pod["metadata"]["uid"] = "q".into();
+    fake.put_value(&PODS, &pod);
+    let told = || fake.find::<Pod>("n", "q")?.status?.conditions?.first()?.message.clone();
+    let conflict = "0/1 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity.";
+    until(|| told().as_deref() == Some(conflict)).await;
+    stop.cancel();
+    task.await.unwrap();
+}

@@ -44,6 +44,10 @@ pub(crate) struct Facts {
     pub(crate) subdomain: Box<str>,
     /// The named ports of its containers (and restartable init containers).
     pub(crate) ports: Box<[Port]>,
+    /// The claims that its volumes use, those of its ephemeral volumes (which end with it) included.
+    pub(crate) claims: Box<[Box<str>]>,
+    /// It has ephemeral volumes.
+    pub(crate) ephemeral: bool,
 }
 
 impl Facts {
@@ -65,6 +69,8 @@ impl Facts {
             deletion_cost: cost.unwrap_or(0),
             ips: ips.into(),
             ports: pod.spec.ports().collect(),
+            claims: pod.spec.claims(&object.meta().name),
+            ephemeral: pod.spec.volumes.iter().flatten().any(|volume| volume.ephemeral.is_some()),
             node: pod.spec.node_name,
             hostname: pod.spec.hostname,
             subdomain: pod.spec.subdomain,
@@ -136,6 +142,21 @@ struct RawSpec {
     subdomain: Box<str>,
     containers: Vec<RawContainer>,
     init_containers: Option<Vec<RawContainer>>,
+    volumes: Option<Vec<RawVolume>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawVolume {
+    name: Box<str>,
+    persistent_volume_claim: Option<RawClaim>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawClaim {
+    claim_name: Box<str>,
 }
 
 #[derive(Default, Deserialize)]
@@ -186,6 +207,15 @@ struct RawContainerStatus {
 }
 
 impl RawSpec {
+    fn claims(&self, pod: &str) -> Box<[Box<str>]> {
+        let name = |volume: &RawVolume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+            (Some(claim), _) => Some(claim.claim_name.clone()),
+            (None, Some(_)) => Some(format!("{pod}-{}", volume.name).into()),
+            (None, None) => None,
+        };
+        self.volumes.iter().flatten().filter_map(name).collect()
+    }
+
     fn ports(&self) -> impl Iterator<Item = Port> + '_ {
         let restartable = |c: &&RawContainer| c.restart_policy.as_deref() == Some("Always");
         let sidecars = self.init_containers.iter().flatten().filter(restartable);

@@ -11,11 +11,14 @@ mod node_unschedulable;
 mod resources_fit;
 mod taint_toleration;
 mod toleration;
+mod volume_binding;
 
 use std::borrow::Cow;
 
 use crate::node::Node;
 use crate::pod::Pod;
+
+pub(crate) use node_affinity::matches_any;
 
 /// Why a node cannot take a pod.
 pub type Reason = Cow<'static, str>;
@@ -59,6 +62,7 @@ pub const FILTERS: &[Filter] = &[
     node_affinity::FILTER,
     node_ports::FILTER,
     resources_fit::FILTER,
+    volume_binding::FILTER,
 ];
 
 /// Scores, with Kubernetes' default weights.

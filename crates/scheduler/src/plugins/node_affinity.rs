@@ -1,6 +1,6 @@
 //! NodeAffinity: `spec.nodeSelector` and `spec.affinity.nodeAffinity`, required and preferred.
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 
 use super::{Filter, Scale, Score};
 use crate::node::{Facts, Node};
@@ -23,7 +23,12 @@ fn fits(pod: &Pod, node: &Facts) -> bool {
     let selected = wishes.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
     let required =
         wishes.affinity.as_ref().and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    selected && required.is_none_or(|r| r.node_selector_terms.iter().any(|term| matches(term, node)))
+    selected && required.is_none_or(|required| matches_any(required, node))
+}
+
+/// Whether one of the terms matches a node.
+pub(crate) fn matches_any(selector: &NodeSelector, node: &Facts) -> bool {
+    selector.node_selector_terms.iter().any(|term| matches(term, node))
 }
 
 fn preferred(pod: &Pod, node: &Node) -> i64 {

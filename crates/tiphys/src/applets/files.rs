@@ -58,3 +58,17 @@ pub(super) fn touch(args: &[OsString]) -> Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// `rm PATH…`: removes files, and directories with all that is in them; what is not there is no error.
+pub(super) fn rm(args: &[OsString]) -> Result<ExitCode> {
+    for path in args {
+        let removed = match symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+            Ok(_) => std::fs::remove_file(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.with_context(|| path.to_string_lossy().into_owned())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -2,7 +2,7 @@
 //!
 //! Test machines have no internet, so nothing can be pulled; a static binary runs in an image `FROM scratch`. In the
 //! hello image, links in `/bin` name the few tools that trying out a cluster needs: `tar` (for `kubectl cp`), `get`,
-//! `lookup`, `cat`, `env`, `sleep`, and `id`, `ls`, `readlink`, `touch` to see what a pod may do. They run before any
+//! `lookup`, `cat`, `env`, `sleep`, and `id`, `ls`, `readlink`, `touch`, `rm` to see what a pod may do. They run before any
 //! runtime is started, in a few milliseconds and little memory.
 
 mod files;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 /// Names under which `/bin` of the hello image links to the binary.
 pub const TOOLS: &[&str] =
-    &["cat", "env", "get", "id", "lookup", "ls", "readlink", "sleep", "tar", "touch", "true", "false"];
+    &["cat", "env", "get", "id", "lookup", "ls", "readlink", "rm", "sleep", "tar", "touch", "true", "false"];
 
 /// Runs the applet that the command line names, if it names one: by the program's own name, or by a hidden command.
 pub fn run(args: &[OsString]) -> Option<ExitCode> {
@@ -44,6 +44,7 @@ fn tool(name: &str, args: &[OsString]) -> anyhow::Result<ExitCode> {
         "id" => files::id(),
         "ls" => files::ls(args),
         "readlink" => files::readlink(args),
+        "rm" => files::rm(args),
         "touch" => files::touch(args),
         "sleep" => tools::sleep(args),
         "true" => Ok(ExitCode::SUCCESS),

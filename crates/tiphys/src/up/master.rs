@@ -95,6 +95,7 @@ impl Running {
                 root_ca: self.pki.ca_pem().to_owned(),
                 identities: Some(self.identities()),
                 cluster_cidrs: vec![settings.cluster_cidr.clone()],
+                local_path: settings.data_dir.join("storage").display().to_string(),
                 ..tiphys_controllers::Config::default()
             };
             let running = tiphys_controllers::run(config, client, stop.clone());
