@@ -4,8 +4,9 @@
 //! - Texts are written as byte strings, which Go's decoder takes for texts; read are both. Bytes that a schema calls
 //!   `[]byte` stay the base64 text that they are in JSON, as in Go's untyped objects; a byte string under the tag
 //!   "expected later as base64" becomes one. So no schema is needed, and custom resources are as good as any kind.
-//! - What JSON cannot say is refused: infinities, integers beyond 64 bits, keys that are no texts. A key that comes
-//!   twice is refused too: there is no `fieldValidation` for it.
+//! - What JSON cannot say is refused: infinities, integers beyond 64 bits with a sign, keys that are no texts. A key that
+//!   comes twice is refused too: there is no `fieldValidation` for it.
+//! - The decoder reads "undefined" as null, and a big number that fits as the integer it is.
 
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,9 @@ fn texts_come_in_several_forms() {
         // Documents of no known size.
         ("bf 6161 9f 01 ff ff", json!({"a": [1]})),
         ("fb 3ff0000000000000", json!(1.0)),
+        // Nothing at all, and a big number that is small.
+        ("f7", json!(null)),
+        ("c2 41 05", json!(5)),
     ] {
         assert_eq!(decode(&hex(item)).as_ref(), Ok(&wanted), "{item}");
         assert_eq!(decode(&hex(&format!("d9d9f7 {item}"))), Ok(wanted), "{item}");

@@ -15,15 +15,25 @@ use super::encode;
 use super::negotiate::{Encoding, MediaType};
 use crate::registry::List;
 
-/// A collection of whole objects.
-pub fn whole(list: List, gvk: &Gvk, media: MediaType) -> Result<Answer, Status> {
+/// The end of a list.
+const TAIL: Bytes = Bytes::from_static(b"]}\n");
+
+/// A collection of whole objects. With `common`, items go without the version and kind that all of them have: the list
+/// says it.
+pub fn whole(list: List, gvk: &Gvk, common: Option<&Gvk>, media: MediaType) -> Result<Answer, Status> {
     let meta = list_meta(&list);
     if media.encoding == Encoding::Protobuf {
         return binary(&list, gvk, &meta);
     }
-    let length = list.items.iter().map(|item| item.json().len()).sum();
+    let (bare, length) = (common.map(Bare::of), list.items.iter().map(|item| item.json().len()).sum());
+    let head = Head { gvk, meta: &meta, length };
     let items = list.items.into_iter().map(|item| item.json().clone());
-    Ok(answer(&Head { gvk, meta: &meta, length }, items, media))
+    let Some(bare) = bare else { return Ok(answer(&head, items, media)) };
+    if media.encoding == Encoding::Json {
+        let pieces = bare.json(&head, items.collect());
+        return Ok(with_body(StatusCode::OK, media.content_type(), Body::Pieces(pieces)));
+    }
+    Ok(answer(&head, items.map(move |item| bare.whole(&item)), media))
 }
 
 /// A collection of metadata only.
@@ -62,10 +72,86 @@ fn answer(
 }
 
 fn json(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
+    framed(start_of_json(head), items, head.length)
+}
+
+fn start_of_json(head: &Head<'_>) -> String {
     let (kind, version) = (Value::from(head.gvk.kind.as_ref()), Value::from(head.gvk.api_version()));
     let meta = head.meta;
-    let start = format!(r#"{{"kind":{kind},"apiVersion":{version},"metadata":{meta},"items":["#);
-    framed(start, items, head.length)
+    format!(r#"{{"kind":{kind},"apiVersion":{version},"metadata":{meta},"items":["#)
+}
+
+/// Items without the version and kind that they have in common.
+struct Bare {
+    /// How each begins: `{"apiVersion":"v1",`.
+    version: String,
+    /// What follows at once in most kinds, and otherwise after the names that come before: `"kind":"Pod",`.
+    kind: String,
+}
+
+impl Bare {
+    fn of(gvk: &Gvk) -> Self {
+        let (version, kind) = (Value::from(gvk.api_version()), Value::from(gvk.kind.as_ref()));
+        Self { version: format!(r#"{{"apiVersion":{version},"#), kind: format!(r#""kind":{kind},"#) }
+    }
+
+    /// The items' own bytes, cut round what is left out. Their length is known beforehand where all begin alike.
+    fn json(self, head: &Head<'_>, items: Vec<Bytes>) -> Pieces {
+        let start = Bytes::from(start_of_json(head));
+        let alike = items.iter().all(|item| {
+            item.strip_prefix(self.version.as_bytes())
+                .is_some_and(|rest| rest.starts_with(self.kind.as_bytes()))
+        });
+        let left_out = (self.version.len() - 1 + self.kind.len()) * items.len();
+        let length = (head.length + items.len().saturating_sub(1)).saturating_sub(left_out);
+        let all = alike.then_some((start.len() + length + TAIL.len()) as u64);
+        let items = items.into_iter().enumerate().flat_map(move |(at, item)| {
+            let open = Bytes::from_static(if at > 0 { b",{" } else { b"{" });
+            let (before, after) = self.parts(&item);
+            [open, before, after].into_iter().filter(|piece| !piece.is_empty())
+        });
+        Pieces::new([start].into_iter().chain(items).chain([TAIL]), all)
+    }
+
+    /// What stays of an item, before and after its kind, without its opening brace.
+    fn parts(&self, item: &Bytes) -> (Bytes, Bytes) {
+        let rest = item.strip_prefix(self.version.as_bytes()).unwrap_or_default();
+        match member(rest, self.kind.as_bytes()) {
+            Some(at) => {
+                let start = self.version.len();
+                (item.slice(start..start + at), item.slice(start + at + self.kind.len()..))
+            }
+            // No object of this kind: it says itself what it is.
+            None => (Bytes::new(), item.slice(1.min(item.len())..)),
+        }
+    }
+
+    /// The same as one text.
+    fn whole(&self, item: &Bytes) -> Bytes {
+        let (before, after) = self.parts(item);
+        [b"{", before.as_ref(), after.as_ref()].concat().into()
+    }
+}
+
+/// Where a member (`"kind":"Pod",`) of the object itself begins; not one of what lies in it.
+fn member(text: &[u8], member: &[u8]) -> Option<usize> {
+    let (mut at, mut depth) = (0_usize, 0_usize);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' if depth == 0 && text.get(at..)?.starts_with(member) => return Some(at),
+            b'"' => {
+                at += 1;
+                while *text.get(at)? != b'"' {
+                    at += if text.get(at) == Some(&b'\\') { 2 } else { 1 };
+                }
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
 }
 
 /// CBOR: a head that says how many there are, and the items one after the other.
@@ -84,7 +170,6 @@ pub fn framed(
     items: impl ExactSizeIterator<Item = Bytes> + Send + 'static,
     length: usize,
 ) -> Pieces {
-    const TAIL: Bytes = Bytes::from_static(b"]}\n");
     let all = start.len() + length + items.len().saturating_sub(1) + TAIL.len();
     let parts = [Bytes::from(start)].into_iter().chain(separated(items, b",")).chain([TAIL]);
     Pieces::new(parts, Some(all as u64))
@@ -158,6 +243,7 @@ pub fn list_meta(list: &List) -> Value {
 mod tests {
     use super::*;
 
+    const MAP: Gvk = Gvk::new("", "v1", "ConfigMap");
     const MAPS: Gvk = Gvk::new("", "v1", "ConfigMapList");
 
     fn list(count: usize) -> List {
@@ -182,10 +268,13 @@ mod tests {
     fn every_form_says_the_same_at_any_length() {
         for count in [0, 1, 2, 300] {
             let read = |encoding| {
-                text(whole(list(count), &MAPS, MediaType { encoding, ..MediaType::default() }).unwrap())
+                let media = MediaType { encoding, ..MediaType::default() };
+                text(whole(list(count), &MAPS, Some(&MAP), media).unwrap())
             };
             let value: Value = serde_json::from_slice(&read(Encoding::Json)).unwrap();
-            assert_eq!(value["items"].as_array().unwrap().len(), count);
+            let items = value["items"].as_array().unwrap();
+            assert_eq!(items.len(), count);
+            assert!(items.iter().all(|item| item.get("kind").is_none() && item.get("apiVersion").is_none()));
             assert_eq!(
                 (&value["kind"], &value["metadata"]),
                 (&json!("ConfigMapList"), &json!({"resourceVersion": "7"}))
@@ -217,5 +306,28 @@ mod tests {
             json!({"resourceVersion": "0", "continue": "t", "remainingItemCount": 3})
         );
         assert_eq!(value["apiVersion"], "meta.k8s.io/v1");
+    }
+
+    #[test]
+    fn only_the_kind_of_the_item_itself_is_left_out() {
+        let secret = r#"{"apiVersion":"v1","data":{"kind":"ConfigMap","a\\\"":"\",\"kind\":\"ConfigMap\",{"},"kind":"ConfigMap","metadata":{"kind":"ConfigMap"}}"#;
+        let wanted = r#"{"data":{"kind":"ConfigMap","a\\\"":"\",\"kind\":\"ConfigMap\",{"},"metadata":{"kind":"ConfigMap"}}"#;
+        let bare = Bare::of(&MAP);
+        assert_eq!(bare.whole(&Bytes::from_static(secret.as_bytes())), wanted);
+        let other = r#"{"apiVersion":"v2","kind":"ConfigMap","metadata":{}}"#;
+        assert_eq!(bare.whole(&Bytes::from_static(other.as_bytes())), other);
+    }
+
+    #[test]
+    fn the_length_of_a_list_is_known_where_its_items_begin_alike() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}});
+        for count in [0, 1, 3] {
+            let items = vec![Object::from_value(&pod).unwrap(); count];
+            let (kind, kinds) = (Gvk::new("", "v1", "Pod"), Gvk::new("", "v1", "PodList"));
+            let list = List { items, ..List::default() };
+            let answer = whole(list, &kinds, Some(&kind), MediaType::default()).unwrap();
+            let told = http_body::Body::size_hint(answer.body()).exact();
+            assert_eq!(told, Some(text(answer).len() as u64));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use serde::de::IgnoredAny;
-use tiphys_api::schema::Resource;
+use tiphys_api::schema::{self, Resource};
 use tiphys_api::{Gvk, Object, Status, Value};
 
 use super::answer::{self, Answer};
@@ -227,7 +227,12 @@ impl Asked<'_> {
                 Tables::new(self.resource, self.media, TableForm::of(&call.query)?).of_list(&list)
             }
             Shape::PartialMetadata | Shape::PartialMetadataList => listing::partial(&list, self.media),
-            _ => listing::whole(list, &self.list_kind(), self.media),
+            _ => {
+                // Go's own types leave out what their list says; custom resources, which have none, do not.
+                let built_in = Arc::ptr_eq(&self.resource.schema, schema::builtin().schema());
+                let common = built_in.then_some(&self.resource.gvk);
+                listing::whole(list, &self.list_kind(), common, self.media)
+            }
         }
     }
 }
@@ -277,7 +282,7 @@ fn from_cbor(body: &[u8]) -> Result<Value, Status> {
 
 #[cfg(test)]
 mod tests {
-    use tiphys_api::{Gvr, schema};
+    use tiphys_api::Gvr;
 
     use super::super::query::Query;
     use super::*;

@@ -9,6 +9,7 @@ use super::commit::{self, Commit};
 use super::request::{DeleteParams, Deleted, List, ListParams, Propagation, Request};
 use super::{Registry, convert, tree};
 use crate::cache::Cache;
+use crate::cache::splice::with_revision;
 use crate::strategy::{self, Rules};
 
 const ORPHAN: &str = "orphan";
@@ -24,8 +25,8 @@ enum Plan {
     Pending,
     /// It is marked and lives on.
     Mark(Value),
-    /// It goes now.
-    Remove,
+    /// It goes now. Kinds with a grace period answer with what this makes of the object: marked, with none left.
+    Remove(Option<Value>),
 }
 
 impl Registry {
@@ -119,13 +120,19 @@ impl Registry {
         let tree = current.value().map_err(Status::internal)?;
         match plan(tree, rules, params, Timestamp::now()) {
             Plan::Pending => Ok(Ok(Deleted::Terminating(current.clone()))),
-            Plan::Remove if params.dry_run => Ok(Ok(Deleted::Gone(current.clone()))),
-            Plan::Remove => Ok(match self.remove(cache, key, version).await? {
-                Commit::Done(revision) => {
-                    Ok(Deleted::Gone(crate::cache::splice::with_revision(current, revision)))
-                }
-                Commit::Conflict(revision) => Err(revision),
-            }),
+            Plan::Remove(last) => {
+                let removed = match params.dry_run {
+                    true => Commit::Done(version),
+                    false => self.remove(cache, key, version).await?,
+                };
+                Ok(match (removed, last) {
+                    (Commit::Conflict(revision), _) => Err(revision),
+                    (Commit::Done(revision), None) => Ok(Deleted::Gone(with_revision(current, revision))),
+                    (Commit::Done(revision), Some(last)) => {
+                        Ok(Deleted::Gone(commit::prepare(cache, last)?.imagined(revision)))
+                    }
+                })
+            }
             Plan::Mark(tree) => {
                 let next = commit::prepare(cache, tree)?;
                 if params.dry_run {
@@ -166,12 +173,12 @@ fn plan(mut object: Value, rules: &Rules, params: &DeleteParams, now: Timestamp)
     set_finalizers(&mut object, rules, params);
     let held = !tree::items(&object, &["metadata", "finalizers"]).is_empty()
         || !tree::items(&object, &["spec", "finalizers"]).is_empty();
-    if grace == 0 && !held {
-        return Plan::Remove;
+    if grace == 0 && !held && rules.grace.is_none() {
+        return Plan::Remove(None);
     }
     mark(&mut object, now.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(now), grace);
     (rules.on_delete)(&mut object);
-    Plan::Mark(object)
+    if grace == 0 && !held { Plan::Remove(Some(object)) } else { Plan::Mark(object) }
 }
 
 /// The grace period of an object that is already terminating.
@@ -188,9 +195,6 @@ fn shorten(mut object: Value, left: i64, params: &DeleteParams) -> Plan {
     let Some(wanted) = params.grace_period_seconds.map(|s| s.max(0)).filter(|wanted| *wanted < left) else {
         return Plan::Pending;
     };
-    if wanted == 0 && !held {
-        return Plan::Remove;
-    }
     let ends: Option<Timestamp> = tree::text(&object, &["metadata", "deletionTimestamp"]).parse().ok();
     let ends = ends.and_then(|t| t.checked_sub(SignedDuration::from_secs(left - wanted)).ok());
     let metadata = tree::metadata(&mut object);
@@ -198,7 +202,7 @@ fn shorten(mut object: Value, left: i64, params: &DeleteParams) -> Plan {
         metadata.insert("deletionTimestamp".into(), tree::time(ends));
     }
     metadata.insert("deletionGracePeriodSeconds".into(), wanted.into());
-    Plan::Mark(object)
+    if wanted == 0 && !held { Plan::Remove(Some(object)) } else { Plan::Mark(object) }
 }
 
 fn mark(object: &mut Value, ends: Timestamp, grace: i64) {
