@@ -3,6 +3,7 @@
 //! `main` looks first whether it is a tool inside a container ([`applets`]), which needs none of the rest.
 
 mod applets;
+mod backup;
 mod cgroups;
 mod cli;
 mod detach;
@@ -16,6 +17,7 @@ mod progress;
 mod reset;
 mod settings;
 mod stop;
+mod storage;
 mod up;
 
 use std::ffi::OsString;
@@ -82,6 +84,8 @@ async fn serve(command: Command, args: &[OsString]) -> Result<()> {
         Command::Dns(flags) => up::agent(&flags, &[up::NodePart::Dns]).await,
         Command::Simulate(flags) => up::simulate(&flags).await,
         Command::Image(flags) => image::run(&flags).await,
+        Command::Store(flags) => storage::run(&flags).await,
+        Command::Backup(flags) => backup::run(&flags).await,
         Command::Reset(flags) => reset::run(&flags).await,
         Command::Version | Command::Completion(_) | Command::Stop(_) | Command::Kubectl(_) => Ok(()),
     }

@@ -71,7 +71,7 @@ impl Feed {
         loop {
             match error {
                 Error::Compacted { .. } => {}
-                Error::Read(why) => {
+                Error::Read(why) | Error::Unavailable(why) => {
                     tracing::warn!(%why, "the watch cache reads the store again");
                     // The store's own failing is no event to wait for.
                     tokio::time::sleep(READ_AGAIN).await;

@@ -105,6 +105,8 @@ pub fn store_error(error: Error) -> Status {
             "The resourceVersion for the provided list is too old: {requested} ({at})"
         )),
         Error::Closed => Status::unavailable("the server is shutting down"),
+        // Whether a write was done is not known, which is what this reason means.
+        Error::Unavailable(why) => Status::timeout(format!("etcdserver: request timed out: {why}")),
         other => Status::internal(other),
     }
 }

@@ -106,6 +106,9 @@ pub struct Cluster {
         help_heading = "API server"
     )]
     pub runtime_config: Vec<String>,
+    /// Where the state is.
+    #[command(flatten)]
+    pub storage: super::storage::Storage,
     /// Components not to run, so that others can take their place
     #[arg(
         long,

@@ -6,9 +6,13 @@
 
 pub mod config;
 mod flags;
+mod storage;
 
 pub use flags::{
     Cluster, Component, Detach, LogFormat, Logging, Manifest, NodeFlags, Place, Serving, Simulate,
+};
+pub use storage::{
+    BackupCommand, BackupCreate, BackupFlags, BackupRestore, EtcdFlags, Migrate, StoreCommand, StoreFlags,
 };
 
 use std::path::PathBuf;
@@ -64,6 +68,10 @@ pub enum Command {
     Kubectl(Kubectl),
     /// Load, list and remove images of the node
     Image(Image),
+    /// Copy the state between the data directory and an etcd cluster
+    Store(Box<StoreFlags>),
+    /// Back the cluster up into one file, check such a file, and bring a cluster back from it
+    Backup(Box<BackupFlags>),
     /// Remove everything that Tiphys ever made on this machine
     Reset(Reset),
     /// Print the version

@@ -9,13 +9,13 @@ use tiphys_apiserver::served::Served;
 use tiphys_apiserver::{ApiServer, Config};
 use tiphys_client::Client;
 use tiphys_network::address::Range;
-use tiphys_store::embedded::{Embedded, Options};
 
 use super::Stop;
 use super::components::Components;
 use crate::cli::Cluster;
 use crate::progress::Progress;
 use crate::settings::Settings;
+use crate::{backup, storage};
 
 /// A running master.
 pub struct Running {
@@ -36,12 +36,15 @@ pub async fn start(
 ) -> Result<Running> {
     let pki = ensure_pki(settings, cluster)?;
     progress.done("keys and certificates ready");
-    let store_dir = settings.data_dir.join("store");
-    let store =
-        tokio::task::spawn_blocking(move || Embedded::open(&store_dir, &Options::default())).await??;
+    let store = storage::open(&settings.data_dir, &cluster.storage.etcd).await?;
     progress.done("state store open");
+    backup::socket::serve(&settings.data_dir, store.clone(), stop.api.clone())?;
+    if let Some(address) = cluster.storage.etcd_listen {
+        storage::listen(address, store.clone(), settings, &pki, stop.api.clone()).await?;
+        progress.done(&format!("etcd's clients are answered on https://{address}"));
+    }
     let config = Config {
-        store: Arc::new(store),
+        store,
         pki: pki.clone(),
         bind: (settings.bind_address, settings.https_port).into(),
         advertise: settings.node_ip,
