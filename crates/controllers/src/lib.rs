@@ -9,6 +9,7 @@
 
 mod affinity;
 mod claim;
+mod cluster_roles;
 mod context;
 mod cronjob;
 mod daemonset;
@@ -36,6 +37,7 @@ mod storage;
 mod taints;
 #[cfg(test)]
 mod testing;
+mod tokens;
 
 use std::fmt;
 use std::sync::Arc;
@@ -127,6 +129,11 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("node-ipam", Box::pin(node_ipam::run(context.clone())));
     start("endpointslice", Box::pin(endpoints::run_slices(context.clone())));
     start("endpoint", Box::pin(endpoints::run_endpoints(context.clone())));
+    start("endpointslice-mirroring", Box::pin(endpoints::mirror::run(context.clone())));
+    start("clusterrole-aggregation", Box::pin(cluster_roles::run(context.clone())));
+    start("serviceaccount-token", Box::pin(tokens::service_account::run(context.clone())));
+    start("bootstrap-signer", Box::pin(tokens::bootstrap::run_signer(context.clone())));
+    start("token-cleaner", Box::pin(tokens::bootstrap::run_cleaner(context.clone())));
     start("serviceaccount", Box::pin(publish::run_service_accounts(context.clone())));
     start("root-ca-certificate-publisher", Box::pin(publish::run_root_ca(context.clone())));
     start("resourcequota", Box::pin(resource_quota::run(context.clone())));

@@ -4,6 +4,7 @@
 //! [`legacy`] decide; this file feeds them and writes, each object only when it differs.
 
 mod legacy;
+pub(crate) mod mirror;
 mod services;
 mod slices;
 #[cfg(test)]
@@ -132,29 +133,8 @@ impl Controller {
         let pods = view::selected(&service, self.pods.in_namespace(&key.namespace));
         let groups = view::groups(&service, &pods, |node| self.zone(node));
         let plan = slices::plan(&service, groups, existing.map_err(Status::internal)?);
-        self.write_slices(&service, plan).await?;
+        write_slices(&self.client, &self.recent, service.uid(), &key.namespace, plan).await?;
         Ok(None)
-    }
-
-    async fn write_slices(&self, service: &Service, plan: slices::Plan) -> Result<(), Status> {
-        let options = WriteOptions::default();
-        for slice in &plan.create {
-            let target = Target::new(&EndpointSlice::GVR, service.namespace(), "");
-            let body = encode(slice).map_err(Status::internal)?;
-            let made = self.client.create(&target, body, &options).await?;
-            self.recent.wrote(service.uid(), &made);
-        }
-        for slice in &plan.update {
-            let target = Target::new(&EndpointSlice::GVR, service.namespace(), slice.name());
-            let body = encode(slice).map_err(Status::internal)?;
-            let written = self.client.update(&target, body, &options).await?;
-            self.recent.wrote(service.uid(), &written);
-        }
-        let api = Api::<EndpointSlice>::new(self.client.clone(), service.namespace());
-        for slice in &plan.delete {
-            ignore_not_found(api.delete(slice.name(), &DeleteOptions::default()).await)?;
-        }
-        Ok(())
     }
 
     fn zone(&self, node: &str) -> Option<String> {
@@ -198,4 +178,32 @@ impl Controller {
         }
         Ok(None)
     }
+}
+
+/// Carries a plan out; `uid` is what the slices are of.
+async fn write_slices(
+    client: &Arc<dyn Client>,
+    recent: &Recent,
+    uid: &str,
+    namespace: &str,
+    plan: slices::Plan,
+) -> Result<(), Status> {
+    let options = WriteOptions::default();
+    for slice in &plan.create {
+        let target = Target::new(&EndpointSlice::GVR, namespace, "");
+        let body = encode(slice).map_err(Status::internal)?;
+        let made = client.create(&target, body, &options).await?;
+        recent.wrote(uid, &made);
+    }
+    for slice in &plan.update {
+        let target = Target::new(&EndpointSlice::GVR, namespace, slice.name());
+        let body = encode(slice).map_err(Status::internal)?;
+        let written = client.update(&target, body, &options).await?;
+        recent.wrote(uid, &written);
+    }
+    let api = Api::<EndpointSlice>::new(client.clone(), namespace);
+    for slice in &plan.delete {
+        ignore_not_found(api.delete(slice.name(), &DeleteOptions::default()).await)?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use tiphys_client::typed::Kind;
 
 use super::view::{Family, Group, families, is_headless};
@@ -32,15 +32,38 @@ struct Draft {
     changed: bool,
 }
 
+/// What all slices of one origin have in common.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) labels: BTreeMap<String, String>,
+    /// `None` leaves annotations alone.
+    pub(super) annotations: Option<BTreeMap<String, String>>,
+    /// Of the Service; slices are named after it.
+    pub(super) name: String,
+    pub(super) namespace: Option<String>,
+    pub(super) owner: OwnerReference,
+}
+
 /// Decides how the service's slices come to hold the groups.
 pub(super) fn plan(service: &Service, mut groups: Vec<Group>, existing: Vec<EndpointSlice>) -> Plan {
-    let labels = labels(service);
     for family in families(service) {
         if !groups.iter().any(|group| group.family == family) {
             // Tells that there are no endpoints, as against not known yet.
             groups.push(Group { family, ports: Vec::new(), endpoints: Vec::new() });
         }
     }
+    let frame = Frame {
+        labels: labels(service),
+        annotations: None,
+        name: service.name().to_owned(),
+        namespace: service.metadata.namespace.clone(),
+        owner: service.controller_reference(),
+    };
+    fill(&frame, groups, existing)
+}
+
+/// Decides how slices come to hold the groups, and nothing else.
+pub(super) fn fill(frame: &Frame, groups: Vec<Group>, existing: Vec<EndpointSlice>) -> Plan {
     let mut plan = Plan::default();
     let mut left = existing;
     for group in groups {
@@ -48,23 +71,17 @@ pub(super) fn plan(service: &Service, mut groups: Vec<Group>, existing: Vec<Endp
             slice.address_type == group.family && slice.ports.as_deref().unwrap_or_default() == group.ports
         };
         let drafts: Vec<EndpointSlice> = left.extract_if(.., ours).collect();
-        place(service, &labels, group, drafts, &mut plan);
+        place(frame, group, drafts, &mut plan);
     }
     plan.delete.append(&mut left);
     plan
 }
 
-fn place(
-    service: &Service,
-    labels: &BTreeMap<String, String>,
-    group: Group,
-    slices: Vec<EndpointSlice>,
-    plan: &mut Plan,
-) {
+fn place(frame: &Frame, group: Group, slices: Vec<EndpointSlice>, plan: &mut Plan) {
     let Group { family, ports, endpoints } = group;
     let mut wanted: HashMap<String, Endpoint> = endpoints.into_iter().map(|e| (identity(&e), e)).collect();
     let empty = wanted.is_empty();
-    let mut drafts: Vec<Draft> = slices.into_iter().map(|slice| keep(slice, labels, &mut wanted)).collect();
+    let mut drafts: Vec<Draft> = slices.into_iter().map(|slice| keep(slice, frame, &mut wanted)).collect();
     let mut rest: Vec<Endpoint> = wanted.into_values().collect();
     rest.sort_by(|a, b| a.addresses.cmp(&b.addresses));
     // Slices that change anyway come first, fuller ones before emptier ones.
@@ -76,26 +93,28 @@ fn place(
     }
     while !rest.is_empty() {
         let chunk = rest.drain(..rest.len().min(MAX)).collect();
-        plan.create.push(new_slice(service, labels, family, ports.clone(), chunk));
+        plan.create.push(new_slice(frame, family, ports.clone(), chunk));
     }
     if empty && drafts.is_empty() {
-        plan.create.push(new_slice(service, labels, family, ports, Vec::new()));
+        plan.create.push(new_slice(frame, family, ports, Vec::new()));
     }
     conclude(drafts, empty, plan);
 }
 
 /// Takes out of `wanted` what the slice already holds, in its present form.
-fn keep(
-    mut slice: EndpointSlice,
-    labels: &BTreeMap<String, String>,
-    wanted: &mut HashMap<String, Endpoint>,
-) -> Draft {
+fn keep(mut slice: EndpointSlice, frame: &Frame, wanted: &mut HashMap<String, Endpoint>) -> Draft {
     let before = slice.endpoints.take().unwrap_or_default();
     let endpoints: Vec<Endpoint> =
         before.iter().filter_map(|known| wanted.remove(&identity(known))).collect();
     let mut changed = endpoints != before;
-    if slice.metadata.labels.as_ref() != Some(labels) {
-        slice.metadata.labels = Some(labels.clone());
+    if slice.metadata.labels.as_ref() != Some(&frame.labels) {
+        slice.metadata.labels = Some(frame.labels.clone());
+        changed = true;
+    }
+    if let Some(annotations) = &frame.annotations
+        && slice.metadata.annotations.clone().unwrap_or_default() != *annotations
+    {
+        slice.metadata.annotations = Some(annotations.clone());
         changed = true;
     }
     Draft { slice, endpoints, changed }
@@ -133,18 +152,18 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
 }
 
 fn new_slice(
-    service: &Service,
-    labels: &BTreeMap<String, String>,
+    frame: &Frame,
     family: Family,
     ports: Vec<k8s_openapi::api::discovery::v1::EndpointPort>,
     endpoints: Vec<Endpoint>,
 ) -> EndpointSlice {
     EndpointSlice {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", service.name())),
-            namespace: service.metadata.namespace.clone(),
-            labels: Some(labels.clone()),
-            owner_references: Some(vec![service.controller_reference()]),
+            generate_name: Some(format!("{}-", frame.name)),
+            namespace: frame.namespace.clone(),
+            labels: Some(frame.labels.clone()),
+            annotations: frame.annotations.clone().filter(|annotations| !annotations.is_empty()),
+            owner_references: Some(vec![frame.owner.clone()]),
             ..ObjectMeta::default()
         },
         address_type: family.into(),
