@@ -6,7 +6,7 @@ STATIC = -- -C target-feature=+crt-static
 BIN ?= target/release/tiphys
 export TIPHYS_BIN ?= $(CURDIR)/target/e2e/tiphys
 
-.PHONY: help run build packages test test-packages build-test lint unit e2e bench bench-api install
+.PHONY: help run build packages test test-packages build-test lint unit e2e bench bench-api bench-controllers install
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -50,3 +50,6 @@ bench: packages build ## Measure what docs/benchmarks.md records
 
 bench-api: packages build ## The same of the API alone
 	$(CARGO) run --release --package tiphys-bench -- creates verbs list fanout
+
+bench-controllers: packages build ## The same of the controllers, on simulated nodes
+	$(CARGO) run --release --package tiphys-bench -- scale steady

@@ -46,10 +46,11 @@ impl Site {
 
     /// Starts the cluster, or starts it again, without waiting for anything.
     pub fn start(&self) -> Result<Running> {
-        let socket = self.dir.path().join("notify.sock");
-        let _ = std::fs::remove_file(&socket);
-        let notes = listen(UnixDatagram::bind(&socket)?);
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log())?;
+        self.start_with(&[])
+    }
+
+    /// The same with more flags.
+    pub fn start_with(&self, more: &[&str]) -> Result<Running> {
         let mut command = Command::new(&self.bin);
         command.args(["up", "--no-merge"]).arg("--data-dir").arg(self.data_dir());
         command.arg("--kubeconfig").arg(self.kubeconfig());
@@ -62,6 +63,23 @@ impl Site {
             "--service-cidr",
             "10.141.0.0/16",
         ]);
+        self.run(command.args(more), "cluster")
+    }
+
+    /// Starts another command of the binary, with the kubeconfig of an identity (as `admin` or `controller-manager`).
+    pub fn beside(&self, words: &[&str], identity: &str) -> Result<Running> {
+        let kubeconfig = match identity {
+            "admin" => self.kubeconfig(),
+            other => self.data_dir().join("kubeconfig").join(format!("{other}.kubeconfig")),
+        };
+        self.run(Command::new(&self.bin).args(words).arg("--kubeconfig").arg(kubeconfig), identity)
+    }
+
+    fn run(&self, command: &mut Command, name: &str) -> Result<Running> {
+        let socket = self.dir.path().join(format!("{name}.sock"));
+        let _ = std::fs::remove_file(&socket);
+        let notes = listen(UnixDatagram::bind(&socket)?);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log())?;
         command.env("NOTIFY_SOCKET", &socket).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A signal to the bench's terminal shall not end it before it is told to.
         command.process_group(0).kill_on_drop(true);
@@ -72,9 +90,7 @@ impl Site {
 
     /// Starts the cluster and waits until it says that it is ready.
     pub async fn start_ready(&self) -> Result<Running> {
-        let mut running = self.start()?;
-        while !running.note().await?.is_ready() {}
-        Ok(running)
+        self.start()?.ready().await
     }
 
     /// Ends the cluster and its pods.
@@ -157,6 +173,12 @@ impl Note {
 }
 
 impl Running {
+    /// Waits until it says that it is ready.
+    pub async fn ready(mut self) -> Result<Self> {
+        while !self.note().await?.is_ready() {}
+        Ok(self)
+    }
+
     /// The next message.
     pub async fn note(&mut self) -> Result<Note> {
         let next = async {

@@ -1,5 +1,6 @@
 //! The measurements, one file each. Every one starts from nothing and leaves nothing.
 
+mod controllers;
 mod creates;
 mod fanout;
 mod idle;
@@ -71,5 +72,17 @@ pub const ALL: &[Measure] = &[
         about: "events to many watchers",
         needs_root: true,
         run: |g| Box::pin(fanout::run(g)),
+    },
+    Measure {
+        name: "scale",
+        about: "large Deployments and deletions, on simulated nodes",
+        needs_root: true,
+        run: |g| Box::pin(controllers::large(g)),
+    },
+    Measure {
+        name: "steady",
+        about: "what controllers cost while 500 nodes beat and 10,000 pods run",
+        needs_root: true,
+        run: |g| Box::pin(controllers::steady(g)),
     },
 ];

@@ -9,8 +9,10 @@ mod kube_rs;
 mod lifecycle;
 mod probes;
 mod python;
+mod quota;
 mod security;
 mod services;
+mod storage;
 mod streams;
 mod workloads;
 
@@ -48,6 +50,8 @@ pub fn all() -> Vec<Case> {
         probes::CASES,
         security::CASES,
         services::CASES,
+        quota::CASES,
+        storage::CASES,
         streams::CASES,
         images::CASES,
         input::CASES,
