@@ -109,15 +109,16 @@ impl Embedded {
             let db = builder(options).create(path).map_err(|error| refuse(error.into()))?;
             disk::prepare(&db).map(drop).map_err(refuse)
         })?;
-        let open = || builder(options).open(data.database());
-        // A file that was altered may lead the database astray.
-        let db = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
-        let db = db.map_err(|_| data.damaged(&"its pages contradict each other"))?;
-        let db = db.map_err(|error| refuse(error.into()))?;
-        let (core, writer) = start(db, options).map_err(|error| match error {
-            StartError::Database(error) => refuse(error),
-            StartError::Content(error) => data.damaged(&error),
-            StartError::Thread(error) => data.io(error),
+        let open = || {
+            let db = builder(options).set_check_integrity_on_open(true).open(data.database());
+            db.map_err(|error| refuse(error.into()))
+        };
+        let (core, writer) = guarded(&data, || {
+            start(open()?, options).map_err(|error| match error {
+                StartError::Database(error) => refuse(error),
+                StartError::Content(error) => data.damaged(&error),
+                StartError::Thread(error) => data.io(error),
+            })
         })?;
         let (writer, file) = (Some(writer), Some(data.database()));
         Ok(Self { core, writer, file, quota_bytes: options.quota_bytes, _dir: Some(data) })
@@ -165,6 +166,12 @@ impl Drop for Embedded {
         }
         self.core.release();
     }
+}
+
+/// The database checks all its pages when it is opened. But should a file lead it astray all the same, then it panics.
+fn guarded<T>(data: &DataDir, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
+    outcome.unwrap_or_else(|_| Err(data.damaged(&"its pages contradict each other")))
 }
 
 fn builder(options: &Options) -> Builder {

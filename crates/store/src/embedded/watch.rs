@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 
 use super::core::{Core, State};
 use super::disk::{Rows, Snapshot};
-use super::index::{RowId, Shared};
+use super::history::History;
+use super::index::{Change, RowId, Shared};
 use super::read::blocking;
 use crate::{Error, Event, Revision, Watch, WatchBatch, WatchFrom};
 
@@ -59,6 +60,9 @@ impl Watcher {
             self.bell.notify_one();
         } else if let Some(last) = revised.last() {
             position.cursor = cursor.max(last.revision);
+            if position.progress {
+                self.bell.notify_one();
+            }
         }
     }
 
@@ -102,7 +106,7 @@ pub(super) fn start(core: &Arc<Core>, from: WatchFrom) -> Result<Watch, Error> {
         0 => state.index.revision,
         first => first - 1,
     };
-    readable(&state, cursor + 1, from.previous)?;
+    readable(&state, cursor + 1)?;
     let behind = cursor < state.index.revision;
     let position = Mutex::new(Position { cursor, behind, progress: false });
     let watcher = Arc::new(Watcher { from, position, bell: Notify::new() });
@@ -112,11 +116,14 @@ pub(super) fn start(core: &Arc<Core>, from: WatchFrom) -> Result<Watch, Error> {
 }
 
 /// Whether the events from `first` on are all there. What the store forgot by itself, to save space, may still be in
-/// memory; but what those events replaced is not.
-fn readable(state: &State, first: Revision, previous: bool) -> Result<(), Error> {
-    let at = state.index.compacted;
-    let in_memory = || !previous && first >= state.forgotten && state.history.since(first).is_some();
-    if first >= at || in_memory() { Ok(()) } else { Err(Error::Compacted { requested: first, at }) }
+/// memory.
+fn readable(state: &State, first: Revision) -> Result<(), Error> {
+    let in_memory = || first >= state.forgotten && state.history.since(first).is_some();
+    if first >= state.index.compacted || in_memory() { Ok(()) } else { Err(gone(state, first)) }
+}
+
+fn gone(state: &State, first: Revision) -> Error {
+    Error::Compacted { requested: first, at: state.index.compacted }
 }
 
 struct Running {
@@ -131,7 +138,7 @@ impl Drop for Running {
     }
 }
 
-/// Events with the rows they replaced.
+/// Events, with the rows they replaced if those are still to be read.
 type Found = Vec<(Event, Option<RowId>)>;
 
 /// What there is to deliver.
@@ -140,7 +147,7 @@ enum Next {
     Wait,
     /// Nothing, but say so.
     Progress(Revision),
-    /// These events, which cover everything up to a revision; a snapshot if previous values are wanted.
+    /// These events, which cover everything up to a revision; a snapshot if something is still to be read.
     Memory(Found, Revision, Option<Snapshot>),
     /// What a snapshot holds between two revisions.
     Disk(Snapshot, Revision, Revision),
@@ -196,32 +203,56 @@ impl Running {
         }
         if cursor >= latest {
             position.behind = false;
-            let asked = std::mem::take(&mut position.progress);
+            // A watch of the future has no progress to report before its beginning.
+            let asked = cursor == latest && std::mem::take(&mut position.progress);
             return Ok(if asked { Next::Progress(latest) } else { Next::Wait });
         }
-        readable(&state, cursor + 1, self.watcher.from.previous)?;
+        readable(&state, cursor + 1)?;
         match state.history.since(cursor + 1) {
             Some(since) => {
-                let (found, revision) = self.scan(since, cursor);
-                let snapshot = self.watcher.from.previous.then(|| self.core.snapshot(&state)).transpose()?;
+                let (found, revision) = self.scan(&state.history, since, cursor);
+                let snapshot = match found.iter().any(|(_, missing)| missing.is_some()) {
+                    // On the disk, what was replaced is there no longer than what may be read.
+                    true if cursor + 1 < state.index.compacted => return Err(gone(&state, cursor + 1)),
+                    true => Some(self.core.snapshot(&state)?),
+                    false => None,
+                };
                 Ok(Next::Memory(found, revision, snapshot))
             }
             None => Ok(Next::Disk(self.core.snapshot(&state)?, cursor + 1, latest)),
         }
     }
 
-    fn scan<'a>(&self, since: impl Iterator<Item = &'a Shared>, cursor: Revision) -> (Found, Revision) {
+    fn scan<'a>(
+        &self,
+        history: &History,
+        since: impl Iterator<Item = &'a Shared>,
+        cursor: Revision,
+    ) -> (Found, Revision) {
         let (mut found, mut revision) = (Vec::new(), cursor);
         for revised in since.take(SCAN_REVISIONS) {
             revision = revised.revision;
             let wanted = revised.changes.iter().filter(|change| self.watcher.wants(change.key.as_bytes()));
-            found.extend(wanted.map(|change| (change.event(), change.before.map(|entry| entry.row()))));
+            found.extend(wanted.map(|change| match self.watcher.from.previous {
+                true => event_with_previous(change, history),
+                false => (change.event(), None),
+            }));
             if found.len() >= BATCH_EVENTS {
                 break;
             }
         }
         (found, revision)
     }
+}
+
+/// An event with what it replaced, or (if that is not in memory) where that is.
+fn event_with_previous(change: &Change, history: &History) -> (Event, Option<RowId>) {
+    let mut event = change.event();
+    let Some(before) = change.before else { return (event, None) };
+    let Some(value) = history.value(before.row()) else { return (event, Some(before.row())) };
+    let (Event::Put { previous, .. } | Event::Delete { previous, .. }) = &mut event;
+    *previous = Some(before.key_value(change.key.clone(), value));
+    (event, None)
 }
 
 fn without_previous(found: Found) -> Vec<Event> {
@@ -231,7 +262,8 @@ fn without_previous(found: Found) -> Vec<Event> {
 /// Reads what the events replaced, as far as it is still there.
 fn with_previous(found: Found, rows: &Rows) -> Result<Vec<Event>, Error> {
     let fill = |(mut event, row): (Event, Option<RowId>)| {
-        let replaced = row.map(|row| rows.get(row)).transpose()?.flatten();
+        let Some(row) = row else { return Ok(event) };
+        let replaced = rows.get(row)?;
         let (Event::Put { previous, .. } | Event::Delete { previous, .. }) = &mut event;
         *previous = replaced.and_then(|row| row.into_key_value());
         Ok(event)

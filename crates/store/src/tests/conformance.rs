@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 
-use super::{all, next, scripts, shown, states};
-use crate::embedded::Options;
+use super::{all, known_bugs, next, scripts, shown, states};
+use crate::embedded::{Options, Retention};
 use crate::{Embedded, Error, Event, Key, LeasePool, Op, OpenError, Range, Store, Txn, TxnResult, WatchFrom};
 
 pub(super) type Case = fn(Arc<dyn Store>) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -35,7 +35,7 @@ const CASES: &[(&str, Case)] = &[
 
 /// Runs every case against stores made by `make`.
 pub(super) async fn conform<S: Store>(make: impl AsyncFn() -> Arc<S>) {
-    for (name, case) in CASES.iter().chain(scripts::CASES).chain(states::CASES) {
+    for (name, case) in [CASES, scripts::CASES, states::CASES, known_bugs::CASES].concat() {
         let done = tokio::time::timeout(Duration::from_secs(10), case(make().await));
         assert!(done.await.is_ok(), "{name} hangs");
     }
@@ -49,7 +49,7 @@ async fn embedded_in_memory() {
 /// With no history in memory, everything about the past comes from the disk.
 #[tokio::test]
 async fn embedded_with_all_history_on_disk() {
-    let options = Options { history_bytes: 0, ..Options::default() };
+    let options = Options { history_bytes: 0, retention: Retention::FOR_EVER, ..Options::default() };
     conform(async || Arc::new(Embedded::in_memory(&options).unwrap())).await;
 }
 

@@ -17,7 +17,8 @@ use crate::embedded::{Options, Retention};
 use crate::{Embedded, Event, Store, Watch, WatchFrom};
 
 const DIRECTORY: &str = "TIPHYS_STORE_CRASH_DIR";
-const KILLS: u64 = 20;
+/// Kills in each of two directories; a longer run says so in the environment.
+const KILLS: u64 = 100;
 
 fn options() -> Options {
     let retention = Retention { age: Duration::from_secs(60), revisions: 50, bytes: 50_000 };
@@ -26,10 +27,20 @@ fn options() -> Options {
 
 #[tokio::test]
 async fn survives_being_killed() {
+    survive().await;
+}
+
+#[tokio::test]
+async fn survives_being_killed_elsewhere() {
+    survive().await;
+}
+
+async fn survive() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = Random::fresh();
     let mut acknowledged = Acknowledged::default();
-    for _ in 0..KILLS {
+    let kills = std::env::var("TIPHYS_STORE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    for _ in 0..kills {
         // Sometimes while it is still opening or creating its file, mostly under load.
         run_and_kill(dir.path(), random.below(400), &mut acknowledged);
         let store = Embedded::open(dir.path(), &options()).unwrap();

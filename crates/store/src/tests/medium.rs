@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
@@ -24,6 +25,10 @@ pub(super) struct Content {
     synced: Vec<u8>,
     unsynced: Vec<Write>,
     failing: bool,
+    /// The disk is full beyond this length.
+    room: Option<usize>,
+    delay: Duration,
+    syncs: usize,
 }
 
 enum Write {
@@ -45,6 +50,13 @@ impl std::fmt::Debug for Medium {
 }
 
 impl Content {
+    fn check_room(&self, end: usize) -> io::Result<()> {
+        match self.room {
+            Some(room) if end > room => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The disk after a power failure at this moment.
     pub fn after_power_failure(&self, random: &mut Random) -> Medium {
         let mut bytes = self.synced.clone();
@@ -89,9 +101,39 @@ impl Medium {
         self.content.lock().failing = true;
     }
 
+    /// From now on the disk holds no more than it does now.
+    pub fn fill(&self) {
+        let mut content = self.content.lock();
+        content.room = Some(content.cached.len());
+    }
+
+    /// From now on each sync takes so long.
+    pub fn slow_down(&self, sync: Duration) {
+        self.content.lock().delay = sync;
+    }
+
+    /// How many syncs there were.
+    pub fn syncs(&self) -> usize {
+        self.content.lock().syncs
+    }
+
+    /// A power failure: from now on no sync succeeds here. Answers the disk as it comes back.
+    pub fn kill(&self, random: &mut Random) -> Medium {
+        let mut content = self.content.lock();
+        content.failing = true;
+        content.after_power_failure(random)
+    }
+
     /// The disk after a power failure at this moment; it works again.
     pub fn after_power_failure(&self, random: &mut Random) -> Medium {
         self.content.lock().after_power_failure(random)
+    }
+
+    /// The disk after a power failure at this moment that took everything that was not synced.
+    pub fn without_what_is_not_synced(&self) -> Medium {
+        let bytes = self.content.lock().synced.clone();
+        let content = Content { cached: bytes.clone(), synced: bytes, ..Content::default() };
+        Medium { content: Arc::new(Mutex::new(content)), ..Medium::default() }
     }
 
     fn changed(&self) {
@@ -117,6 +159,7 @@ impl StorageBackend for Medium {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.changed();
         let mut content = self.content.lock();
+        content.check_room(len as usize)?;
         content.cached.resize(len as usize, 0);
         content.unsynced.push(Write::Length(len as usize));
         Ok(())
@@ -124,10 +167,18 @@ impl StorageBackend for Medium {
 
     fn sync_data(&self) -> io::Result<()> {
         self.changed();
+        let delay = self.content.lock().delay;
+        if !delay.is_zero() {
+            let until = std::time::Instant::now() + delay;
+            while std::time::Instant::now() < until {
+                std::thread::yield_now();
+            }
+        }
         let mut content = self.content.lock();
         if content.failing {
             return Err(io::Error::other("the disk is broken"));
         }
+        content.syncs += 1;
         for write in std::mem::take(&mut content.unsynced) {
             match write {
                 Write::Length(length) => content.synced.resize(length, 0),
@@ -140,6 +191,7 @@ impl StorageBackend for Medium {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.changed();
         let mut content = self.content.lock();
+        content.check_room(offset as usize + data.len())?;
         store(&mut content.cached, offset as usize, data);
         content.unsynced.push(Write::At(offset as usize, data.to_vec()));
         Ok(())

@@ -1,12 +1,17 @@
 //! Tests of the contract and of the engine's promises.
 //!
-//! [`conformance`] holds for every engine; [`model`] compares an engine with a simple one under random operations;
+//! [`conformance`] holds for every engine, with cases from [`scripts`], [`states`] and [`known_bugs`]; [`model`] compares
+//! an engine with a simple one under random operations; [`history`] checks what concurrent clients saw under kills;
 //! [`crash`] kills a process at random instants; [`torn`] loses and tears what was not synced, as a power failure
-//! does. The last two drive the store with [`load`], on media from [`medium`].
+//! does, and breaks, fills and slows down the disk ([`medium`]); [`damage`] changes files; [`space`] looks at their size.
 
+mod cluster;
 mod conformance;
 mod crash;
+mod damage;
 mod etcd;
+mod history;
+mod known_bugs;
 mod load;
 mod medium;
 mod model;

@@ -129,7 +129,7 @@ async fn large_states_hold_still(store: Arc<dyn Store>) {
         let store = store.clone();
         async move {
             // Creates, updates and deletes all over the place.
-            for n in 0..1_500 {
+            for n in 0..600 {
                 let n = n * 4_001 % KEYS;
                 let op = if n % 3 == 1 { Op::delete(key(n)) } else { Op::put(key(n), "new") };
                 store.txn(Txn::new(op)).await.unwrap();

@@ -76,3 +76,44 @@ async fn a_broken_disk_stops_writing_for_good() {
     let again = Embedded::on(medium.after_power_failure(&mut Random(7)), &options()).unwrap();
     assert!(again.get("/a".into()).await.unwrap().is_some());
 }
+
+/// A full disk stops writing with an error that says so; what was acknowledged stays, and with room it goes on.
+#[tokio::test]
+async fn a_full_disk_loses_nothing_acknowledged() {
+    let medium = Medium::default();
+    let store = Embedded::on(medium.clone(), &options()).unwrap();
+    medium.fill();
+    let mut written = 0;
+    let refused = loop {
+        match store.txn(Txn::new(Op::put(format!("/{written}"), vec![b'x'; 20_000]))).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 10_000, "the disk is full");
+    };
+    let text = refused.to_string();
+    assert!(matches!(refused, Error::Failed(_)) && text.contains("check the disk, then restart"), "{text}");
+    assert!(store.txn(Txn::new(Op::delete("/0"))).await.is_err(), "for good");
+    drop(store);
+    let again = Embedded::on(medium.after_power_failure(&mut Random(3)), &options()).unwrap();
+    let found = super::all(&again).await.len();
+    assert!(found == written || found == written + 1, "{found} of {written}");
+    again.txn(Txn::new(Op::put("/more", vec![b'x'; 100_000]))).await.unwrap();
+}
+
+/// On a slow disk concurrent writers share its syncs.
+#[tokio::test]
+async fn a_slow_disk_is_asked_once_for_many() {
+    let medium = Medium::default();
+    let store = Embedded::on(medium.clone(), &options()).unwrap();
+    medium.slow_down(Duration::from_millis(3));
+    let before = medium.syncs();
+    for _ in 0..5 {
+        let writes = (0..100).map(|n| store.txn(Txn::new(Op::put(format!("/{n}"), "x"))));
+        for outcome in futures::future::join_all(writes).await {
+            outcome.unwrap();
+        }
+    }
+    let syncs = medium.syncs() - before;
+    assert!(syncs < 100, "{syncs} syncs for 500 writes");
+}
