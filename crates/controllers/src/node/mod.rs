@@ -3,7 +3,7 @@
 //! - A node's sign of life is its Lease or its own report, counted from when we saw it, by our clock: a controller that
 //!   was away, or a clock that is wrong, condemns nobody.
 //! - One timer per node, set for when its grace period would end; heartbeats only move a mark in memory.
-//! - While not one node is ready, nothing is driven out: more likely we are cut off than all of them.
+//! - Pods leave lost nodes no faster than the state of their [`zones`] allows.
 //!
 //! [`evict`] is the second half: pods leave nodes whose taints they do not tolerate.
 
@@ -11,6 +11,7 @@ pub(crate) mod evict;
 #[cfg(test)]
 mod tests;
 pub(crate) mod view;
+mod zones;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tiphys_api::{Object, Status};
+use tiphys_api::{Meta, Object, Status};
 use tiphys_client::typed::{Kind, reference};
 use tiphys_client::{Client, Informer, PatchKind, Recorder, Target, WorkQueue, WriteOptions};
 use tokio::time::Instant;
@@ -29,14 +30,18 @@ use tokio::time::Instant;
 use crate::context::{Context, Key, Outcome, ignore_not_found};
 use crate::pods::{Facts, Pods};
 use view::NodeView;
+use zones::{Count, Turn, Zones};
 
 const LEASES: &str = "kube-node-lease";
 /// A node that has not reported yet gets this much more time.
 const STARTUP_GRACE: Duration = Duration::from_secs(60);
+const REGION: &str = "topology.kubernetes.io/region";
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// What we know of a node's life.
 #[derive(Debug)]
 struct Mark {
+    zone: String,
     seen: Instant,
     heartbeat: Option<String>,
     ready: bool,
@@ -48,6 +53,7 @@ struct Controller {
     nodes: Arc<Informer>,
     pods: Arc<Pods>,
     marks: Marks,
+    zones: Mutex<Zones>,
     grace: Duration,
 }
 
@@ -56,13 +62,17 @@ struct Marks(Arc<Mutex<HashMap<Box<str>, Mark>>>);
 
 impl Marks {
     /// Notes a node's report. Returns whether its readiness changed.
-    fn report(&self, name: &str, node: &NodeView) -> bool {
+    fn report(&self, meta: &Meta, node: &NodeView) -> bool {
+        let name = &*meta.name;
+        let label = |key: &str| meta.labels.get(key).unwrap_or_default();
+        let zone = format!("{}/{}", label(REGION), label(ZONE));
         let (heartbeat, ready) = (node.heartbeat(), node.ready() == "True");
         let mut marks = self.0.lock();
         let Some(mark) = marks.get_mut(name) else {
-            marks.insert(name.into(), Mark { seen: Instant::now(), heartbeat, ready });
+            marks.insert(name.into(), Mark { zone, seen: Instant::now(), heartbeat, ready });
             return true;
         };
+        mark.zone = zone;
         if mark.heartbeat != heartbeat {
             mark.seen = Instant::now();
             mark.heartbeat = heartbeat;
@@ -89,8 +99,15 @@ impl Marks {
         self.0.lock().get(name).is_some_and(|mark| !mark.ready)
     }
 
-    fn all_lost(&self) -> bool {
-        !self.0.lock().values().any(|mark| mark.ready)
+    /// The zone of a node, and how all zones are.
+    fn zones(&self, name: &str) -> (String, HashMap<String, Count>) {
+        let marks = self.0.lock();
+        let mut counts: HashMap<String, Count> = HashMap::new();
+        for mark in marks.values() {
+            let count = counts.entry(mark.zone.clone()).or_default();
+            *(if mark.ready { &mut count.ready } else { &mut count.lost }) += 1;
+        }
+        (marks.get(name).map(|mark| mark.zone.clone()).unwrap_or_default(), counts)
     }
 
     fn not_ready(&self) -> Vec<Box<str>> {
@@ -120,6 +137,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         nodes: nodes.clone(),
         pods: context.pods.clone(),
         marks,
+        zones: Mutex::default(),
         grace: context.config.node_monitor_grace_period,
     });
     let reconcile = move |key: Key| {
@@ -145,7 +163,7 @@ fn follow_nodes(nodes: &Informer, queue: &Arc<WorkQueue<Key>>, marks: &Marks, re
             recorder.event(&reference(&Node::GVK, object), "Normal", "RegisteredNode", message);
         }
         let Ok(node) = object.decode::<NodeView>() else { return };
-        if marks.report(&object.meta().name, &node) {
+        if marks.report(object.meta(), &node) {
             // One node's recovery decides about the others' pods.
             marks.not_ready().iter().for_each(|name| queue.add(Key::new("", name)));
         }
@@ -184,13 +202,33 @@ impl Controller {
             // Our own change brings the key back.
             return Ok(None);
         }
-        if let Some(taints) = node.tainted(self.marks.all_lost(), now) {
+        let turn = self.turn(name, &node);
+        if let Some(taints) = node.tainted(turn == Turn::Now, now) {
             self.patch(&object, "", "taints", json!(taints)).await?;
         }
         if node.ready() != "True" {
             self.mark_pods(name, now).await?;
         }
-        Ok(Some(left).filter(|left| !left.is_zero()))
+        let again = match turn {
+            Turn::In(pause) if left.is_zero() => pause,
+            Turn::In(pause) => left.min(pause),
+            _ => left,
+        };
+        Ok(Some(again).filter(|pause| !pause.is_zero()))
+    }
+
+    /// Whether the pods of a node, if it is lost, shall leave it now.
+    fn turn(&self, name: &str, node: &NodeView) -> Turn {
+        if node.ready() == "True" {
+            return Turn::Stay;
+        }
+        let (zone, counts) = self.marks.zones(name);
+        let mut zones = self.zones.lock();
+        match (node.is_left(), counts.values().all(|count| count.ready == 0)) {
+            // Once begun, it goes on, unless we ourselves are cut off.
+            (true, false) => Turn::Now,
+            _ => zones.turn(&zone, &counts, Instant::now()),
+        }
     }
 
     async fn patch(

@@ -91,10 +91,16 @@ impl NodeView {
         (conditions != old).then_some(conditions)
     }
 
+    /// Whether its pods are being driven out because it is lost.
+    pub(crate) fn is_left(&self) -> bool {
+        let lost = |taint: &&Taint| [NOT_READY, UNREACHABLE].contains(&taint.key.as_str());
+        self.no_execute().iter().any(|taint| lost(&taint))
+    }
+
     /// The taints that the conditions call for, in place of those that they no longer do; `None` if that is how it is.
-    /// While all nodes are lost, the fault is likely ours, and no pod is driven out.
-    pub(crate) fn tainted(&self, all_lost: bool, now: Timestamp) -> Option<Vec<Taint>> {
-        let wanted = self.wanted_taints(all_lost);
+    /// `leave` says whether pods shall be driven out of it if it is lost.
+    pub(crate) fn tainted(&self, leave: bool, now: Timestamp) -> Option<Vec<Taint>> {
+        let wanted = self.wanted_taints(leave);
         let old = self.spec.taints.clone().unwrap_or_default();
         let ours = |taint: &Taint| {
             let keys = PRESSURES.iter().map(|(_, key)| *key).chain([NOT_READY, UNREACHABLE, UNSCHEDULABLE]);
@@ -119,7 +125,7 @@ impl NodeView {
         (taints != old).then_some(taints)
     }
 
-    fn wanted_taints(&self, all_lost: bool) -> Vec<(&'static str, &'static str)> {
+    fn wanted_taints(&self, leave: bool) -> Vec<(&'static str, &'static str)> {
         let lost = match self.ready() {
             "True" => None,
             "Unknown" => Some(UNREACHABLE),
@@ -130,7 +136,7 @@ impl NodeView {
         let cordoned = self.spec.unschedulable.then_some(UNSCHEDULABLE);
         let mut wanted: Vec<_> =
             lost.into_iter().chain(pressures).chain(cordoned).map(|key| (key, NO_SCHEDULE)).collect();
-        wanted.extend(lost.filter(|_| !all_lost).map(|key| (key, NO_EXECUTE)));
+        wanted.extend(lost.filter(|_| leave).map(|key| (key, NO_EXECUTE)));
         wanted
     }
 }
@@ -174,12 +180,12 @@ mod tests {
     fn taints_follow_conditions() {
         let now = Timestamp::UNIX_EPOCH;
         let calm = ["dedicated:NoExecute", "disk-pressure:NoSchedule", "unschedulable:NoSchedule"];
-        assert_eq!(names(node("True").tainted(false, now)), calm);
-        let lost = names(node("Unknown").tainted(false, now));
+        assert_eq!(names(node("True").tainted(true, now)), calm);
+        let lost = names(node("Unknown").tainted(true, now));
         assert!(
             lost.contains(&"unreachable:NoExecute".into()) && lost.contains(&"unreachable:NoSchedule".into())
         );
-        assert!(!names(node("Unknown").tainted(true, now)).contains(&"unreachable:NoExecute".into()));
+        assert!(!names(node("Unknown").tainted(false, now)).contains(&"unreachable:NoExecute".into()));
     }
 
     #[test]
