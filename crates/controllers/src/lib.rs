@@ -8,6 +8,8 @@
 //! - Whoever creates or deletes guards itself with [`recent`] against a cache that lags behind its own writes.
 
 mod affinity;
+#[cfg(test)]
+mod chaos;
 mod claim;
 mod cluster_roles;
 mod context;

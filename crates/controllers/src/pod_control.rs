@@ -134,6 +134,7 @@ impl PodControl {
         match self.delete_silently(owner, pod).await {
             Ok(true) => self.tell(owner, "Normal", "SuccessfulDelete", format!("Deleted pod: {name}")),
             Ok(false) => {}
+            Err(status) if status.is("Conflict") => return Err(status),
             Err(status) => {
                 self.tell(owner, "Warning", "FailedDelete", format!("Error deleting: {status}"));
                 return Err(status);
@@ -149,7 +150,8 @@ impl PodControl {
         let target = Target::new(&Pod::GVR, &meta.namespace, &meta.name);
         let deleted = match self.client.delete(&target, &options).await {
             Ok(_) => true,
-            Err(status) if status.is("NotFound") || status.is("Conflict") => false,
+            Err(status) if status.is("NotFound") => false,
+            // Another pod of that name, which the cache will show, or a write in between: it is not deleted.
             Err(status) => return Err(status),
         };
         self.recent.deleted(owner.uid(), &meta.uid);

@@ -5,6 +5,8 @@
 //! - A rollback needs nothing here: `kubectl rollout undo` gives the Deployment an old template, whose set is found again
 //!   and becomes the newest revision.
 
+#[cfg(test)]
+mod laws;
 mod plan;
 mod revision;
 mod scale;

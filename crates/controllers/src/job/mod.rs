@@ -5,6 +5,8 @@
 
 mod count;
 mod indexes;
+#[cfg(test)]
+mod laws;
 mod per_index;
 mod plan;
 mod pods;

@@ -4,6 +4,8 @@
 
 mod claims;
 mod identity;
+#[cfg(test)]
+mod laws;
 mod plan;
 #[cfg(test)]
 mod tests;

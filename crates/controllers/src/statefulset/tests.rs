@@ -103,3 +103,96 @@ async fn an_update_goes_down_to_its_partition() {
     let status = cluster.api::<StatefulSet>("n").get("db").await.unwrap().status.unwrap();
     assert_eq!(status.current_revision, status.update_revision);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_unhealthy_pod_stops_a_smaller_size() {
+    let cluster = start(&json!({"podManagementPolicy": "Parallel"})).await;
+    cluster.run_pods().await;
+    let unready = |name: &str, ready: &str| {
+        let mut pod = cluster.client.find::<Pod>("n", name).unwrap();
+        pod.status.as_mut().unwrap().conditions.as_mut().unwrap()[0].status = ready.into();
+        cluster.client.put(&pod);
+    };
+    let in_order = json!({"metadata": {"name": "db", "namespace": "n"}, "spec": {"podManagementPolicy": "OrderedReady"}});
+    cluster.api::<StatefulSet>("n").patch("db", PatchKind::Merge, &in_order).await.unwrap();
+    ["db-0", "db-1", "db-2"].iter().for_each(|name| unready(name, "False"));
+    patch(&cluster, &json!({"replicas": 0})).await;
+    cluster.run_pods().await;
+    assert_eq!(pods(&cluster).len(), 3, "none goes while those before it are unhealthy");
+    unready("db-2", "True");
+    cluster.settle().await;
+    cluster.run_pods().await;
+    assert_eq!(pods(&cluster), ["db-0 one", "db-1 one"]);
+    unready("db-1", "True");
+    cluster.settle().await;
+    cluster.run_pods().await;
+    // The last one hinders nobody.
+    cluster.run_pods().await;
+    assert!(pods(&cluster).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_has_ended_comes_again() {
+    let cluster = start(&json!({"replicas": 1})).await;
+    let mut pod = cluster.client.find::<Pod>("n", "db-0").unwrap();
+    let uid = pod.metadata.uid.clone();
+    pod.status = Some(typed(json!({"phase": "Failed"})));
+    cluster.client.put(&pod);
+    cluster.settle().await;
+    assert_ne!(cluster.client.find::<Pod>("n", "db-0").unwrap().metadata.uid, uid);
+    let told = "RecreatingFailedPod: StatefulSet n/db is recreating failed Pod db-0";
+    assert!(cluster.events().contains(&told.to_owned()));
+}
+
+/// Kinds and names of the owners of every claim.
+fn owners(cluster: &Cluster) -> Vec<String> {
+    let text = |claim: &PersistentVolumeClaim| {
+        let owners = claim.metadata.owner_references.iter().flatten();
+        let owners: Vec<String> = owners.map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
+        format!("{}: {}", claim.name(), owners.join(","))
+    };
+    cluster.client.all::<PersistentVolumeClaim>("n").iter().map(text).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_go_with_the_set_or_with_the_size_as_the_policy_says() {
+    let cluster = start(&json!({"replicas": 2, "podManagementPolicy": "Parallel"})).await;
+    cluster.run_pods().await;
+    assert_eq!(owners(&cluster), ["data-db-0: ", "data-db-1: "]);
+    let policy = |deleted: &str, scaled: &str| json!({"persistentVolumeClaimRetentionPolicy": {"whenDeleted": deleted, "whenScaled": scaled}});
+    patch(&cluster, &policy("Delete", "Retain")).await;
+    assert_eq!(owners(&cluster), ["data-db-0: StatefulSet db", "data-db-1: StatefulSet db"]);
+    patch(&cluster, &policy("Delete", "Delete")).await;
+    patch(&cluster, &json!({"replicas": 1})).await;
+    assert_eq!(owners(&cluster), ["data-db-0: StatefulSet db", "data-db-1: Pod db-1"]);
+    cluster.run_pods().await;
+    // The set grows before the collector has removed the old claim: its pod waits.
+    patch(&cluster, &json!({"replicas": 2})).await;
+    assert_eq!(pods(&cluster), ["db-0 one"]);
+    cluster.client.remove(&PersistentVolumeClaim::GVR, "n", "data-db-1");
+    cluster.settle().await;
+    assert_eq!(pods(&cluster), ["db-0 one", "db-1 one"]);
+    patch(&cluster, &policy("Retain", "Retain")).await;
+    assert_eq!(owners(&cluster), ["data-db-0: ", "data-db-1: "]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_are_replaced_at_once_as_may_be_away() {
+    let cluster = start(&json!({"replicas": 5, "podManagementPolicy": "Parallel", "ordinals": {"start": 10},
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}}}))
+    .await;
+    cluster.run_pods().await;
+    assert_eq!(pods(&cluster)[4], "db-14 one");
+    patch(&cluster, &json!({"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}})).await;
+    let going: Vec<_> = cluster
+        .client
+        .all::<Pod>("n")
+        .into_iter()
+        .filter(|p| p.metadata.deletion_timestamp.is_some())
+        .collect();
+    assert_eq!(going.iter().map(Kind::name).collect::<Vec<_>>(), ["db-13", "db-14"]);
+    for _ in 0..8 {
+        cluster.run_pods().await;
+    }
+    assert!(pods(&cluster).iter().all(|pod| pod.ends_with(" two")));
+}
