@@ -13,7 +13,7 @@ use tiphys_store::{Error, Event, KeyValue, Range, Watch, WatchBatch, WatchFrom};
 use tokio_util::sync::CancellationToken;
 
 use super::resource::{Cache, Change};
-use super::{Caches, Index, keys};
+use super::{Caches, Index, PROGRESS_AFTER, keys};
 
 /// Pause before a failed read is tried again.
 const READ_AGAIN: Duration = Duration::from_millis(500);
@@ -32,9 +32,11 @@ impl Feed {
         let mut feed = Self { caches, watch };
         let newest = feed.caches.store.revision().await?;
         while feed.caches.revision() < newest {
-            match feed.watch.next().await {
-                Some(batch) => feed.take(batch?),
-                None => return Err(Error::Closed),
+            match tokio::time::timeout(PROGRESS_AFTER, feed.watch.next()).await {
+                Ok(Some(batch)) => feed.take(batch?),
+                Ok(None) => return Err(Error::Closed),
+                // The newest revision may be about a key that is none of these.
+                Err(_) => feed.caches.store.request_progress().await?,
             }
         }
         Ok(feed)

@@ -92,6 +92,12 @@ impl Members {
         self.moves.subscribe()
     }
 
+    /// The place of the member spoken to.
+    #[cfg(test)]
+    pub fn present(&self) -> usize {
+        *self.moves.borrow() % self.channels.len()
+    }
+
     /// Leaves the member that was spoken to after this many moves, unless that has been done.
     pub fn leave(&self, at: usize) {
         self.moves.send_if_modified(|moves| {

@@ -128,6 +128,12 @@ impl Etcd {
         }
         Ok(Self { inner })
     }
+
+    /// The place in [`Options::servers`] of the member spoken to.
+    #[cfg(test)]
+    pub(crate) fn spoken_to(&self) -> usize {
+        self.inner.members.present()
+    }
 }
 
 impl Inner {
