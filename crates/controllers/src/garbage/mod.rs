@@ -8,6 +8,8 @@
 mod decide;
 mod graph;
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
@@ -47,7 +49,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         graph: Mutex::default(),
         monitors: Mutex::default(),
         absent: Mutex::default(),
-        queue: Arc::new(WorkQueue::new()),
+        queue: WorkQueue::named("garbage_collector_attempt_to_delete"),
     });
     let monitoring = monitor(collector.clone(), context.clone());
     let queue = collector.queue.clone();
