@@ -95,6 +95,7 @@ impl ApiServer {
         let listener = http::bind(config.bind).await?;
         let address = listener.local_addr().unwrap_or(config.bind);
         let metrics = Arc::new(Metrics::new(&http::git_version(&config.build)));
+        metrics.register(tiphys_client::render_metrics);
         let caches = Caches::builtin(metrics.timed(config.store.clone()), stop.clone()).await?;
         let lister: Arc<dyn Lister> = caches.clone();
         let access = Access::new(&config, &lister)?;

@@ -12,6 +12,7 @@ mod any_server;
 pub mod fake;
 mod informer;
 pub mod kubeconfig;
+pub mod metrics;
 mod queue;
 mod recorder;
 pub mod remote;
@@ -19,7 +20,7 @@ pub mod typed;
 
 pub use any_server::AnyServer;
 pub use informer::{Handler, Informer, Informers};
-pub use queue::{Key, WorkQueue, run_workers};
+pub use queue::{Key, WorkQueue, render_metrics, run_workers};
 pub use recorder::Recorder;
 pub use typed::Api;
 

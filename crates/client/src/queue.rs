@@ -5,6 +5,9 @@
 //! - Fair: keys come in the order they were added.
 //! - Delays and back-off live in the same structure; whoever waits in [`WorkQueue::get`] also waits for the earliest
 //!   timer, so an idle queue has no task, no tick and no cost.
+//! - One that has a name tells what it does ([`render_metrics`]).
+
+mod told;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::{Debug, Display};
@@ -19,6 +22,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+pub use told::render as render_metrics;
+use told::{Counts, Present, Told};
 
 /// First pause after a failure; doubles with every further failure of the same key.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
@@ -36,16 +42,18 @@ impl<T: Clone + Eq + Hash + Debug + Send + Sync + 'static> Key for T {}
 pub struct WorkQueue<K> {
     state: Mutex<State<K>>,
     wake: Notify,
+    /// None for a queue without a name.
+    counts: Option<Counts>,
 }
 
 #[derive(Debug)]
 struct State<K> {
-    /// Keys to be taken, in order. All of them are also in `dirty`.
-    ready: VecDeque<K>,
+    /// Keys to be taken, in order, and since when. All of them are also in `dirty`.
+    ready: VecDeque<(K, Instant)>,
     /// Keys that need work, whether ready or waiting for the present work on them to end.
     dirty: HashSet<K>,
-    /// Keys that were taken and are not done.
-    processing: HashSet<K>,
+    /// Keys that were taken and are not done, and since when.
+    processing: HashMap<K, Instant>,
     /// Keys to be added later, by time. The number tells equal times apart.
     delayed: BTreeMap<(Instant, u64), K>,
     /// Place of each delayed key in `delayed`; a key waits at most once, for its earliest time.
@@ -57,7 +65,8 @@ struct State<K> {
 
 /// What [`State::take`] found.
 enum Next<K> {
-    Key(K),
+    /// A key, and how long it has waited.
+    Key(K, Duration),
     Wait(Option<Instant>),
     Closed,
 }
@@ -74,20 +83,39 @@ impl<K: Key> WorkQueue<K> {
         let state = State {
             ready: VecDeque::new(),
             dirty: HashSet::new(),
-            processing: HashSet::new(),
+            processing: HashMap::new(),
             delayed: BTreeMap::new(),
             timers: HashMap::new(),
             next_timer: 0,
             failures: HashMap::new(),
             closed: false,
         };
-        Self { state: Mutex::new(state), wake: Notify::new() }
+        Self { state: Mutex::new(state), wake: Notify::new(), counts: None }
+    }
+
+    /// An empty queue that is told of under a name, that of its controller.
+    pub fn named(name: &'static str) -> Arc<Self> {
+        let queue = Arc::new(Self { counts: Some(Counts::new(name)), ..Self::new() });
+        let known: Arc<dyn Told> = queue.clone();
+        told::register(Arc::downgrade(&known));
+        queue
     }
 
     /// Marks a key as needing work.
     pub fn add(&self, key: K) {
-        if self.state.lock().add(key) {
+        let added = self.state.lock().add(key, Instant::now());
+        if added == Added::No {
+            return;
+        }
+        self.count(|counts| counts.adds.add(1));
+        if added == Added::Ready {
             self.wake.notify_one();
+        }
+    }
+
+    fn count(&self, count: impl FnOnce(&Counts)) {
+        if let Some(counts) = &self.counts {
+            count(counts);
         }
     }
 
@@ -104,6 +132,7 @@ impl<K: Key> WorkQueue<K> {
     /// Adds the key after the pause that its failures in a row call for.
     pub fn add_rate_limited(&self, key: K) {
         let pause = self.state.lock().failed(&key);
+        self.count(|counts| counts.retries.add(1));
         self.add_after(key, pause);
     }
 
@@ -132,7 +161,10 @@ impl<K: Key> WorkQueue<K> {
                 self.wake.notify_one();
             }
             match next {
-                Next::Key(key) => return Some(key),
+                Next::Key(key, waited) => {
+                    self.count(|counts| counts.waited.observe(waited.as_secs_f64()));
+                    return Some(key);
+                }
                 Next::Closed => return None,
                 Next::Wait(None) => woken.await,
                 Next::Wait(Some(until)) => {
@@ -144,7 +176,11 @@ impl<K: Key> WorkQueue<K> {
 
     /// Ends the work on a key. If it was added meanwhile, it becomes ready again.
     pub fn done(&self, key: &K) {
-        if self.state.lock().done(key) {
+        let (took, again) = self.state.lock().done(key, Instant::now());
+        if let Some(took) = took {
+            self.count(|counts| counts.worked.observe(took.as_secs_f64()));
+        }
+        if again {
             self.wake.notify_one();
         }
     }
@@ -170,14 +206,42 @@ impl<K: Key> WorkQueue<K> {
     }
 }
 
+impl<K: Key> Told for WorkQueue<K> {
+    fn counts(&self) -> Option<&Counts> {
+        self.counts.as_ref()
+    }
+
+    fn present(&self) -> Present {
+        let (state, now) = (self.state.lock(), Instant::now());
+        let times = state.processing.values().map(|since| now.saturating_duration_since(*since));
+        let (unfinished, longest) = times.fold((Duration::ZERO, Duration::ZERO), |(sum, longest), time| {
+            (sum.saturating_add(time), longest.max(time))
+        });
+        Present { depth: state.ready.len(), unfinished, longest }
+    }
+}
+
+/// What became of a key that was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Added {
+    /// It is there already, or the queue is closed.
+    No,
+    /// It will be ready once the present work on it is done.
+    Later,
+    /// It is ready.
+    Ready,
+}
+
 impl<K: Key> State<K> {
-    /// Returns whether a key became ready.
-    fn add(&mut self, key: K) -> bool {
-        if self.closed || !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
-            return false;
+    fn add(&mut self, key: K, now: Instant) -> Added {
+        if self.closed || !self.dirty.insert(key.clone()) {
+            return Added::No;
         }
-        self.ready.push_back(key);
-        true
+        if self.processing.contains_key(&key) {
+            return Added::Later;
+        }
+        self.ready.push_back((key, now));
+        Added::Ready
     }
 
     /// Returns whether the earliest timer may have changed.
@@ -202,12 +266,12 @@ impl<K: Key> State<K> {
         while let Some(due) = self.delayed.first_entry().filter(|first| first.key().0 <= now) {
             let key = due.remove();
             self.timers.remove(&key);
-            self.add(key);
+            self.add(key, now);
         }
-        if let Some(key) = self.ready.pop_front() {
+        if let Some((key, since)) = self.ready.pop_front() {
             self.dirty.remove(&key);
-            self.processing.insert(key.clone());
-            return Next::Key(key);
+            self.processing.insert(key.clone(), now);
+            return Next::Key(key, now.saturating_duration_since(since));
         }
         match self.closed {
             true => Next::Closed,
@@ -215,13 +279,14 @@ impl<K: Key> State<K> {
         }
     }
 
-    /// Returns whether the key became ready again.
-    fn done(&mut self, key: &K) -> bool {
-        let again = self.processing.remove(key) && self.dirty.contains(key);
+    /// Returns how long the key was worked on, and whether it became ready again.
+    fn done(&mut self, key: &K, now: Instant) -> (Option<Duration>, bool) {
+        let since = self.processing.remove(key);
+        let again = since.is_some() && self.dirty.contains(key);
         if again {
-            self.ready.push_back(key.clone());
+            self.ready.push_back((key.clone(), now));
         }
-        again
+        (since.map(|since| now.saturating_duration_since(since)), again)
     }
 
     fn failed(&mut self, key: &K) -> Duration {
@@ -393,5 +458,36 @@ mod tests {
         })
         .await;
         assert_eq!(calls.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_named_queue_tells_what_it_does() {
+        let queue = WorkQueue::named("test-of-names");
+        queue.add("a");
+        queue.add("b");
+        queue.add("b");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        queue.get().await;
+        tokio::time::advance(Duration::from_secs(2)).await;
+        queue.add_rate_limited("c");
+        let text = || {
+            let mut out = String::new();
+            render_metrics(&mut out);
+            out
+        };
+        for line in [
+            "workqueue_adds_total{name=\"test-of-names\"} 2\n",
+            "workqueue_retries_total{name=\"test-of-names\"} 1\n",
+            "workqueue_depth{name=\"test-of-names\"} 1\n",
+            "workqueue_unfinished_work_seconds{name=\"test-of-names\"} 2\n",
+            "workqueue_longest_running_processor_seconds{name=\"test-of-names\"} 2\n",
+            "workqueue_queue_duration_seconds_sum{name=\"test-of-names\"} 5\n",
+        ] {
+            assert!(text().contains(line), "{line}{}", text());
+        }
+        queue.done(&"a");
+        assert!(text().contains("workqueue_work_duration_seconds_sum{name=\"test-of-names\"} 2\n"));
+        drop(queue);
+        assert!(!text().contains("test-of-names"));
     }
 }

@@ -19,7 +19,7 @@ struct Controller {
 /// Runs the controller until the context stops.
 pub(crate) async fn run(context: Arc<Context>) {
     let roles = context.informer(&ClusterRole::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("ClusterRoleAggregator");
     let (weak, to) = (Arc::downgrade(&roles), queue.clone());
     roles.on_change(Box::new(move |_, new| {
         if let Some(role) = new.filter(|role| aggregates(role)) {

@@ -95,7 +95,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let client = context.client("node-controller");
     let recorder = context.recorder(&client, "cidrAllocator");
     let nodes = context.informer(&Node::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("node_ipam");
     enqueue_all(&nodes, &queue);
     let given = Mutex::default();
     let controller = Arc::new(Controller { client, recorder, nodes: nodes.clone(), ranges, given });

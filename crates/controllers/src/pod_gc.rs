@@ -49,7 +49,7 @@ struct Controller {
 /// Runs the controller until the context stops.
 pub(crate) async fn run(context: Arc<Context>) {
     let nodes = context.informer(&Node::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("orphaned_pods_nodes");
     let threshold = context.config.terminated_pod_threshold;
     let to = queue.clone();
     nodes.on_change(Box::new(move |old, new| match (old, new) {

@@ -47,14 +47,14 @@ struct Publisher {
 
 async fn run<T: Kind>(
     context: Arc<Context>,
-    identity: &str,
+    identity: &'static str,
     name: &'static str,
     wanted: Value,
     kept: &'static [&'static str],
 ) {
     let namespaces = context.informer(&Namespace::GVR);
     let objects = context.informer(&T::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named(identity);
     let to = queue.clone();
     namespaces.on_change(Box::new(move |_, new| {
         if let Some(namespace) = new {

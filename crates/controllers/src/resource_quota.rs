@@ -48,7 +48,7 @@ struct Controller {
 /// Runs the controller until the context stops.
 pub(crate) async fn run(context: Arc<Context>) {
     let quotas = context.informer(&ResourceQuota::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("resourcequota_primary");
     let controller = Arc::new(Controller {
         context: context.clone(),
         client: context.client("resourcequota-controller"),

@@ -59,7 +59,7 @@ pub(crate) async fn run(
         nodes,
         memory: Mutex::default(),
     });
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("simulated_pods");
     let (seen, to) = (shell.clone(), queue.clone());
     pods.on_change(Box::new(move |old, new| {
         if let Some(key) = seen.changed(old, new) {

@@ -94,7 +94,10 @@ fn discovery(ns: &Namespace<'_>) -> Result<()> {
         let answer = ns.kubectl(&["get", "--raw", path])?;
         ensure!(answer.contains("ok"), "{path}: {answer}");
     }
-    ensure!(ns.kubectl(&["get", "--raw", "/metrics"])?.contains("apiserver_request_total"));
+    let metrics = ns.kubectl(&["get", "--raw", "/metrics"])?;
+    for line in ["apiserver_request_total{", "workqueue_depth{name=\"deployment\"}"] {
+        ensure!(metrics.contains(line), "no {line}");
+    }
     Ok(())
 }
 

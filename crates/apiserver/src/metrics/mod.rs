@@ -5,7 +5,6 @@
 //!   is bounded.
 //! - Other parts add their own lines with [`Metrics::register`].
 
-mod family;
 mod process;
 mod request;
 mod store;
@@ -13,13 +12,13 @@ mod store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use family::{Attempts, Counters, Histograms};
-pub use family::{Counter, Histogram, header, line};
 use parking_lot::Mutex;
 pub use request::{Dimensions, InFlight, Requests};
 use store::{StoreTimes, Timed};
 pub use store::{render_objects, render_size};
 use tiphys_api::Gvr;
+use tiphys_client::metrics::{Attempts, Counters, Histograms};
+pub use tiphys_client::metrics::{Counter, Histogram, header, line};
 use tiphys_store::Store;
 
 type Source = Box<dyn Fn(&mut String) + Send + Sync>;

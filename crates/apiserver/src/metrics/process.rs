@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::family::header;
+use tiphys_client::metrics::header;
 
 /// Clock ticks per second of `/proc/self/stat`: fixed at 100 in Linux' interface to programs.
 const TICKS: f64 = 100.0;

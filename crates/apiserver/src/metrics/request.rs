@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tiphys_api::schema::Resource;
 
-use super::family::{Counter, GaugeGuard, Histogram, header, line};
+use tiphys_client::metrics::{Counter, GaugeGuard, Histogram, header, line};
 
 /// Seconds, as kube-apiserver's request histogram has them.
 const REQUEST_BUCKETS: &[f64] = &[

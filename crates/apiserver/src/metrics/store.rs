@@ -10,7 +10,7 @@ use tiphys_store::{
     Status, Store, Txn, TxnResult, Watch, WatchFrom,
 };
 
-use super::family::{Histogram, header, line};
+use tiphys_client::metrics::{Histogram, header, line};
 
 const NAME: &str = "etcd_request_duration_seconds";
 /// Seconds, as kube-apiserver's histogram of the same name has them.

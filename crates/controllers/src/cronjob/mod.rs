@@ -43,7 +43,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let recorder = context.recorder(&client, "cronjob-controller");
     let crons = context.informer(&CronJob::GVR);
     let jobs = context.informer(&Job::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("cronjob");
     enqueue_all(&crons, &queue);
     enqueue_owners(&jobs, "CronJob", &queue);
     let informers = [crons.clone(), jobs.clone()];

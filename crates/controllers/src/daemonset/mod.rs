@@ -46,7 +46,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let nodes = context.informer(&Node::GVR);
     let revisions = context.informer(&ControllerRevision::GVR);
     let pods = context.pods.informer();
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("daemonset");
     let informers = [sets.clone(), nodes.clone(), revisions.clone(), pods.clone()];
     let controller = Arc::new(Controller { control, sets, nodes, revisions, backoff: Backoff::default() });
     forget_gone(&controller.sets, &controller, |controller| &controller.control);

@@ -49,7 +49,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let recorder = context.recorder(&client, "deployment-controller");
     let deployments = context.informer(&Deployment::GVR);
     let sets = context.informer(&ReplicaSet::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("deployment");
     let pods = context.pods.clone();
     enqueue_all(&deployments, &queue);
     enqueue_owners(&sets, "Deployment", &queue);

@@ -38,7 +38,7 @@ struct Controller {
 pub(crate) async fn run(context: Arc<Context>) {
     let budgets = context.informer(&PodDisruptionBudget::GVR);
     let pods = context.pods.clone();
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("disruption");
     enqueue_all(&budgets, &queue);
     follow_pods(&pods, &budgets, &queue);
     let owners = BTreeMap::from([

@@ -18,7 +18,7 @@ const CONDITION: &str = "DisruptionTarget";
 
 /// Runs until the context stops.
 pub(super) async fn run(context: Arc<Context>) {
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("stale_pod_disruption");
     follow(context.pods.informer(), &queue);
     let (pods, client) = (context.pods.clone(), context.client("disruption-controller"));
     let reconcile = move |key: Key| {

@@ -43,7 +43,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         slices: context.informer(&EndpointSlice::GVR),
         recent: Recent::default(),
     });
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("endpoint_slice_mirroring");
     enqueue_all(&controller.services, &queue);
     enqueue_all(&controller.endpoints, &queue);
     let to = queue.clone();

@@ -80,7 +80,8 @@ fn build(
 ) -> (Arc<Controller>, Arc<WorkQueue<Key>>) {
     let services = context.informer(&Service::GVR);
     let selectors = Selectors::new(&services);
-    let queue = Arc::new(WorkQueue::new());
+    let name = if *written == Endpoints::GVR { "endpoint" } else { "endpoint_slice" };
+    let queue = WorkQueue::named(name);
     enqueue_all(&services, &queue);
     let to = queue.clone();
     context.pods.informer().on_change(Box::new(move |old, new| {

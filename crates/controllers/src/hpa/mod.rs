@@ -50,7 +50,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let client = context.client("horizontal-pod-autoscaler");
     let recorder = context.recorder(&client, "horizontal-pod-autoscaler");
     let hpas = context.informer(&HorizontalPodAutoscaler::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("horizontalpodautoscaler");
     let controller = Arc::new(Controller {
         client,
         recorder,

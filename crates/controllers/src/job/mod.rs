@@ -49,7 +49,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let control = PodControl::new(&context, "job-controller", "job-controller");
     let jobs = context.informer(&Job::GVR);
     let pods = context.pods.informer();
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("job");
     let controller = Arc::new(Controller { control, jobs: jobs.clone(), written: Recent::default() });
     forget_gone(&jobs, &controller, |controller| &controller.control);
     enqueue_all(&jobs, &queue);

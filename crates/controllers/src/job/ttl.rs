@@ -15,7 +15,7 @@ use crate::context::{Context, Key, Outcome, enqueue_all, ignore_not_found, until
 pub(crate) async fn run(context: Arc<Context>) {
     let client = context.client("ttl-after-finished-controller");
     let jobs = context.informer(&Job::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("ttl_jobs_to_delete");
     enqueue_all(&jobs, &queue);
     let cached = jobs.clone();
     let reconcile = move |key: Key| {

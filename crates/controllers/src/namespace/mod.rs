@@ -46,7 +46,7 @@ struct Controller {
 /// Runs the controller until the context stops.
 pub(crate) async fn run(context: Arc<Context>) {
     let namespaces = context.informer(&Namespace::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("namespace");
     let to = queue.clone();
     namespaces.on_change(Box::new(move |_, new| {
         if let Some(namespace) = new.filter(|namespace| namespace.meta().deleted.is_some()) {

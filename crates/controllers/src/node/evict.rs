@@ -66,7 +66,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let client = context.client("node-controller");
     let recorder = context.recorder(&client, "taint-eviction-controller");
     let nodes = context.informer(&Node::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("noexec_taint_node");
     let tainted = Tainted::default();
     follow_nodes(&nodes, &context.pods, &tainted, &queue);
     follow_pods(&context.pods, &tainted, &queue);

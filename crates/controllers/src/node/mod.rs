@@ -121,7 +121,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let recorder = context.recorder(&client, "node-controller");
     let nodes = context.informer(&Node::GVR);
     let leases = context.informer(&Lease::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("node_lifecycle_controller");
     let marks = Marks::default();
     follow_nodes(&nodes, &queue, &marks, &recorder);
     let renewed = marks.clone();

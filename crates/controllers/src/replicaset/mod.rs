@@ -50,7 +50,8 @@ async fn run_kind<S: Replicated>(context: Arc<Context>) {
     let control = PodControl::new(&context, S::CONTROLLER, S::CONTROLLER);
     let sets = context.informer(&S::GVR);
     let pods = context.pods.informer();
-    let queue = Arc::new(WorkQueue::new());
+    let name = if S::KIND == "ReplicaSet" { "replicaset" } else { "replicationmanager" };
+    let queue = WorkQueue::named(name);
     let controller = Arc::new(Controller { control, sets: sets.clone() });
     forget_gone(&sets, &controller, |controller| &controller.control);
     enqueue_all(&sets, &queue);

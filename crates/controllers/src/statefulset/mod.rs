@@ -43,7 +43,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let revisions = context.informer(&ControllerRevision::GVR);
     let claims = context.informer(&PersistentVolumeClaim::GVR);
     let pods = context.pods.informer();
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("statefulset");
     let informers = [sets.clone(), revisions.clone(), claims.clone(), pods.clone()];
     let controller = Arc::new(Controller { control, sets, revisions, claims });
     forget_gone(&controller.sets, &controller, |controller| &controller.control);

@@ -78,7 +78,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         attachments: context.informer(&VolumeAttachment::GVR),
         nodes: context.informer(&Node::GVR),
     });
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("volume_attachments");
     follow(&controller, &queue);
     let informers = [
         &controller.claims,

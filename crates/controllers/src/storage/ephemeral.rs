@@ -22,7 +22,7 @@ struct Controller {
 pub(crate) async fn run(context: Arc<Context>) {
     let client = context.client("ephemeral-volume-controller");
     let claims = context.informer(&PersistentVolumeClaim::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("ephemeral_volume");
     let (weak, to) = (Arc::downgrade(&context.pods), queue.clone());
     context.pods.informer().on_change(Box::new(move |_, new| {
         let (Some(pod), Some(pods)) = (new, weak.upgrade()) else { return };

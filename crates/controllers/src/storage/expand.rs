@@ -49,7 +49,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         volumes: context.informer(&PersistentVolume::GVR),
         classes: context.informer(&StorageClass::GVR),
     });
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("volume_expand");
     let to = queue.clone();
     controller.claims.on_change(Box::new(move |old, new| {
         // A claim grows by a change of its spec; its other changes are many.

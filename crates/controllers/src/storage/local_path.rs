@@ -67,7 +67,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         nodes: context.informer(&Node::GVR),
         pods: context.pods.informer().clone(),
     });
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("local_path_provisioner");
     follow(&provisioner, &queue);
     queue.add(Work::Class);
     let informers =

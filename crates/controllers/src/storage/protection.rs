@@ -24,7 +24,7 @@ struct Claims {
 /// Protects claims until the context stops.
 pub(crate) async fn run_claims(context: Arc<Context>) {
     let claims = context.informer(&PersistentVolumeClaim::GVR);
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("pvcprotection");
     enqueue_all(&claims, &queue);
     follow_pods(&context.pods, &claims, &queue);
     let controller = Arc::new(Claims {
@@ -89,7 +89,7 @@ impl Claims {
 pub(crate) async fn run_volumes(context: Arc<Context>) {
     let volumes = context.informer(&PersistentVolume::GVR);
     let client = context.client("pv-protection-controller");
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("pvprotection");
     enqueue_all(&volumes, &queue);
     let informer = volumes.clone();
     let reconcile = move |key: Key| {

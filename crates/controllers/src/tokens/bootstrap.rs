@@ -40,7 +40,7 @@ fn expires(token: &View) -> Option<Timestamp> {
 pub(crate) async fn run_cleaner(context: Arc<Context>) {
     let secrets = context.informers.scoped(&Secret::GVR, NAMESPACE, "");
     let client = context.client("token-cleaner");
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("token_cleaner");
     let to = queue.clone();
     secrets.on_change(Box::new(move |_, new| {
         if let Some(secret) = new.filter(|secret| is_token(secret).is_some()) {
@@ -79,7 +79,7 @@ pub(crate) async fn run_signer(context: Arc<Context>) {
         secrets: context.informers.scoped(&Secret::GVR, NAMESPACE, ""),
         maps: context.informers.scoped(&ConfigMap::GVR, PUBLIC, ""),
     });
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("bootstrap_signer_queue");
     let to = queue.clone();
     signer.secrets.on_change(Box::new(move |old, new| {
         if [old, new].into_iter().flatten().any(|secret| is_token(secret).is_some()) {

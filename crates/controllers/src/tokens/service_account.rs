@@ -50,7 +50,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         secrets: context.informer(&Secret::GVR),
         root_ca: context.config.root_ca.clone(),
     });
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("serviceaccount_tokens_service");
     let to = queue.clone();
     controller.secrets.on_change(Box::new(move |_, new| {
         if let Some(secret) = new.filter(|secret| is_token(secret)) {

@@ -51,7 +51,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         classes: context.informer(&StorageClass::GVR),
         index: Mutex::default(),
     });
-    let queue = Arc::new(WorkQueue::new());
+    let queue = WorkQueue::named("volume_binder");
     follow(&binder, &queue);
     let informers = [binder.claims.clone(), binder.volumes.clone(), binder.classes.clone()];
     let reconcile = move |work| {

@@ -1,4 +1,4 @@
-//! Counters, gauges and histograms, and how they are written.
+//! Counters, gauges and histograms, and how they are written: Prometheus' text form.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -98,6 +98,7 @@ impl Attempts {
 }
 
 /// One histogram.
+#[derive(Debug)]
 pub struct Histogram {
     buckets: &'static [f64],
     /// One per bucket and one for what is over the last; not cumulative.
