@@ -130,6 +130,10 @@ kinds! {
         StorageClass = "storage.k8s.io", "storageclasses";
         VolumeAttachment = "storage.k8s.io", "volumeattachments";
     }
+    networking::v1 {
+        IPAddress = "networking.k8s.io", "ipaddresses";
+        ServiceCIDR = "networking.k8s.io", "servicecidrs";
+    }
     policy::v1 { PodDisruptionBudget = "policy", "poddisruptionbudgets"; }
 }
 

@@ -26,6 +26,7 @@ mod job;
 mod namespace;
 mod node;
 mod node_ipam;
+mod node_ttl;
 mod pod_control;
 mod pod_gc;
 mod pods;
@@ -34,6 +35,7 @@ mod recent;
 mod replicaset;
 mod resource_quota;
 mod resources;
+mod service_cidr;
 mod statefulset;
 mod storage;
 mod taints;
@@ -149,6 +151,9 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("namespace", Box::pin(namespace::run(context.clone())));
     start("garbage-collector", Box::pin(garbage::run(context.clone())));
     start("node-lifecycle", Box::pin(node::run(context.clone())));
+    start("ttl", Box::pin(node_ttl::run(context.clone())));
+    start("service-cidr", Box::pin(service_cidr::run_ranges(context.clone())));
+    start("service-address", Box::pin(service_cidr::run_addresses(context.clone())));
     start("taint-eviction", Box::pin(node::evict::run(context.clone())));
     start("pod-garbage-collector", Box::pin(pod_gc::run(context.clone())));
     while let Some(ended) = running.join_next().await {
