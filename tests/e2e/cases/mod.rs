@@ -12,6 +12,7 @@ mod python;
 mod quota;
 mod security;
 mod services;
+mod simulate;
 mod storage;
 mod streams;
 mod workloads;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Case> {
         services::CASES,
         quota::CASES,
         storage::CASES,
+        simulate::CASES,
         streams::CASES,
         images::CASES,
         input::CASES,
