@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tiphys_api::schema::Resource;
-use tiphys_api::{apply, decode, patch, validate};
+use tiphys_api::{Value, apply, decode, patch, validate};
 
 use crate::decoders::{canonical, resource_of};
 
@@ -45,7 +44,7 @@ pub fn strategic_patch(data: &[u8]) {
     let Some((object, patch)) = object_and_patch(data) else { return };
     let Some(resource) = resource_of(&object) else { return };
     let _ = patch_with(resource, object.clone(), &patch);
-    let same = patch_with(resource, object.clone(), &Value::Object(serde_json::Map::new()));
+    let same = patch_with(resource, object.clone(), &Value::Object(tiphys_api::Map::new()));
     assert_eq!(same, Ok(object));
 }
 

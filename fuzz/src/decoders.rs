@@ -3,13 +3,12 @@
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tiphys_api::jsonpath::JsonPath;
 use tiphys_api::object::Labels;
 use tiphys_api::quantity::{Quantity, is_plainly_canonical};
 use tiphys_api::schema::{Resource, builtin};
 use tiphys_api::selector::{FieldSelector, LabelSelector};
-use tiphys_api::{Gvk, cbor, convert, decode, defaults, protobuf, table, validate};
+use tiphys_api::{Gvk, Value, cbor, convert, decode, defaults, json, protobuf, table, validate};
 
 /// What is written is read back as it was.
 pub fn json(data: &[u8]) {

@@ -5,11 +5,11 @@
 //!   devices of `resource.k8s.io/v1beta1`. Converting there and back loses nothing.
 //! - Custom resources are converted by their webhooks, elsewhere.
 
-use serde_json::{Map, Value, json};
+use crate::{Map, Value, json};
 
 use crate::schema::Resource;
 
-type Fields = Map<String, Value>;
+type Fields = Map;
 
 /// What autoscaling/v1 has no field for, it carries as JSON in these annotations.
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
@@ -52,7 +52,7 @@ pub fn between(from: &Resource, to: &Resource, value: &mut Value) {
 fn rename(object: &mut Fields, names: [(&str, &str); 7]) {
     for (old, new) in names {
         if let Some(value) = object.remove(old) {
-            object.insert(new.to_owned(), value);
+            object.insert(new.into(), value);
         }
     }
 }
@@ -67,7 +67,7 @@ fn annotate(object: &mut Fields, key: &str, value: Option<Value>) {
     if let Some(meta) = meta.as_object_mut() {
         let annotations = meta.entry("annotations").or_insert_with(|| json!({}));
         if let Some(annotations) = annotations.as_object_mut() {
-            annotations.insert(key.to_owned(), value.to_string().into());
+            annotations.insert(key.into(), value.to_string().into());
         }
     }
 }
@@ -149,7 +149,7 @@ fn insert_list(fields: &mut Fields, name: &str, first: Option<Value>, rest: Opti
     };
     let items: Vec<Value> = rest.into_iter().chain(first).collect();
     if !items.is_empty() {
-        fields.insert(name.to_owned(), items.into());
+        fields.insert(name.into(), items.into());
     }
 }
 
@@ -173,7 +173,7 @@ fn nest(fields: &mut Fields, into: &str, stay: &[&str]) {
         std::mem::take(fields).into_iter().partition(|(key, _)| stay.contains(&key.as_str()));
     *fields = kept;
     if !moved.is_empty() {
-        fields.insert(into.to_owned(), moved.into());
+        fields.insert(into.into(), moved.into());
     }
 }
 

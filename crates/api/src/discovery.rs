@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use crate::{Value, json};
 
 use crate::gvr::Gvk;
 use crate::schema::{Resource, Subresource, version_rank};

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use serde_json::Value;
+use crate::Value;
 
 /// A path to a field, as `spec.containers[0].image` or `metadata.labels[app]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -27,11 +27,16 @@ pub mod selector;
 pub mod status;
 pub mod table;
 pub mod validate;
+pub mod value;
 
 pub use gvr::{Gvk, Gvr};
 pub use object::{Meta, Object, OwnerRef};
-pub use serde_json::Value;
 pub use status::Status;
+pub use value::{Map, Number, Text, Value};
+
+/// For [`json!`], which needs it wherever it is used.
+#[doc(hidden)]
+pub use serde_json as __serde_json;
 
 /// The Kubernetes release whose API this is.
 pub const KUBERNETES_VERSION: &str = "v1.36.0";

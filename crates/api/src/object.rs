@@ -9,10 +9,10 @@
 
 use std::sync::Arc;
 
+use crate::Value;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
 
 /// One version of one object. Cheap to clone, immutable.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ impl Object {
 
     /// A fresh tree of the whole object, for a change or a read of many fields.
     pub fn value(&self) -> Result<Value, serde_json::Error> {
-        serde_json::from_slice(&self.0.json)
+        Value::from_json(&self.0.json)
     }
 
     /// Decodes into a type that names just the fields it needs.

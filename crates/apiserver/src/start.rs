@@ -251,7 +251,7 @@ fn kubelet_tls(pki: &Pki) -> Result<KubeletTls, Error> {
 }
 
 fn openid(tokens: &ServiceAccountTokens) -> Vec<StaticDocument> {
-    let document = |path, content_type, value: serde_json::Value| StaticDocument {
+    let document = |path, content_type, value: tiphys_api::Value| StaticDocument {
         path,
         content_type,
         body: Bytes::from(value.to_string()),

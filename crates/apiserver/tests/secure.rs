@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use tiphys_api::{Gvr, Status};
+use tiphys_api::{Gvr, Status, Value, json};
 use tiphys_apiserver::auth::User;
 use tiphys_apiserver::{ApiServer, Config, pki};
 use tiphys_client::{Client, ListOptions, Target, WriteOptions};

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde_json::json;
-use tiphys_api::{Gvr, Object, Status};
+use tiphys_api::{Gvr, Object, Status, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -95,7 +94,7 @@ impl AccountClient {
             other => other?,
         };
         let answer = answer.value().map_err(Status::internal)?;
-        let token = answer.pointer("/status/token").and_then(serde_json::Value::as_str);
+        let token = answer.pointer("/status/token").and_then(tiphys_api::Value::as_str);
         token.map(str::to_owned).ok_or_else(|| Status::internal("the API server answered without a token"))
     }
 }

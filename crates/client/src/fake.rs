@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
-use serde_json::Value;
-use tiphys_api::{Gvr, Object, Status};
+use serde::Serialize;
+use tiphys_api::{Gvr, Object, Status, Value};
 use tokio::sync::watch;
 
 use crate::typed::Kind;
@@ -60,12 +60,13 @@ impl FakeClient {
     /// Puts an object in as it is, with its status, creating or replacing it. Identity and revision are filled in.
     pub fn put<T: Kind>(&self, value: &T) -> Object {
         let json = value.to_json().expect("a typed value encodes");
-        self.put_value(&T::GVR, &serde_json::from_slice(&json).expect("what was encoded decodes"))
+        self.put_value(&T::GVR, &Value::from_json(&json).expect("what was encoded decodes"))
     }
 
     /// As [`Self::put`], for any resource.
-    pub fn put_value(&self, gvr: &Gvr, value: &Value) -> Object {
-        let object = self.inner.state.lock().put(gvr, value.clone());
+    pub fn put_value(&self, gvr: &Gvr, value: &impl Serialize) -> Object {
+        let tree = Value::of(value).expect("a test's object is JSON");
+        let object = self.inner.state.lock().put(gvr, tree);
         self.publish();
         object
     }
@@ -100,8 +101,9 @@ impl FakeClient {
     }
 
     /// Serves a document at a path, as discovery.
-    pub fn serve_path(&self, path: &str, body: &Value) {
-        self.inner.state.lock().paths.insert(path.to_owned(), body.to_string().into());
+    pub fn serve_path(&self, path: &str, body: &impl Serialize) {
+        let json = serde_json::to_vec(body).expect("a test's document is JSON");
+        self.inner.state.lock().paths.insert(path.to_owned(), json.into());
     }
 
     /// Number of accepted writes so far: to tell that nothing is written without need.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use serde_json::Value;
+use serde::Serialize;
 use tiphys_api::{Gvk, Gvr, Object, Status};
 
 use crate::{Client, DeleteOptions, ListOptions, PatchKind, Target, WriteOptions};
@@ -220,15 +220,20 @@ impl<T: Kind> Api<T> {
     }
 
     /// Changes an object.
-    pub async fn patch(&self, name: &str, kind: PatchKind, patch: &Value) -> Result<T, Status> {
-        let body = Bytes::from(patch.to_string());
+    pub async fn patch(&self, name: &str, kind: PatchKind, patch: &impl Serialize) -> Result<T, Status> {
+        let body = json(patch)?;
         typed(&self.client.patch(&self.target(name), kind, body, &WriteOptions::default()).await?)
     }
 
     /// Changes an object's status.
-    pub async fn patch_status(&self, name: &str, kind: PatchKind, patch: &Value) -> Result<T, Status> {
+    pub async fn patch_status(
+        &self,
+        name: &str,
+        kind: PatchKind,
+        patch: &impl Serialize,
+    ) -> Result<T, Status> {
         let target = self.target(name).sub("status");
-        typed(&self.client.patch(&target, kind, patch.to_string().into(), &WriteOptions::default()).await?)
+        typed(&self.client.patch(&target, kind, json(patch)?, &WriteOptions::default()).await?)
     }
 
     /// Asks for an object's deletion.
@@ -239,6 +244,10 @@ impl<T: Kind> Api<T> {
     fn target(&self, name: &str) -> Target {
         Target::new(&T::GVR, &self.namespace, name)
     }
+}
+
+fn json(value: &impl Serialize) -> Result<Bytes, Status> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(Status::internal)
 }
 
 fn typed<T: Kind>(object: &Object) -> Result<T, Status> {

@@ -44,14 +44,14 @@ fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use tiphys_api::json;
 
     #[test]
     fn terms_are_alternatives_and_their_parts_are_not() {
         let node = Meta::parse(br#"{"metadata":{"name":"n1","labels":{"disk":"ssd","cores":"8"}}}"#).unwrap();
-        let fits_terms = |terms: serde_json::Value| {
+        let fits_terms = |terms: tiphys_api::Value| {
             let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
-            fits(&serde_json::from_value(json!({"containers": [], "affinity": affinity})).unwrap(), &node)
+            fits(&json!({"containers": [], "affinity": affinity}).to().unwrap(), &node)
         };
         let ssd = json!({"key": "disk", "operator": "In", "values": ["ssd"]});
         let big = json!({"key": "cores", "operator": "Gt", "values": ["16"]});

@@ -4,9 +4,8 @@
 //! controller under deletion neither adopts nor releases, and whoever adopts first checks with the API server that it
 //! still exists itself, since its cache may be older than its own deletion.
 
-use serde_json::{Value, json};
 use tiphys_api::selector::LabelSelector;
-use tiphys_api::{Object, OwnerRef, Status};
+use tiphys_api::{Object, OwnerRef, Status, Value, json};
 use tiphys_client::typed::Kind;
 use tiphys_client::{Client, PatchKind, Target, WriteOptions};
 

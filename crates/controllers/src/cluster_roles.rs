@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use serde_json::json;
 use tiphys_api::selector::LabelSelector;
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, json};
 use tiphys_client::typed::{Kind, decode};
 use tiphys_client::{Client, Informer, PatchKind, Target, WorkQueue, WriteOptions};
 
@@ -70,7 +69,7 @@ fn rules(role: &ClusterRole, all: &[Object]) -> Option<Vec<PolicyRule>> {
     let selectors = role.aggregation_rule.as_ref()?.cluster_role_selectors.clone().unwrap_or_default();
     let mut rules: Vec<PolicyRule> = Vec::new();
     for selector in selectors {
-        let selector = LabelSelector::from_value(&serde_json::to_value(selector).ok()?).ok()?;
+        let selector = LabelSelector::from_value(&tiphys_api::Value::of(selector).ok()?).ok()?;
         let mut chosen: Vec<&Object> = all
             .iter()
             .filter(|other| *other.meta().name != *role.name() && selector.matches(&other.meta().labels))

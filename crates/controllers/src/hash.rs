@@ -8,7 +8,7 @@ const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// FNV-1a over the canonical JSON of a value and how often its name collided before, as text.
 pub(crate) fn of(value: &impl Serialize, collisions: Option<i32>) -> String {
     // Through a tree, whose keys are sorted: the order of a struct's fields must not matter.
-    let tree = serde_json::to_value(value).unwrap_or_default();
+    let tree = tiphys_api::Value::of(value).unwrap_or_default();
     let mut hash: u32 = 0x811c_9dc5;
     let salt = collisions.map(i32::to_le_bytes);
     for byte in tree.to_string().bytes().chain(salt.into_iter().flatten()) {
@@ -24,7 +24,7 @@ fn encode(hash: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use tiphys_api::json;
 
     #[test]
     fn names_depend_on_content_only() {

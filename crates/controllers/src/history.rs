@@ -8,8 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use serde_json::{Value, json};
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, Value, json};
 use tiphys_client::typed::{Kind, decode};
 use tiphys_client::{Api, Client, DeleteOptions, Informer};
 
@@ -55,7 +54,9 @@ pub(crate) async fn sync<O: Kind>(
 ) -> Result<History, Status> {
     let api = Api::<ControllerRevision>::new(client.clone(), owner.namespace());
     let next = revisions.last().map_or(0, |last| last.revision) + 1;
-    let equal = revisions.iter().rposition(|known| known.data.as_ref().is_some_and(|d| d.0 == data));
+    let equal = revisions
+        .iter()
+        .rposition(|known| known.data.as_ref().is_some_and(|known| Value::from(known.0.clone()) == data));
     if let Some(at) = equal {
         let mut newest = revisions.remove(at);
         if newest.revision + 1 < next {
@@ -94,8 +95,7 @@ fn compose<O: Kind>(
 ) -> ControllerRevision {
     let hash = hash::of(&data, collisions);
     let labels = &data["spec"]["template"]["metadata"]["labels"];
-    let mut labels: std::collections::BTreeMap<String, String> =
-        serde_json::from_value(labels.clone()).unwrap_or_default();
+    let mut labels: std::collections::BTreeMap<String, String> = labels.to().unwrap_or_default();
     labels.insert(label.to_owned(), hash.clone());
     ControllerRevision {
         metadata: ObjectMeta {
@@ -106,7 +106,7 @@ fn compose<O: Kind>(
             owner_references: Some(vec![owner.controller_reference()]),
             ..ObjectMeta::default()
         },
-        data: Some(RawExtension(data)),
+        data: Some(RawExtension(data.into())),
         revision,
     }
 }

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use serde_json::json;
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, json};
 use tiphys_client::typed::{Kind, reference};
 use tiphys_client::{Client, Informer, PatchKind, Recorder, Target, WorkQueue, WriteOptions};
 

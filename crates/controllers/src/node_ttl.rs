@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use k8s_openapi::api::core::v1::Node;
-use serde_json::json;
+use tiphys_api::json;
 use tiphys_client::typed::Kind;
 use tiphys_client::{PatchKind, Target, WorkQueue, WriteOptions};
 

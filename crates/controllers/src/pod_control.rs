@@ -6,9 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use serde_json::{Value, json};
 use tiphys_api::selector::LabelSelector;
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, Value, json};
 use tiphys_client::typed::Kind;
 use tiphys_client::{Client, DeleteOptions, Informer, Recorder, Target, WorkQueue, WriteOptions};
 

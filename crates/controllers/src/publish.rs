@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
-use serde_json::{Value, json};
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, Value, json};
 use tiphys_client::typed::Kind;
 use tiphys_client::{Client, Informer, Target, WorkQueue, WriteOptions};
 

@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_cache_is_fresh_once_it_shows_what_was_written() {
         let recent = Recent::default();
-        let pod = serde_json::json!({"metadata": {"name": "p", "resourceVersion": "7"}});
+        let pod = tiphys_api::json!({"metadata": {"name": "p", "resourceVersion": "7"}});
         assert!(recent.fresh("rs", 0));
         recent.wrote("rs", &Object::from_value(&pod).unwrap());
         assert!(!recent.fresh("rs", 6));

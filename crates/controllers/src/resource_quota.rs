@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 use tiphys_api::quota::{self, Quota, Usage};
-use tiphys_api::{Gvr, Object, Status};
+use tiphys_api::{Gvr, Object, Status, Value, json};
 use tiphys_client::typed::Kind;
 use tiphys_client::{Client, Informer, ListOptions, Target, WorkQueue, WriteOptions};
 
@@ -200,7 +199,7 @@ mod tests {
 
     fn used(client: &FakeClient) -> Value {
         let quota = client.find::<ResourceQuota>("n", "q").unwrap();
-        serde_json::to_value(quota.status.unwrap_or_default().used).unwrap()
+        Value::of(quota.status.unwrap_or_default().used).unwrap()
     }
 
     fn pod(name: &str, cpu: &str) -> Value {
@@ -222,7 +221,7 @@ mod tests {
         cluster.settle().await;
         assert_eq!(used(&client), json!({"pods": "2", "requests.cpu": "1500m", "count/configmaps": "1"}));
         let status = client.find::<ResourceQuota>("n", "q").unwrap().status.unwrap();
-        assert_eq!(serde_json::to_value(status.hard).unwrap(), hard);
+        assert_eq!(Value::of(status.hard).unwrap(), hard);
         // A pod that has ended, and a map that is gone.
         let mut ended = pod("b", "1");
         ended["status"] = json!({"phase": "Failed"});

@@ -7,8 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use tiphys_api::Object;
+use tiphys_api::{Object, Value, json};
 use tiphys_client::Api;
 use tiphys_client::fake::FakeClient;
 use tiphys_client::typed::Kind;
@@ -26,7 +25,7 @@ pub(crate) struct Cluster {
 
 /// A value as a test writes it.
 pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> T {
-    serde_json::from_value(value).unwrap()
+    value.to().unwrap()
 }
 
 /// Serves discovery of some kinds: Pods, ConfigMaps, ReplicaSets, Deployments.

@@ -100,7 +100,7 @@ fn parse(bytes: &[u8], path: &Path, node: &str) -> Result<Pod, String> {
         decode::structure(resource, &mut value).map_err(|error| error.to_string())?;
         tiphys_api::defaults::apply(resource, &mut value);
     }
-    let mut pod: Pod = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let mut pod: Pod = value.to().map_err(|error| error.to_string())?;
     let name = pod::name(&pod);
     if name.is_empty() || pod.spec.is_none() {
         return Err("it has no name or no spec".into());

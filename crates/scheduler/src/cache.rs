@@ -75,7 +75,7 @@ mod tests {
     use crate::pod::tests::pod;
 
     fn bound(name: &str, cpu: u32, node: &str) -> Pod {
-        let spec = serde_json::json!({
+        let spec = tiphys_api::json!({
             "nodeName": node,
             "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu.to_string()}}, "ports": [{"hostPort": cpu}]}],
         });

@@ -73,7 +73,7 @@ mod tests {
     use std::sync::Arc;
 
     use k8s_openapi::api::core::v1::Taint;
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::node::Facts;

@@ -16,8 +16,7 @@ pub mod volumes;
 
 use std::sync::Arc;
 
-use serde_json::json;
-use tiphys_api::{Gvr, Status};
+use tiphys_api::{Gvr, Status, json};
 use tiphys_client::{Api, Client, Informers, PatchKind, Recorder, Target, WriteOptions};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;

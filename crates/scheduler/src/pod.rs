@@ -221,8 +221,8 @@ pub(crate) mod tests {
     use super::*;
 
     /// A pod from the YAML-like JSON of its spec.
-    pub(crate) fn pod(name: &str, spec: &serde_json::Value) -> Pod {
-        let value = serde_json::json!({
+    pub(crate) fn pod(name: &str, spec: &tiphys_api::Value) -> Pod {
+        let value = tiphys_api::json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "n", "uid": name}, "spec": spec,
         });
@@ -231,15 +231,15 @@ pub(crate) mod tests {
 
     #[test]
     fn the_largest_moment_counts() {
-        let container = |cpu: &str| serde_json::json!({"name": cpu, "resources": {"requests": {"cpu": cpu}}});
+        let container = |cpu: &str| tiphys_api::json!({"name": cpu, "resources": {"requests": {"cpu": cpu}}});
         let mut sidecar = container("200m");
         sidecar["restartPolicy"] = "Always".into();
-        let spec = serde_json::json!({
+        let spec = tiphys_api::json!({
             "containers": [container("100m"), container("150m")],
             "initContainers": [sidecar, container("1")],
         });
         assert_eq!(pod("p", &spec).requests.get("cpu"), 1200);
-        let spec = serde_json::json!({ "containers": [container("2"), container("1")], "initContainers": [container("1")] });
+        let spec = tiphys_api::json!({ "containers": [container("2"), container("1")], "initContainers": [container("1")] });
         assert_eq!(pod("p", &spec).requests.get("cpu"), 3000);
     }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Pod};
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 use tiphys_client::fake::FakeClient;
 use tokio_util::sync::CancellationToken;
 

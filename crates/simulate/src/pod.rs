@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use tiphys_api::Object;
+use tiphys_api::{Object, Value, json};
 
 use crate::node::seconds;
 use crate::{Config, Delay};

@@ -7,8 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use serde_json::json;
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, json};
 use tiphys_client::typed::Kind;
 use tiphys_client::{
     Client, DeleteOptions, Informer, Informers, PatchKind, Target, WorkQueue, WriteOptions, run_workers,

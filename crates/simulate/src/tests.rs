@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 use tiphys_client::fake::FakeClient;
 use tiphys_client::{Api, DeleteOptions};
 use tokio_util::task::AbortOnDropHandle;

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use serde_json::Value;
+use crate::Value;
 
 use super::fields::{FieldSet, Node};
 use super::shape::{Form, Items, Shape};

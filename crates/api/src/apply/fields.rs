@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use serde_json::{Map, Value};
+use crate::{Map, Text, Value};
 
 use super::text::{Writer, children, is_member};
 
@@ -18,7 +18,7 @@ use super::text::{Writer, children, is_member};
 pub struct FieldSet(String);
 
 /// A node of the trie as a tree; of the root, only the children count.
-pub(super) type Node = Map<String, Value>;
+pub(super) type Node = Map;
 
 /// The key that makes a node with children a member.
 pub(super) const SELF: &str = ".";
@@ -251,7 +251,7 @@ pub(super) fn child<'n>(node: &'n Node, element: &str) -> Option<&'n Node> {
 }
 
 /// The children of a node, without the mark of its own membership.
-pub(super) fn child_nodes(node: &Node) -> impl Iterator<Item = (&String, &Node)> {
+pub(super) fn child_nodes(node: &Node) -> impl Iterator<Item = (&Text, &Node)> {
     let each = node.iter().filter(|(key, _)| *key != SELF);
     each.filter_map(|(key, child)| child.as_object().map(|child| (key, child)))
 }
@@ -277,7 +277,7 @@ pub(super) fn value_element(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use crate::json;
 
     use super::*;
 
@@ -286,7 +286,7 @@ mod tests {
         let sent = json!({"k:{ \"name\" : \"x\" }": {"f:b": {}, ".": {}, "f:a": {}}, ".": {}, "f:\"q": {}});
         let set = FieldSet::from_value(&sent).unwrap();
         assert_eq!(set.0, r#"{"f:\"q":{},"k:{\"name\":\"x\"}":{".":{},"f:a":{},"f:b":{}}}"#);
-        assert_eq!(FieldSet::from_value(&Value::String(sent.to_string())), Some(set));
+        assert_eq!(FieldSet::from_value(&sent.to_string().into()), Some(set));
         for bad in [json!({"x": {}}), json!({"f:a": 1}), json!([]), json!("{"), json!({"f:a": {".": 1}})] {
             assert_eq!(FieldSet::from_value(&bad), None, "{bad}");
         }

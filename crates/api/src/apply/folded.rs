@@ -3,15 +3,14 @@
 //! Nobody looks into these sets but the bookkeeping, which wants them as texts; as trees they would be the largest
 //! part of many objects. So the write path reads bodies and stored objects folded, and unfolds when it writes bytes.
 
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
-use serde_json::Value;
-use serde_json::value::RawValue;
-
 use crate::decode;
+use crate::value::{self, Value};
 
 /// The field of an entry that is folded.
 pub(crate) const FIELDS: &str = "fieldsV1";
+
+/// Where the sets are, through lists.
+pub(crate) const SETS: &[&str] = &["metadata", "managedFields", FIELDS];
 
 /// Reads a stored object.
 pub fn read(json: &[u8]) -> Result<Value, serde_json::Error> {
@@ -20,46 +19,12 @@ pub fn read(json: &[u8]) -> Result<Value, serde_json::Error> {
 
 /// Writes a folded (or plain) tree as the JSON that is stored and served. A text that is no JSON is an error.
 pub fn write(tree: &Value) -> Result<Vec<u8>, serde_json::Error> {
-    let mut bytes = Vec::with_capacity(4096);
-    let mut out = serde_json::Serializer::new(&mut bytes);
-    Level { value: tree, path: &["metadata", "managedFields", FIELDS] }.serialize(&mut out)?;
-    Ok(bytes)
-}
-
-/// A value and the keys that lead from it to the folded texts; lists on the way are gone through.
-struct Level<'v> {
-    value: &'v Value,
-    path: &'static [&'static str],
-}
-
-impl Serialize for Level<'_> {
-    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        match (self.value, self.path) {
-            (Value::String(text), []) => raw(text)?.serialize(out),
-            (value, []) => value.serialize(out),
-            (Value::Array(items), path) => out.collect_seq(items.iter().map(|value| Level { value, path })),
-            (Value::Object(fields), [wanted, below @ ..]) => {
-                let mut map = out.serialize_map(Some(fields.len()))?;
-                for (key, value) in fields {
-                    match key == wanted {
-                        true => map.serialize_entry(key, &Level { value, path: below })?,
-                        false => map.serialize_entry(key, value)?,
-                    }
-                }
-                map.end()
-            }
-            (plain, _) => plain.serialize(out),
-        }
-    }
-}
-
-fn raw<E: serde::ser::Error>(text: &str) -> Result<&RawValue, E> {
-    serde_json::from_str(text).map_err(E::custom)
+    value::write(tree, SETS)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use crate::json;
 
     use super::*;
 

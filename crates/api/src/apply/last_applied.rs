@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
+use crate::Value;
 
 use super::Write;
 use super::compare::{compare, named_fields};

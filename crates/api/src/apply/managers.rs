@@ -1,6 +1,6 @@
 //! `metadata.managedFields`: who owns what, and since when.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::fields::{FieldSet, Node};
 
@@ -62,7 +62,7 @@ impl Managers {
     /// Takes entries that this program stored; those that are none are dropped.
     pub(super) fn trusted(list: Vec<Value>) -> Self {
         let trusted = |fields| match fields {
-            Value::String(text) => Some(FieldSet::trusted(text)),
+            Value::String(text) => Some(FieldSet::trusted(text.into())),
             other => FieldSet::from_value(&other),
         };
         Self(list.into_iter().filter_map(|e| Entry::read(e, trusted)).collect())
@@ -156,7 +156,7 @@ impl Entry {
     fn read(value: Value, fields: impl Fn(Value) -> Option<FieldSet>) -> Option<Self> {
         let Value::Object(mut map) = value else { return None };
         let mut text = |name: &str| match map.remove(name) {
-            Some(Value::String(text)) => text,
+            Some(Value::String(text)) => String::from(text),
             _ => String::new(),
         };
         let operation = match text("operation").as_str() {

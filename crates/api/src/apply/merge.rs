@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::Value;
+use crate::Value;
 
 use super::fields::{Node, child, child_nodes, element_path, field_element, is_member_node};
 use super::shape::{Form, Items, Shape};

@@ -20,8 +20,8 @@ mod shape;
 mod tests;
 mod text;
 
+use crate::Value;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::schema::Resource;
 use crate::status::{Cause, Details, Status};
@@ -227,7 +227,7 @@ fn try_apply(
     let last = managers.take(write.identity(Operation::Apply, &api_version));
     let fields = named_fields(write.root(), config, write.ignored());
 
-    let mut object = live.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let mut object = live.cloned().unwrap_or_else(|| Value::Object(crate::Map::new()));
     take_managed_fields(&mut object);
     merge::merge(write.root(), &mut object, config);
     if let Some(last) = &last {

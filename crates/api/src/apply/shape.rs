@@ -1,6 +1,6 @@
 //! What server-side apply may own of a value: the schema, reduced to leaves, maps and lists with identities.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::fields::{Node, key_element, value_element};
 use crate::schema::{Field, List, ListKind, Schema, Struct, Type};

@@ -173,7 +173,7 @@ fn push_escaped(out: &mut String, text: &str) {
     if !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
         return out.push_str(text);
     }
-    let quoted = serde_json::Value::from(text).to_string();
+    let quoted = crate::Value::from(text).to_string();
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     out.push_str(inner.unwrap_or_default());
 }

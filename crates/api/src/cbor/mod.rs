@@ -11,11 +11,11 @@
 #[cfg(test)]
 mod tests;
 
+use crate::{Map, Number, Value};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ciborium::value::{Integer, Value as Cbor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::{Map, Number, Value};
 
 use crate::gvr::Gvk;
 
@@ -163,8 +163,8 @@ fn value(item: Cbor) -> Result<Value, Error> {
         Cbor::Float(number) => {
             Number::from_f64(number).map(Value::Number).ok_or_else(|| Error::NoJson(number.to_string()))?
         }
-        Cbor::Text(text) => Value::String(text),
-        Cbor::Bytes(bytes) => Value::String(utf8(bytes)?),
+        Cbor::Text(text) => text.into(),
+        Cbor::Bytes(bytes) => utf8(bytes)?.into(),
         Cbor::Array(items) => Value::Array(items.into_iter().map(value).collect::<Result<_, _>>()?),
         Cbor::Map(entries) => object(entries)?,
         Cbor::Tag(tag, item) => tagged(tag, *item)?,
@@ -193,7 +193,7 @@ fn object(entries: Vec<(Cbor, Cbor)>) -> Result<Value, Error> {
         if fields.contains_key(&key) {
             return Err(Error::Duplicate(key));
         }
-        fields.insert(key, value(item)?);
+        fields.insert(key.into(), value(item)?);
     }
     Ok(Value::Object(fields))
 }

@@ -10,15 +10,15 @@
 mod structure;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(crate) mod tree;
 
 pub use structure::structure;
 
 use serde::de::DeserializeSeed;
-use serde_json::Value;
 
 use crate::gvr::Gvk;
 use crate::status::Status;
+use crate::value::{self, Value};
 use tree::{Duplicates, Tree};
 
 /// A decoded body.
@@ -62,6 +62,9 @@ pub enum DecodeError {
 
 /// Parses one JSON object, [folded](crate::apply::folded).
 pub fn json(body: &[u8]) -> Result<Parsed, DecodeError> {
+    if let Some(value @ Value::Object(_)) = value::read(body, true) {
+        return Ok(Parsed { value, duplicates: Vec::new() });
+    }
     let duplicates = Duplicates::default();
     let mut source = serde_json::Deserializer::from_slice(body);
     let parsed = Tree::folded(&duplicates).deserialize(&mut source);
@@ -69,8 +72,11 @@ pub fn json(body: &[u8]) -> Result<Parsed, DecodeError> {
     object(value.map_err(|error| DecodeError::Json(error.to_string()))?, duplicates)
 }
 
-/// Parses JSON that this program wrote.
+/// Parses JSON that this program wrote, [folded](crate::apply::folded).
 pub(crate) fn folded(json: &[u8]) -> Result<Value, serde_json::Error> {
+    if let Some(value) = value::read(json, true) {
+        return Ok(value);
+    }
     let mut source = serde_json::Deserializer::from_slice(json);
     Tree::folded(&Duplicates::default()).deserialize(&mut source)
 }

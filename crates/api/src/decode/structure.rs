@@ -1,7 +1,7 @@
 //! One walk that makes a tree fit its kind: what Go's decoder does by decoding into a struct.
 
+use crate::{Map, Text, Value};
 use jiff::Timestamp;
-use serde_json::{Map, Value};
 
 use super::tree::Place;
 use super::{DecodeError, json_type};
@@ -55,12 +55,7 @@ impl Walk<'_> {
         }
     }
 
-    fn record(
-        &mut self,
-        at: Place<'_>,
-        record: &Struct,
-        fields: &mut Map<String, Value>,
-    ) -> Result<(), DecodeError> {
+    fn record(&mut self, at: Place<'_>, record: &Struct, fields: &mut Map) -> Result<(), DecodeError> {
         let mut failure = None;
         fields.retain(|key, value| {
             let Some(field) = record.field(key) else {
@@ -81,12 +76,7 @@ impl Walk<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    fn entries(
-        &mut self,
-        spot: Spot<'_>,
-        item: &Type,
-        entries: &mut Map<String, Value>,
-    ) -> Result<(), DecodeError> {
+    fn entries(&mut self, spot: Spot<'_>, item: &Type, entries: &mut Map) -> Result<(), DecodeError> {
         for (key, value) in entries.iter_mut() {
             zero_if_null(item, value);
             self.value(Spot { at: Place::Key(&spot.at, key), owner: spot.owner, ty: item }, value)?;
@@ -160,7 +150,7 @@ fn is_omitted(field: &Field, value: &Value) -> bool {
 fn zero_if_null(ty: &Type, value: &mut Value) {
     if value.is_null() {
         *value = match ty {
-            Type::String | Type::Bytes => Value::String(String::new()),
+            Type::String | Type::Bytes => Value::String(Text::default()),
             Type::Bool => false.into(),
             Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString => 0.into(),
             Type::Quantity => "0".into(),
@@ -199,12 +189,12 @@ fn canonical_quantity(value: &mut Value) -> Result<(), DecodeError> {
         other => other.to_string().parse(),
     };
     let parsed = parsed.map_err(|error| DecodeError::Form(error.to_string()))?;
-    *value = Value::String(parsed.to_string());
+    *value = parsed.to_string().into();
     Ok(())
 }
 
 /// RFC 3339 in UTC with so many digits of a second.
-fn canonical_time(text: &mut String, digits: u8) -> Result<(), DecodeError> {
+fn canonical_time(text: &mut Text, digits: u8) -> Result<(), DecodeError> {
     let broken = || {
         let form = if digits == 0 { "2006-01-02T15:04:05Z07:00" } else { "2006-01-02T15:04:05.000000Z07:00" };
         DecodeError::Form(format!("parsing time {text:?} as {form:?}: cannot parse {text:?} as {:?}", "2006"))
@@ -213,7 +203,7 @@ fn canonical_time(text: &mut String, digits: u8) -> Result<(), DecodeError> {
     let parsed = text.parse::<Timestamp>().ok().filter(|_| has_date_and_time).ok_or_else(broken)?;
     let length = if digits == 0 { 20 } else { 21 + usize::from(digits) };
     if text.len() != length || !text.ends_with('Z') {
-        *text = if digits == 0 { format!("{parsed:.0}") } else { format!("{parsed:.6}") };
+        *text = if digits == 0 { format!("{parsed:.0}") } else { format!("{parsed:.6}") }.into();
     }
     Ok(())
 }

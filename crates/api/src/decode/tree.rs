@@ -1,4 +1,4 @@
-//! Builds a tree from any serde source and notes fields that come twice.
+//! Builds a tree from any serde source and notes fields that come twice: the general reader.
 //!
 //! The path of a field is a chain of stack frames; its text is made only when a duplicate is found.
 
@@ -7,9 +7,9 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
 
 use crate::apply::folded::FIELDS;
+use crate::{Map, Number, Text, Value};
 
 /// `duplicate field "spec.x"`, in order of appearance.
 pub type Duplicates = RefCell<Vec<String>>;
@@ -104,11 +104,11 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+        Ok(Value::String(Text::new(value)))
     }
 
     fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+        Ok(Value::String(value.into()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> Result<Value, A::Error> {
@@ -124,10 +124,10 @@ impl<'de> Visitor<'de> for Tree<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> Result<Value, A::Error> {
         let mut fields = Map::new();
-        while let Some(key) = source.next_key::<String>()? {
+        while let Some(key) = source.next_key::<Text>()? {
             let at = Place::Key(&self.at, &key);
             let value = match self.fold && key == FIELDS && self.at.is_manager() {
-                true => Value::String(source.next_value::<&RawValue>()?.get().to_owned()),
+                true => source.next_value::<&RawValue>()?.get().into(),
                 false => source.next_value_seed(Tree { at, ..self })?,
             };
             if fields.contains_key(&key) {

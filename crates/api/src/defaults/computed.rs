@@ -2,9 +2,9 @@
 //!
 //! Each gets the fields of its struct after the constants of that struct, and before anything inside it is filled in.
 
-use serde_json::{Map, Value, json};
+use crate::{Map, Value, json};
 
-type Fields = Map<String, Value>;
+type Fields = Map;
 
 /// Fills in one struct.
 pub type Compute = fn(&mut Fields);
@@ -47,7 +47,7 @@ fn objects<'a>(fields: &'a mut Fields, name: &str) -> impl Iterator<Item = &'a m
 
 fn set_default(fields: &mut Fields, name: &str, value: impl FnOnce() -> Value) {
     if !fields.contains_key(name) {
-        fields.insert(name.to_owned(), value());
+        fields.insert(name.into(), value());
     }
 }
 

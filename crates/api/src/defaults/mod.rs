@@ -15,7 +15,7 @@ mod tests;
 
 use std::sync::{Arc, LazyLock};
 
-use serde_json::{Map, Value};
+use crate::{Map, Text, Value};
 
 use crate::schema::{Resource, Schema, StructId, Type, builtin};
 use rules::Plan;
@@ -69,12 +69,12 @@ fn declared(schema: &Schema, ty: &Type, value: &mut Value) {
     }
 }
 
-fn declared_fields(schema: &Schema, id: StructId, fields: &mut Map<String, Value>) {
+fn declared_fields(schema: &Schema, id: StructId, fields: &mut Map) {
     for field in &schema.get(id).fields {
         if let Some(default) = &field.default
             && !fields.contains_key(field.name.as_ref())
         {
-            fields.insert(field.name.to_string(), default.clone());
+            fields.insert(Text::new(&field.name), default.clone());
         }
         if let Some(value) = fields.get_mut(field.name.as_ref()) {
             declared(schema, &field.ty, value);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use crate::{Map, Text, Value};
 
 use super::computed;
 use crate::schema::{Schema, Struct, Type};
@@ -49,7 +49,7 @@ pub struct RuleError(String);
 
 impl Rule {
     /// Sets the field if it is absent and the condition holds.
-    pub fn apply(&self, fields: &mut Map<String, Value>) {
+    pub fn apply(&self, fields: &mut Map) {
         if !self.when.as_ref().is_none_or(|condition| condition.holds(fields)) {
             return;
         }
@@ -58,13 +58,13 @@ impl Rule {
         if let Some(holder) = holder
             && !holder.contains_key(name.as_ref())
         {
-            holder.insert(name.to_string(), self.value.clone());
+            holder.insert(Text::new(name), self.value.clone());
         }
     }
 }
 
 impl Condition {
-    fn holds(&self, fields: &Map<String, Value>) -> bool {
+    fn holds(&self, fields: &Map) -> bool {
         let found = match self.path.split_first() {
             Some((first, rest)) => {
                 rest.iter().try_fold(fields.get(first.as_ref()), |at, key| Some(at?.get(key.as_ref())))

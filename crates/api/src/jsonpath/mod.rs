@@ -12,7 +12,7 @@ mod tests;
 
 use std::cmp::Ordering;
 
-use serde_json::Value;
+use crate::Value;
 
 /// Values that one step yields, at most; what lies beyond is left out.
 const FOUND_MAX: usize = 10_000;

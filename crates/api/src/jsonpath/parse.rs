@@ -1,6 +1,6 @@
 //! Reading paths. The texts come from clients: depth and length are bounded, and nothing panics.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::{Comparison, Filter, JsonPath, JsonPathError, Operand, Step};
 

@@ -1,4 +1,4 @@
-use serde_json::Value;
+use crate::Value;
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn dangling(document: &Value, at: &Value, lost: &mut Vec<String>) {
             if let Some(Value::String(target)) = fields.get("$ref")
                 && document.pointer(target.trim_start_matches('#')).is_none()
             {
-                lost.push(target.clone());
+                lost.push(target.clone().into());
             }
             fields.values().for_each(|value| dangling(document, value, lost));
         }
@@ -57,7 +57,7 @@ fn schemas_carry_texts_and_merge_keys() {
     let reference = &container["resources"]["allOf"][0]["$ref"];
     assert_eq!(reference, "#/components/schemas/io.k8s.api.core.v1.ResourceRequirements");
     let kinds = schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"].clone();
-    assert_eq!(kinds, serde_json::json!([{"group": "apps", "kind": "Deployment", "version": "v1"}]));
+    assert_eq!(kinds, crate::json!([{"group": "apps", "kind": "Deployment", "version": "v1"}]));
 }
 
 #[test]

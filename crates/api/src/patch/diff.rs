@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde_json::{Value, json};
+use crate::{Value, json};
 
 use super::{DELETE_VALUES, DIRECTIVE, Merging, Object, PatchError, RETAIN_KEYS, SET_ORDER, Shape, key_of};
 use crate::schema::{Schema, StructId};
@@ -83,7 +83,7 @@ fn lists(name: &str, lists: Lists<'_>, shape: Shape<'_>, patch: &mut Object) -> 
     match strategy {
         Merging::Replace if lists.want == lists.have => {}
         Merging::Replace => {
-            patch.insert(name.to_owned(), lists.want.into());
+            patch.insert(name.into(), lists.want.into());
         }
         Merging::Set => sets(name, lists, patch),
         Merging::Keyed(key) => keyed(name, lists, key, (item, shape.retains_keys(name)), patch)?,
@@ -100,10 +100,10 @@ fn sets(name: &str, Lists { had, want, have }: Lists<'_>, patch: &mut Object) {
     if added.is_empty() && gone.is_empty() && in_order(want.iter(), have.iter()) {
         return;
     }
-    patch.insert(format!("{SET_ORDER}{name}"), want.into());
+    patch.insert(format!("{SET_ORDER}{name}").into(), want.into());
     for (field, values) in [(name.to_owned(), added), (format!("{DELETE_VALUES}{name}"), gone)] {
         if !values.is_empty() {
-            patch.insert(field, values.into());
+            patch.insert(field.into(), values.into());
         }
     }
 }
@@ -130,7 +130,7 @@ fn keyed(
         let had = before.get(identity).and_then(|i| object(&i.1));
         let mut change = maps(had.as_ref(), item, &have, shape, retain)?;
         if !change.is_empty() {
-            change.insert(key.to_owned(), identity.clone());
+            change.insert(key.into(), identity.clone());
             changes.push(Value::Object(change));
         }
     }
@@ -143,10 +143,10 @@ fn keyed(
     let keys = |items| -> Vec<&Value> { <[Value]>::iter(items).filter_map(|i| i.get(key)).collect() };
     if !changes.is_empty() || !in_order(keys(want).into_iter(), keys(have).into_iter()) {
         let order: Vec<Value> = keys(want).into_iter().map(|identity| json!({key: identity})).collect();
-        patch.insert(format!("{SET_ORDER}{name}"), order.into());
+        patch.insert(format!("{SET_ORDER}{name}").into(), order.into());
     }
     if !changes.is_empty() {
-        patch.insert(name.to_owned(), changes.into());
+        patch.insert(name.into(), changes.into());
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Strategic merge patches of built-in kinds: each block of `golden.txt` is an object, a patch, and the result.
 //! `REWRITE=1` writes the present results into the file; review what changed.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::strategic;
 use crate::gvr::Gvk;

@@ -2,9 +2,10 @@
 
 use json_patch::jsonptr::Pointer;
 use json_patch::{PatchErrorKind, PatchOperation};
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use super::PatchError;
+use crate::Value;
 
 /// Operations in one patch, at most.
 const OPERATIONS_MAX: usize = 10_000;
@@ -24,11 +25,15 @@ pub fn json(object: &mut Value, patch: &Value) -> Result<(), PatchError> {
         let text = "The allowed maximum operations in a JSON patch is";
         return Err(PatchError::TooLarge(format!("{text} {OPERATIONS_MAX}, got {count}")));
     }
+    // The crate works on trees of serde_json. These patches are rare enough for a change of form there and back.
+    let mut json = Json::from(object.take());
     let mut copied = 0;
-    operations.iter().try_for_each(|operation| apply_one(object, operation, &mut copied))
+    let done = operations.iter().try_for_each(|operation| apply_one(&mut json, operation, &mut copied));
+    *object = json.into();
+    done
 }
 
-fn apply_one(object: &mut Value, raw: &Value, copied: &mut usize) -> Result<(), PatchError> {
+fn apply_one(object: &mut Json, raw: &Value, copied: &mut usize) -> Result<(), PatchError> {
     let operation = parse(raw)?;
     check_limits(object, &operation, copied)?;
     if tests_absence(object, &operation) {
@@ -45,15 +50,15 @@ fn parse(raw: &Value) -> Result<PatchOperation, PatchError> {
     if !["add", "remove", "replace", "move", "copy", "test"].contains(&op) {
         return Err(PatchError::Inapplicable(format!("Unexpected kind: {op}")));
     }
-    let mut raw = raw.clone();
-    if let (Value::Object(map), "add" | "replace" | "test") = (&mut raw, op) {
-        map.entry("value").or_insert(Value::Null);
+    let mut raw = Json::from(raw.clone());
+    if let (Json::Object(map), "add" | "replace" | "test") = (&mut raw, op) {
+        map.entry("value").or_insert(Json::Null);
     }
     serde_json::from_value(raw).map_err(|e| PatchError::Inapplicable(format!("{op} operation: {e}")))
 }
 
 /// Bounds what the operation adds: bytes by `copy`, and depth by anything that inserts.
-fn check_limits(object: &Value, operation: &PatchOperation, copied: &mut usize) -> Result<(), PatchError> {
+fn check_limits(object: &Json, operation: &PatchOperation, copied: &mut usize) -> Result<(), PatchError> {
     let (path, inserted) = match operation {
         PatchOperation::Add(op) => (&op.path, Some(&op.value)),
         PatchOperation::Replace(op) => (&op.path, Some(&op.value)),
@@ -79,11 +84,11 @@ fn check_limits(object: &Value, operation: &PatchOperation, copied: &mut usize) 
 }
 
 /// `test` for null holds also where there is nothing, in Kubernetes.
-fn tests_absence(object: &Value, operation: &PatchOperation) -> bool {
+fn tests_absence(object: &Json, operation: &PatchOperation) -> bool {
     matches!(operation, PatchOperation::Test(op) if op.value.is_null() && resolves_to_nothing(&op.path, object))
 }
 
-fn resolves_to_nothing(path: &Pointer, object: &Value) -> bool {
+fn resolves_to_nothing(path: &Pointer, object: &Json) -> bool {
     path.resolve(object).is_err()
 }
 
@@ -120,19 +125,19 @@ fn wrong_type(found: &Value, wanted: &str) -> PatchError {
 }
 
 /// About the bytes a value takes as JSON.
-fn size(value: &Value) -> usize {
+fn size(value: &Json) -> usize {
     match value {
-        Value::String(text) => text.len() + 2,
-        Value::Array(items) => 2 + items.iter().map(|v| size(v) + 1).sum::<usize>(),
-        Value::Object(map) => 2 + map.iter().map(|(k, v)| k.len() + 4 + size(v)).sum::<usize>(),
+        Json::String(text) => text.len() + 2,
+        Json::Array(items) => 2 + items.iter().map(|v| size(v) + 1).sum::<usize>(),
+        Json::Object(map) => 2 + map.iter().map(|(k, v)| k.len() + 4 + size(v)).sum::<usize>(),
         _ => 4,
     }
 }
 
-fn depth(value: &Value) -> usize {
+fn depth(value: &Json) -> usize {
     match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        Json::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Json::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
         _ => 0,
     }
 }

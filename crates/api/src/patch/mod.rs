@@ -16,7 +16,7 @@ mod strategic;
 #[cfg(test)]
 mod tests;
 
-use serde_json::{Map, Value};
+use crate::{Map, Value};
 
 use crate::schema::{Schema, Struct, StructId, Type};
 use crate::status::{Cause, Details, Status};
@@ -60,8 +60,25 @@ pub fn merge(object: &mut Value, patch: &Value) -> Result<(), PatchError> {
     if !patch.is_object() {
         return Err(PatchError::Malformed("Invalid JSON Patch".into()));
     }
-    json_patch::merge(object, patch);
+    merge_value(object, patch);
     Ok(())
+}
+
+fn merge_value(object: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *object = patch.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = Value::Object(Map::new());
+    }
+    let Value::Object(fields) = object else { return };
+    for (name, value) in patch {
+        match value.is_null() {
+            true => drop(fields.remove(name)),
+            false => merge_value(fields.entry(name.clone()).or_insert(Value::Null), value),
+        }
+    }
 }
 
 /// Strategic merge patch: a merge patch that also merges lists, by the merge keys of the schema, and obeys
@@ -166,4 +183,4 @@ fn as_list<'v>(value: &'v Value, what: &str) -> Result<&'v [Value], PatchError> 
     }
 }
 
-type Object = Map<String, Value>;
+type Object = Map;

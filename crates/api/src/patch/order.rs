@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use crate::Value;
 
 /// The place of each identity in a list; the first counts.
 pub(super) struct Places<'v>(HashMap<&'v Value, usize>);

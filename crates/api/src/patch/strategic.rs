@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::Value;
+use crate::Value;
 
 use super::order::{Places, arrange};
 use super::{
@@ -60,12 +60,12 @@ fn merge_field(
         Value::Array(items) => {
             let order = patch.get(&format!("{SET_ORDER}{name}"));
             if !matches!(object.get(name), Some(Value::Array(_))) {
-                object.insert(name.to_owned(), Value::Array(Vec::new()));
+                object.insert(name.into(), Value::Array(Vec::new()));
             }
             merge_list(object, name, items, order, shape)
         }
         plain => {
-            object.insert(name.to_owned(), plain.clone());
+            object.insert(name.into(), plain.clone());
             Ok(())
         }
     }

@@ -1,9 +1,9 @@
 //! From protobuf to a tree.
 
+use crate::{Map, Number, Text, Value};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use serde_json::{Map, Number, Value};
 
 use super::wire::{Malformed, Reader, Wire};
 use super::{Error, MAGIC, Union, union};
@@ -12,7 +12,7 @@ use crate::schema::{Field, Schema, Struct, StructId, Type};
 /// How deep messages may lie within each other, as for JSON.
 const DEPTH_MAX: usize = 128;
 
-type Fields = Map<String, Value>;
+type Fields = Map;
 
 /// Where the reader stands.
 #[derive(Clone, Copy)]
@@ -92,13 +92,13 @@ fn add(
             let (key, value) = entry(context, place, item, wire)?;
             let entries = fields.entry(field.name.as_ref()).or_insert_with(|| Value::Object(Fields::new()));
             if let Value::Object(entries) = entries {
-                entries.insert(key, value);
+                entries.insert(key.into(), value);
             }
         }
         ty => {
             let value = value(context, place, ty, wire)?;
             if !is_omitted(field, &value) {
-                fields.insert(field.name.to_string(), value);
+                fields.insert(Text::new(&field.name), value);
             }
         }
     }
@@ -251,7 +251,7 @@ fn raw(context: Context<'_>, bytes: &[u8]) -> Result<Value, Error> {
         context.deeper()?;
         return super::open_at(inner, context.depth + 1);
     }
-    serde_json::from_slice(inner).map_err(|_| Error::Malformed)
+    Value::from_json(inner).map_err(|_| Error::Malformed)
 }
 
 /// Reads a whole object that lies within another one.

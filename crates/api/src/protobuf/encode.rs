@@ -1,9 +1,9 @@
 //! From a tree to protobuf.
 
+use crate::{Map, Value};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use serde_json::{Map, Value};
 
 use super::wire::Writer;
 use super::{Error, Union, union};
@@ -19,7 +19,7 @@ pub fn object(schema: &Schema, id: StructId, value: &Value) -> Result<Vec<u8>, E
     Ok(out.finish())
 }
 
-fn record(out: &mut Writer, schema: &Schema, id: StructId, fields: &Map<String, Value>) -> Done {
+fn record(out: &mut Writer, schema: &Schema, id: StructId, fields: &Map) -> Done {
     let record = schema.get(id);
     // Fields of an embedded Go struct go into one message, which is written once.
     let mut embedded: Vec<u32> = Vec::new();
@@ -39,13 +39,7 @@ fn record(out: &mut Writer, schema: &Schema, id: StructId, fields: &Map<String, 
 }
 
 /// Writes all fields whose place starts with the given numbers.
-fn nested(
-    out: &mut Writer,
-    schema: &Schema,
-    record: &Struct,
-    fields: &Map<String, Value>,
-    at: &[u32],
-) -> Done {
+fn nested(out: &mut Writer, schema: &Schema, record: &Struct, fields: &Map, at: &[u32]) -> Done {
     let mut embedded: Vec<u32> = Vec::new();
     for (name, value) in fields {
         let Some(field) = record.field(name) else { continue };

@@ -14,7 +14,7 @@ mod wire;
 
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value};
+use crate::{Map, Value};
 
 use crate::gvr::Gvk;
 use crate::schema::{StructId, builtin};
@@ -134,7 +134,7 @@ fn open_at(body: &[u8], depth: usize) -> Result<Value, Error> {
         }
     }
     if is_json {
-        return serde_json::from_slice(message).map_err(|_| Error::Malformed);
+        return Value::from_json(message).map_err(|_| Error::Malformed);
     }
     let gvk = Gvk::from_api_version(&api_version, &kind);
     let mut fields = decode::object_at(builtin().schema(), type_of(&gvk)?, message, depth)?;
@@ -158,7 +158,7 @@ fn type_meta(bytes: &[u8]) -> Result<(String, String), Error> {
 }
 
 /// A message's tree, of a kind that the caller knows.
-pub fn read(gvk: &Gvk, message: &[u8]) -> Result<Map<String, Value>, Error> {
+pub fn read(gvk: &Gvk, message: &[u8]) -> Result<Map, Error> {
     decode::object(builtin().schema(), type_of(gvk)?, message)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use crate::{Map, Text, Value};
 
 use crate::quantity::Quantity;
 
@@ -14,20 +14,20 @@ impl Amounts {
     /// Reads a map of quantities; what is none is left out (validation has told of it).
     pub fn read(value: &Value) -> Self {
         let entries = value.as_object().into_iter().flatten();
-        let read = |(name, value): (&String, &Value)| {
+        let read = |(name, value): (&Text, &Value)| {
             let amount = match value {
                 Value::String(text) => text.parse().ok()?,
                 other => other.to_string().parse().ok()?,
             };
-            Some((name.clone(), amount))
+            Some((name.to_string(), amount))
         };
         Self(entries.filter_map(read).collect())
     }
 
     /// As objects hold it.
     pub fn to_value(&self) -> Value {
-        let entries = self.0.iter().map(|(name, amount)| (name.clone(), amount.to_string().into()));
-        Value::Object(entries.collect::<Map<String, Value>>())
+        let entries = self.0.iter().map(|(name, amount)| (name.clone(), Value::from(amount.to_string())));
+        Value::Object(entries.collect::<Map>())
     }
 
     /// The amount of this name, if there is one.

@@ -12,8 +12,8 @@ mod scope;
 mod tests;
 mod tree;
 
+use crate::Value;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 use crate::quantity::{Format, Quantity};
 pub use amounts::Amounts;
@@ -201,6 +201,6 @@ impl<'q> Quota<'q> {
     pub fn counted<'u>(&self, usages: impl Iterator<Item = &'u Usage>) -> Value {
         let mut used = Amounts(self.hard.0.keys().map(|name| (name.clone(), Quantity::default())).collect());
         usages.for_each(|usage| used.add_all(&self.share(usage)));
-        serde_json::json!({"hard": self.hard.to_value(), "used": used.to_value()})
+        crate::json!({"hard": self.hard.to_value(), "used": used.to_value()})
     }
 }

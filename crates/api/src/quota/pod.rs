@@ -1,6 +1,6 @@
 //! What a pod asks for and may have as a whole: its containers side by side, its init containers one after the other.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::Amounts;
 use super::tree::{at, items, text};

@@ -1,6 +1,6 @@
 //! Scopes: which objects a quota is about at all.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::tree::{at, items, text};
 

@@ -1,6 +1,6 @@
 //! Small reads of an object's tree.
 
-use serde_json::Value;
+use crate::Value;
 
 /// A value at a path of keys; `Null` when any is missing.
 pub(super) fn at<'t>(tree: &'t Value, path: &[&str]) -> &'t Value {

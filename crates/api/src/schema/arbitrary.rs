@@ -1,6 +1,6 @@
 //! Random objects of any kind, for property tests: what the schema allows, in canonical form.
 
-use serde_json::{Map, Value};
+use crate::{Map, Text, Value};
 
 use super::{Field, Resource, Schema, StructId, Type};
 
@@ -33,7 +33,7 @@ impl Maker<'_> {
         self.next() % limit
     }
 
-    fn record(&mut self, id: StructId, depth: usize) -> Map<String, Value> {
+    fn record(&mut self, id: StructId, depth: usize) -> Map {
         let record = self.schema.get(id);
         let mut fields = Map::new();
         for field in &record.fields {
@@ -41,7 +41,7 @@ impl Maker<'_> {
             if wanted && field.proto.is_some() {
                 self.budget = self.budget.saturating_sub(1);
                 if let Some(value) = self.field(field, depth) {
-                    fields.insert(field.name.to_string(), value);
+                    fields.insert(Text::new(&field.name), value);
                 }
             }
         }
@@ -88,8 +88,8 @@ impl Maker<'_> {
                 self.pick(&["2026-11-22T10:00:00.000000Z", "2026-11-22T10:00:00.123456Z"]).into()
             }
             Type::Duration => "1h".into(),
-            Type::FieldsV1 => serde_json::json!({"f:metadata": {".": {}}}),
-            Type::Any => serde_json::json!({"a": [1, {"b": "c"}]}),
+            Type::FieldsV1 => crate::json!({"f:metadata": {".": {}}}),
+            Type::Any => crate::json!({"a": [1, {"b": "c"}]}),
             Type::Struct(id) => self.record(*id, depth + 1).into(),
             Type::List(list) => {
                 let count = if depth > 7 || self.budget == 0 { 0 } else { self.below(3) };

@@ -1,7 +1,7 @@
 //! Laws that hold for every kind, tried on random objects.
 
+use crate::{Map, Value, json};
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
 
 use super::arbitrary;
 use super::{Resource, builtin};
@@ -37,7 +37,7 @@ fn spoil(value: &mut Value, state: &mut u64) {
     }
 }
 
-fn without_names(value: &Value) -> Map<String, Value> {
+fn without_names(value: &Value) -> Map {
     let mut fields = value.as_object().cloned().unwrap_or_default();
     fields.remove("apiVersion");
     fields.remove("kind");

@@ -22,7 +22,7 @@ pub(crate) use table::RULES;
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use crate::Value;
 
 use crate::gvr::{Gvk, Gvr};
 

@@ -58,7 +58,7 @@ fn objects_are_stored_in_the_preferred_version() {
 
 #[test]
 fn selectable_fields_have_zero_values() {
-    let object = serde_json::json!({"spec": {"nodeName": "n1"}});
+    let object = crate::json!({"spec": {"nodeName": "n1"}});
     let values = pod().selectable(&object);
     let at = |label: &str| {
         let place = pod().field_labels.iter().position(|l| l.as_ref() == label).unwrap();

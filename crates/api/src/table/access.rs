@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::Value;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::duration::human_duration;
 use crate::selector::LabelSelector;

@@ -19,8 +19,8 @@ mod workload;
 
 use std::borrow::Cow;
 
+use crate::{Value, json};
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use crate::gvr::Gvk;
 use crate::jsonpath::JsonPath;

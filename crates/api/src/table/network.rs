@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::Value;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::access::{
     NONE, UNKNOWN, UNSET, at, count, first_three, list, number, selector, text, text_or, texts,

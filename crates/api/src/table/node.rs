@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::{Text, Value};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::access::{NONE, at, condition, flag, list, text, text_or};
 
@@ -24,7 +24,7 @@ pub(super) fn status(node: &Value, _now: Timestamp) -> Value {
 
 pub(super) fn roles(node: &Value, _now: Timestamp) -> Value {
     let labels = at(node, "metadata.labels").and_then(Value::as_object).into_iter().flatten();
-    let role = |(key, value): (&String, &Value)| match key.strip_prefix(ROLE_PREFIX) {
+    let role = |(key, value): (&Text, &Value)| match key.strip_prefix(ROLE_PREFIX) {
         Some(role) => Some(role.to_owned()),
         None => value.as_str().filter(|_| key == ROLE).map(str::to_owned),
     };

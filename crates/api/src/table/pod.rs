@@ -1,7 +1,7 @@
 //! Cells of pods: one line that sums up the states of all containers.
 
+use crate::Value;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::access::{NONE, at, condition, flag, is_deleted, list, number, text, text_or, time};
 use super::duration::human_duration;

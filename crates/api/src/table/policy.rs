@@ -1,7 +1,7 @@
 //! Cells of roles, requests, quotas, admission policies and flow control.
 
+use crate::Value;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::access::{NONE, UNSET, at, first_three, list, quantity_text, text};
 

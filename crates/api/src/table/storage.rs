@@ -1,7 +1,7 @@
 //! Cells of volumes, claims, classes and drivers.
 
+use crate::Value;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::access::{NONE, UNSET, at, flag, is_deleted, list, quantity_text, text, text_or, texts};
 

@@ -1,8 +1,8 @@
 //! Golden rows: each block of `golden.txt` is an object and, below `=>`, the table that kubectl prints of it with
 //! `-o wide`. `REWRITE=1` writes the present rows into the file; review what changed.
 
+use crate::json;
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! Cells of workloads: replicas, jobs, autoscalers, revisions, and their pod templates.
 
+use crate::Value;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::access::{
     NONE, UNKNOWN, at, condition, flag, is_deleted, joined, labels, list, number, quantity_text, scalar,

@@ -1,6 +1,6 @@
 //! Forms that `schema/rules.txt` names: what is wrong with a value, in apimachinery's words.
 
-use serde_json::{Map, Value};
+use crate::{Map, Value};
 
 use super::addresses::{self, Cidr};
 use super::names;
@@ -101,7 +101,7 @@ fn range(number: i64, min: i64, max: i64) -> Option<String> {
     })
 }
 
-fn labels(entries: &Map<String, Value>, path: &dyn Fn() -> Path, errors: &mut Errors) {
+fn labels(entries: &Map, path: &dyn Fn() -> Path, errors: &mut Errors) {
     for (key, value) in entries {
         judge(names::label_key(key), key, errors, path);
         texts(names::label_value(value.as_str().unwrap_or_default()), path, value, errors);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value};
+use crate::{Map, Text, Value};
 
 use super::forms::judge;
 use super::names::{self, NameRule};
@@ -77,16 +77,16 @@ pub fn immutable(resource: &Resource, old: &Value, new: &Value) -> Errors {
 type Place<'p> = &'p dyn Fn() -> Path;
 
 /// Checks labels and annotations, an object's own or a template's.
-pub(super) fn labels_and_annotations(meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
+pub(super) fn labels_and_annotations(meta: &Map, path: Place<'_>, errors: &mut Errors) {
     labels(meta, &|| path().child("labels"), errors);
     annotations(meta, &|| path().child("annotations"), errors);
 }
 
-fn text<'a>(meta: &'a Map<String, Value>, name: &str) -> &'a str {
+fn text<'a>(meta: &'a Map, name: &str) -> &'a str {
     meta.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn name(rule: NameRule, meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
+fn name(rule: NameRule, meta: &Map, path: Place<'_>, errors: &mut Errors) {
     let prefix = text(meta, "generateName");
     if !prefix.is_empty() {
         judge(rule.check_prefix(prefix), prefix, errors, || path().child("generateName"));
@@ -97,7 +97,7 @@ fn name(rule: NameRule, meta: &Map<String, Value>, path: Place<'_>, errors: &mut
     }
 }
 
-fn namespace(namespaced: bool, meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
+fn namespace(namespaced: bool, meta: &Map, path: Place<'_>, errors: &mut Errors) {
     match (namespaced, text(meta, "namespace")) {
         (true, "") => errors.push(Error::required(&path(), "")),
         (true, name) => judge(names::dns1123_label(name), name, errors, path),
@@ -106,19 +106,19 @@ fn namespace(namespaced: bool, meta: &Map<String, Value>, path: Place<'_>, error
     }
 }
 
-fn entries<'a>(meta: &'a Map<String, Value>, name: &str) -> impl Iterator<Item = (&'a String, &'a str)> {
+fn entries<'a>(meta: &'a Map, name: &str) -> impl Iterator<Item = (&'a Text, &'a str)> {
     let entries = meta.get(name).and_then(Value::as_object);
     entries.into_iter().flatten().map(|(key, value)| (key, value.as_str().unwrap_or_default()))
 }
 
-fn labels(meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
+fn labels(meta: &Map, path: Place<'_>, errors: &mut Errors) {
     for (key, value) in entries(meta, "labels") {
         judge(names::label_key(key), key, errors, path);
         judge(names::label_value(value), value, errors, path);
     }
 }
 
-fn annotations(meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
+fn annotations(meta: &Map, path: Place<'_>, errors: &mut Errors) {
     let mut size = 0;
     for (key, value) in entries(meta, "annotations") {
         judge(names::any_case_qualified_name(key), key, errors, path);
@@ -129,7 +129,7 @@ fn annotations(meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) 
     }
 }
 
-fn owners(meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
+fn owners(meta: &Map, path: Place<'_>, errors: &mut Errors) {
     let owners = meta.get("ownerReferences").and_then(Value::as_array);
     let mut controllers = Vec::new();
     for (index, owner) in owners.into_iter().flatten().filter_map(Value::as_object).enumerate() {
@@ -150,7 +150,7 @@ fn owners(meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
     }
 }
 
-fn owner_is_whole(owner: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
+fn owner_is_whole(owner: &Map, path: Place<'_>, errors: &mut Errors) {
     let version = text(owner, "apiVersion");
     if version.is_empty() {
         errors.push(Error::invalid(&path().child("apiVersion"), "", "version must not be empty"));
@@ -166,7 +166,7 @@ fn owner_is_whole(owner: &Map<String, Value>, path: Place<'_>, errors: &mut Erro
     }
 }
 
-fn finalizers(meta: &Map<String, Value>, path: Place<'_>, errors: &mut Errors) {
+fn finalizers(meta: &Map, path: Place<'_>, errors: &mut Errors) {
     let list = meta.get("finalizers").and_then(Value::as_array);
     let (mut orphans, mut foreground) = (false, false);
     for (index, name) in list.into_iter().flatten().filter_map(Value::as_str).enumerate() {

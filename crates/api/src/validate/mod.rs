@@ -30,14 +30,14 @@ pub use seen::{ByText, Seen};
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use crate::{Map, Value};
 
 use crate::field::{Error, Errors, Path};
 use crate::schema::{Field, Resource, Schema, StructId, Type, builtin};
 use rules::Checks;
 
 /// Fields of an object.
-type Fields = Map<String, Value>;
+type Fields = Map;
 
 /// Checks the whole object but its metadata and status: required fields, closed sets, forms, and how fields relate.
 ///

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use serde_json::Value;
+use crate::Value;
 
 use super::forms::Form;
 use super::kinds;

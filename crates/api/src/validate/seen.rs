@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-use serde_json::Value;
+use crate::Value;
 
 use super::Fields;
 
@@ -92,7 +92,7 @@ fn entry<'v>(item: &'v Value, key: &str) -> Option<(&'v str, &'v Fields)> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use crate::json;
 
     use super::*;
 

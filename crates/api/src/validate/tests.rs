@@ -1,4 +1,4 @@
-use serde_json::json;
+use crate::json;
 
 use super::*;
 use crate::gvr::Gvr;
@@ -209,8 +209,7 @@ fn long_lists_cost_no_more_than_their_length() {
     let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": true});
     let owned = json!({"metadata": {"name": "a", "namespace": "n", "ownerReferences": vec![owner; 20_000]}});
     assert_eq!(object_meta(pods, &owned).len(), 1);
-    let amounts: serde_json::Map<String, Value> =
-        (0..2_000).map(|n| (format!("requests.x{n}/y"), json!("1"))).collect();
+    let amounts: crate::Map = (0..2_000).map(|n| (format!("requests.x{n}/y"), json!("1"))).collect();
     let spec = json!({"hard": amounts, "scopes": vec!["Never"; 2_000]});
     assert!(found("", "resourcequotas", json!({"spec": spec})).len() <= 1_000);
     let many = |make: &dyn Fn(usize) -> Value| -> Value { (0..10_000).map(make).collect() };

@@ -120,7 +120,7 @@ fn asks_for_masters(object: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::admission::testing::Case;

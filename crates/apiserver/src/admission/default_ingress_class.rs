@@ -50,7 +50,7 @@ impl Plugin for DefaultIngressClass {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::admission::testing::Case;

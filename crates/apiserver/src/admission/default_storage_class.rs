@@ -50,7 +50,7 @@ impl Plugin for DefaultStorageClass {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use tiphys_api::{Value, json};
 
     use super::*;
     use crate::admission::testing::Case;

@@ -1,8 +1,7 @@
 //! DefaultTolerationSeconds: a pod stays five minutes on a node that is lost, unless it says otherwise.
 
 use async_trait::async_trait;
-use serde_json::json;
-use tiphys_api::{Status, Value};
+use tiphys_api::{Status, Value, json};
 
 use super::tree::{items, list, text};
 use super::{Operation, Plugin, Review};

@@ -77,7 +77,7 @@ fn terminating(review: &Review<'_>) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::admission::testing::Case;

@@ -226,7 +226,7 @@ fn own_node(review: &Review<'_>, node: &str) -> Result<(), Status> {
 fn text_map(object: &Value) -> BTreeSet<(String, String)> {
     let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
     let pairs = labels.into_iter().flatten();
-    pairs.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+    pairs.map(|(key, value)| (key.to_string(), value.as_str().unwrap_or_default().to_owned())).collect()
 }
 
 fn may_set(label: &str) -> bool {
@@ -246,7 +246,7 @@ fn may_set(label: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::needless_pass_by_value, reason = "a literal reads best as a value")]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::admission::testing::Case;

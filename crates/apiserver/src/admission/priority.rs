@@ -126,7 +126,7 @@ fn keep(review: &mut Review<'_>) -> Result<(), Status> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use tiphys_api::{Value, json};
 
     use super::*;
     use crate::admission::testing::Case;

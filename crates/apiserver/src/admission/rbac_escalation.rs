@@ -135,7 +135,7 @@ impl Plugin for RbacEscalation {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::admission::testing::Case;

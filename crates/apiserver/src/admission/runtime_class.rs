@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::Map;
-use tiphys_api::{Gvr, Status, Value};
+use tiphys_api::{Gvr, Map, Status, Value};
 
 use super::tree::{list, text};
 use super::{Plugin, Review};
@@ -28,13 +27,13 @@ struct Class {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Overhead {
-    pod_fixed: Option<Map<String, Value>>,
+    pod_fixed: Option<Map>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Scheduling {
-    node_selector: Option<Map<String, Value>>,
+    node_selector: Option<Map>,
     tolerations: Option<Vec<Value>>,
 }
 
@@ -100,7 +99,7 @@ impl Plugin for RuntimeClass {
     }
 }
 
-fn select(review: &mut Review<'_>, wanted: Map<String, Value>) -> Result<(), Status> {
+fn select(review: &mut Review<'_>, wanted: Map) -> Result<(), Status> {
     if wanted.is_empty() {
         return Ok(());
     }
@@ -135,7 +134,7 @@ fn tolerate(review: &mut Review<'_>, wanted: Vec<Value>) {
 #[cfg(test)]
 #[allow(clippy::needless_pass_by_value, reason = "a literal reads best as a value")]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::admission::testing::Case;

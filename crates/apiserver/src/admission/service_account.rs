@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::json;
-use tiphys_api::{Gvr, Object, Status, Value};
+use tiphys_api::{Gvr, Object, Status, Value, json};
 
 use super::tree::{items, list, text};
 use super::{Operation, Plugin, Review};

@@ -34,7 +34,7 @@ impl Plugin for StorageObjectInUseProtection {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::admission::testing::Case;

@@ -1,8 +1,7 @@
 //! TaintNodesByCondition: a new node takes no pods until it was seen to be ready.
 
 use async_trait::async_trait;
-use serde_json::json;
-use tiphys_api::Status;
+use tiphys_api::{Status, json};
 
 use super::tree::{items, list, text};
 use super::{Plugin, Review};

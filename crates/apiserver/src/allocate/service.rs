@@ -1,9 +1,8 @@
 //! The fields of a Service that addresses and ports hang on: their defaults, what an update keeps, and what a change of type
 //! drops. Pure functions over the object's tree.
 
-use serde_json::{Map, json};
-use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
+use tiphys_api::{Map, Value, json};
 
 use super::Cidr;
 
@@ -38,7 +37,7 @@ pub(super) fn arrange(service: &mut Value, old: Option<&Value>, ranges: &[Cidr])
 }
 
 /// A full update by a client that leaves out what the server gave keeps it.
-fn keep(spec: &mut Map<String, Value>, old: &Map<String, Value>) {
+fn keep(spec: &mut Map, old: &Map) {
     if kind(spec) != "ExternalName" && kind(old) != "ExternalName" {
         let same_address =
             text(spec, "clusterIP").is_empty() || text(spec, "clusterIP") == text(old, "clusterIP");
@@ -57,9 +56,9 @@ fn keep(spec: &mut Map<String, Value>, old: &Map<String, Value>) {
     }
 }
 
-fn fill(spec: &mut Map<String, Value>, old: &Map<String, Value>, key: &str) {
+fn fill(spec: &mut Map, old: &Map, key: &str) {
     if let (true, Some(value)) = (is_empty(spec.get(key)), old.get(key)) {
-        spec.insert(key.to_owned(), value.clone());
+        spec.insert(key.into(), value.clone());
     }
 }
 
@@ -73,7 +72,7 @@ fn is_empty(value: Option<&Value>) -> bool {
     }
 }
 
-fn keep_node_ports(spec: &mut Map<String, Value>, old: &Map<String, Value>) {
+fn keep_node_ports(spec: &mut Map, old: &Map) {
     let asked: Vec<Value> = ports(spec).filter_map(|port| port.get("nodePort").cloned()).collect();
     let known: Vec<Value> = ports(old).cloned().collect();
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -93,15 +92,15 @@ fn protocol(port: &Value) -> &str {
 }
 
 /// A change of type drops what only the old type had, unless the client changed it as well.
-fn drop_unneeded(spec: &mut Map<String, Value>, old: &Map<String, Value>) {
-    let unchanged = |spec: &Map<String, Value>, key: &str| spec.get(key) == old.get(key);
+fn drop_unneeded(spec: &mut Map, old: &Map) {
+    let unchanged = |spec: &Map, key: &str| spec.get(key) == old.get(key);
     let external = kind(spec) == "ExternalName" && kind(old) != "ExternalName";
     if external && (unchanged(spec, "clusterIPs") || unchanged(spec, "clusterIP")) {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             spec.remove(key);
         }
     }
-    let node_ports = |spec: &Map<String, Value>| -> Vec<Value> {
+    let node_ports = |spec: &Map| -> Vec<Value> {
         ports(spec).map(|port| port.get("nodePort").cloned().unwrap_or_default()).collect()
     };
     if has_node_ports(old) && !has_node_ports(spec) && node_ports(spec) == node_ports(old) {
@@ -125,7 +124,7 @@ fn drop_unneeded(spec: &mut Map<String, Value>, old: &Map<String, Value>) {
 }
 
 /// `clusterIP` and `clusterIPs` say the same; the one that a client changed leads.
-fn match_addresses(spec: &mut Map<String, Value>, old: &[String]) {
+fn match_addresses(spec: &mut Map, old: &[String]) {
     let one = text(spec, "clusterIP").to_owned();
     let many: Vec<String> = texts(spec, "clusterIPs");
     if one.is_empty() {
@@ -137,7 +136,7 @@ fn match_addresses(spec: &mut Map<String, Value>, old: &[String]) {
 }
 
 /// An address is for life.
-fn check_unchanged(spec: &Map<String, Value>, old: &Map<String, Value>) -> Result<(), Errors> {
+fn check_unchanged(spec: &Map, old: &Map) -> Result<(), Errors> {
     let (now, before) = (texts(spec, "clusterIPs"), texts(old, "clusterIPs"));
     let changed = now.iter().zip(&before).enumerate().filter(|(_, (now, before))| now != before);
     let path = Path::new("spec").child("clusterIPs");
@@ -146,7 +145,7 @@ fn check_unchanged(spec: &Map<String, Value>, old: &Map<String, Value>) -> Resul
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-fn arrange_families(spec: &mut Map<String, Value>, ranges: &[Cidr]) -> Result<(), Errors> {
+fn arrange_families(spec: &mut Map, ranges: &[Cidr]) -> Result<(), Errors> {
     let Some(primary) = ranges.first() else { return Ok(()) };
     let own = |range: &Cidr| if range.is_v6() { V6 } else { V4 };
     let (first, dual) = (own(primary), ranges.len() > 1);
@@ -186,7 +185,7 @@ fn is_empty_map(value: Option<&Value>) -> bool {
     value.and_then(Value::as_object).is_none_or(Map::is_empty)
 }
 
-fn family_of_asked(spec: &Map<String, Value>) -> Option<&'static str> {
+fn family_of_asked(spec: &Map) -> Option<&'static str> {
     let address: std::net::IpAddr = text(spec, "clusterIP").parse().ok()?;
     Some(if address.is_ipv6() { V6 } else { V4 })
 }
@@ -208,35 +207,35 @@ fn check_families(policy: &str, families: &[String], ranges: &[Cidr]) -> Result<
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-fn kind(spec: &Map<String, Value>) -> &str {
+fn kind(spec: &Map) -> &str {
     match text(spec, "type") {
         "" => "ClusterIP",
         kind => kind,
     }
 }
 
-fn text<'a>(spec: &'a Map<String, Value>, key: &str) -> &'a str {
+fn text<'a>(spec: &'a Map, key: &str) -> &'a str {
     spec.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn texts(spec: &Map<String, Value>, key: &str) -> Vec<String> {
+fn texts(spec: &Map, key: &str) -> Vec<String> {
     let items = spec.get(key).and_then(Value::as_array).into_iter().flatten();
     items.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn ports(spec: &Map<String, Value>) -> impl Iterator<Item = &Value> {
+fn ports(spec: &Map) -> impl Iterator<Item = &Value> {
     spec.get("ports").and_then(Value::as_array).into_iter().flatten()
 }
 
-fn has_node_ports(spec: &Map<String, Value>) -> bool {
+fn has_node_ports(spec: &Map) -> bool {
     matches!(kind(spec), "NodePort" | "LoadBalancer")
 }
 
-fn health_checked(spec: &Map<String, Value>) -> bool {
+fn health_checked(spec: &Map) -> bool {
     kind(spec) == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
 }
 
-fn spec(service: &Value) -> Option<&Map<String, Value>> {
+fn spec(service: &Value) -> Option<&Map> {
     service.get("spec").and_then(Value::as_object)
 }
 

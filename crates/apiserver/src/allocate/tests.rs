@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use serde_json::json;
-use tiphys_api::{Gvk, Object};
+use tiphys_api::{Gvk, Object, json};
 
 use super::*;
 use crate::auth::User;

@@ -192,7 +192,7 @@ fn text<'a>(object: &'a Value, key: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::auth::User;

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
-use serde_json::json;
-use tiphys_api::{Gvr, Object, Value};
+use tiphys_api::{Gvr, Object, Value, json};
 use tokio::sync::Notify;
 
 use super::Lister;

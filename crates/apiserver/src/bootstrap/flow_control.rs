@@ -1,7 +1,6 @@
 //! The suggested flow schemas and priority levels: who shares the server's attention with whom.
 
-use serde_json::{Value, json};
-use tiphys_api::Gvr;
+use tiphys_api::{Gvr, Value, json};
 
 use super::Item;
 use super::reconcile::How;

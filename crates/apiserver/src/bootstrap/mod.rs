@@ -16,8 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use serde_json::Value;
-use tiphys_api::{Gvr, Object, Status};
+use tiphys_api::{Gvr, Object, Status, Value};
 use tiphys_client::{Client, DeleteOptions, ListOptions, Target, WriteOptions};
 
 use self::reconcile::{How, Write, plan};

@@ -1,7 +1,6 @@
 //! What every fresh cluster holds besides its roles.
 
-use serde_json::{Value, json};
-use tiphys_api::Gvr;
+use tiphys_api::{Gvr, Value, json};
 
 use super::reconcile::How;
 use super::{Config, Item};

@@ -2,7 +2,7 @@
 //!
 //! The text is part of the program, so a mistake in it is found by this module's tests and not by users.
 
-use serde_json::{Map, Value, json};
+use tiphys_api::{Map, Text, Value, json};
 
 use crate::auth::rbac::GROUP;
 
@@ -206,7 +206,7 @@ fn fill_aggregated(roles: &mut [Value]) {
     }
 }
 
-fn aggregated_key(role: &Value) -> Option<String> {
+fn aggregated_key(role: &Value) -> Option<Text> {
     let selector = role.pointer("/aggregationRule/clusterRoleSelectors/0/matchLabels")?;
     selector.as_object()?.keys().next().cloned()
 }

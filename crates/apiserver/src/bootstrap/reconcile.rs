@@ -1,6 +1,6 @@
 //! What to write so that the cluster holds an object as the bootstrap wants it, without undoing what people changed.
 
-use serde_json::Value;
+use tiphys_api::Value;
 
 use crate::auth::rbac::Rule;
 use crate::auth::rbac::covers::missing;
@@ -132,7 +132,7 @@ fn overlay(want: &Value, have: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
 

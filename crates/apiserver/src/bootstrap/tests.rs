@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use tiphys_api::json;
 use tiphys_client::fake::FakeClient;
 
 use super::*;

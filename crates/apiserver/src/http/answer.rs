@@ -5,8 +5,7 @@
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
 use http::{Response, StatusCode};
-use serde_json::Value;
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, Value};
 
 use super::body::Body;
 use super::encode;
@@ -39,7 +38,7 @@ pub fn status(status: &Status, encoding: Encoding) -> Answer {
     let body = match encoding {
         // All others need a tree; a Status is small.
         Encoding::PrettyJson | Encoding::Yaml | Encoding::Protobuf | Encoding::Cbor => {
-            match serde_json::from_slice::<Value>(&json) {
+            match Value::from_json(&json) {
                 Ok(tree) => encode::tree(&tree, encoding).unwrap_or(json.into()),
                 Err(_) => json.into(),
             }

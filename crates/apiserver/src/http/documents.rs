@@ -17,10 +17,9 @@ use http::header::{
 };
 use http::{HeaderMap, StatusCode};
 use parking_lot::RwLock;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tiphys_api::schema::Resource;
-use tiphys_api::{Status, discovery, openapi};
+use tiphys_api::{Status, Value, discovery, openapi};
 
 use super::answer::{self, Answer};
 use super::handle::Call;

@@ -5,9 +5,8 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
-use tiphys_api::{Object, Status, cbor};
+use tiphys_api::{Object, Status, Value, cbor};
 
 use super::negotiate::{Encoding, MediaType, Shape};
 
@@ -67,6 +66,6 @@ pub fn shaped(object_: &Object, media: MediaType) -> Result<Bytes, Status> {
 fn retold(json: Bytes, encoding: Encoding) -> Result<Bytes, Status> {
     match encoding {
         Encoding::Json => Ok(json),
-        other => tree(&serde_json::from_slice(&json).map_err(Status::internal)?, other),
+        other => tree(&Value::from_json(&json).map_err(Status::internal)?, other),
     }
 }

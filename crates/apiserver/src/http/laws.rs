@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, Method};
 use proptest::prelude::*;
-use serde_json::json;
+use tiphys_api::json;
 
 use super::params::{self, Write};
 use super::path::RequestInfo;

@@ -6,8 +6,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::{Value, json};
-use tiphys_api::{Gvk, Object, Status, cbor, protobuf};
+use tiphys_api::{Gvk, Object, Status, Value, cbor, json, protobuf};
 
 use super::answer::{Answer, with_body};
 use super::body::{Body, Pieces};
@@ -158,7 +157,7 @@ fn member(text: &[u8], member: &[u8]) -> Option<usize> {
 fn sequence(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
     let start = Bytes::from(cbor::list_head(head.gvk, head.meta, items.len()));
     let items = items.map(|item| {
-        let tree: Value = serde_json::from_slice(&item).unwrap_or_default();
+        let tree = Value::from_json(&item).unwrap_or_default();
         Bytes::from(cbor::encode(&tree))
     });
     Pieces::new([start].into_iter().chain(items), None)
@@ -190,7 +189,7 @@ fn indented(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send 
     let start = text.strip_suffix("\n}").unwrap_or(&text).to_owned() + ",\n  \"items\": [";
     let (open, close) = if items.len() == 0 { ("", "]\n}\n") } else { ("\n    ", "\n  ]\n}\n") };
     let items = items.map(|item| {
-        let tree: Value = serde_json::from_slice(&item).unwrap_or_default();
+        let tree = Value::from_json(&item).unwrap_or_default();
         let text = serde_json::to_string_pretty(&tree).unwrap_or_default();
         Bytes::from(text.replace('\n', "\n    "))
     });
@@ -204,7 +203,7 @@ fn yaml(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 's
     let rest = json!({"kind": head.gvk.kind, "metadata": head.meta});
     let tail = serde_saphyr::to_string(&rest).unwrap_or_default();
     let items = items.map(|item| {
-        let tree: Value = serde_json::from_slice(&item).unwrap_or_default();
+        let tree = Value::from_json(&item).unwrap_or_default();
         let text = serde_saphyr::to_string(&tree).unwrap_or_default();
         Bytes::from(format!("- {}\n", text.trim_end().replace('\n', "\n  ")))
     });
@@ -231,7 +230,7 @@ fn binary(list: &List, gvk: &Gvk, meta: &Value) -> Result<Answer, Status> {
 pub fn list_meta(list: &List) -> Value {
     let mut meta = json!({"resourceVersion": list.resource_version.to_string()});
     if !list.continue_token.is_empty() {
-        meta["continue"] = Value::String(list.continue_token.clone());
+        meta["continue"] = Value::String(list.continue_token.clone().into());
     }
     if let Some(remaining) = list.remaining {
         meta["remainingItemCount"] = Value::from(remaining);

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
-use tiphys_api::Status;
+use tiphys_api::{Status, Value, json};
 
 use super::answer::{self, Answer};
 use super::handle::Call;

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tiphys_api::schema::Resource;
-use tiphys_api::{Gvk, Object, Status, field};
+use tiphys_api::{Gvk, Object, Status, Value, field, json};
 
 use super::answer::{Answer, with_body};
 use super::body::Body;
@@ -92,7 +91,7 @@ impl Tables {
             // For people, and of at most some thousand rows: one tree.
             other => {
                 let text: Vec<u8> = std::iter::from_fn(|| pieces.next_chunk()).flatten().collect();
-                Body::Full(encode::tree(&serde_json::from_slice(&text).map_err(Status::internal)?, other)?)
+                Body::Full(encode::tree(&Value::from_json(&text).map_err(Status::internal)?, other)?)
             }
         };
         Ok(with_body(StatusCode::OK, self.media.content_type(), body))

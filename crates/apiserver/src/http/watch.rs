@@ -13,9 +13,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::StatusCode;
-use serde_json::{Value, json};
 use tiphys_api::schema::Resource;
-use tiphys_api::{Object, Status, cbor, protobuf};
+use tiphys_api::{Object, Status, Value, cbor, json, protobuf};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, with_body};
@@ -145,7 +144,7 @@ fn wrap(kind: &str, json: &[u8]) -> Bytes {
 
 fn error(media: MediaType, status: &Status) -> Bytes {
     let json = status.to_json();
-    let tree: Value = serde_json::from_slice(&json).unwrap_or_default();
+    let tree = Value::from_json(&json).unwrap_or_default();
     // A Status has every form.
     frame(media, "ERROR", &tree).unwrap_or_default()
 }

@@ -1,8 +1,7 @@
 //! `pods/proxy` and `services/proxy`: from `scheme:name:port` to the address of one endpoint.
 
 use serde::Deserialize;
-use serde_json::Value;
-use tiphys_api::Status;
+use tiphys_api::{Status, Value};
 
 use super::locate::Pod;
 

@@ -1,7 +1,6 @@
 //! What admission sees of a stream: an options object (`PodExecOptions`, `NodeProxyOptions` …) filled from the query.
 
-use serde_json::{Map, Value};
-use tiphys_api::{Gvk, Status};
+use tiphys_api::{Gvk, Map, Status, Value};
 
 use crate::http::query::Query;
 
@@ -46,7 +45,7 @@ fn text_of(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn put_streams(fields: &mut Map<String, Value>, query: &Query) {
+fn put_streams(fields: &mut Map, query: &Query) {
     for name in SWITCHES.into_iter().filter(|name| query.switch(name)) {
         fields.insert(name.into(), true.into());
     }
@@ -60,7 +59,7 @@ fn put_streams(fields: &mut Map<String, Value>, query: &Query) {
     }
 }
 
-fn put_ports(fields: &mut Map<String, Value>, query: &Query) {
+fn put_ports(fields: &mut Map, query: &Query) {
     let ports: Vec<Value> =
         ports(query).filter_map(|port| port.parse::<u16>().ok()).map(Value::from).collect();
     if !ports.is_empty() {
@@ -69,7 +68,7 @@ fn put_ports(fields: &mut Map<String, Value>, query: &Query) {
 }
 
 /// Where the request goes, whatever a `path` in its query says: what is admitted is what is done.
-fn put_path(fields: &mut Map<String, Value>, rest: Option<&str>) {
+fn put_path(fields: &mut Map, rest: Option<&str>) {
     if let Some(rest) = rest {
         fields.insert("path".into(), format!("/{rest}").into());
     }
@@ -100,7 +99,7 @@ pub fn check(gvk: &Gvk, query: &Query) -> Result<(), Status> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
 

@@ -25,7 +25,7 @@ pub struct Kubeconfig<'a> {
 impl Kubeconfig<'_> {
     /// The file's text (YAML).
     pub fn render(&self) -> String {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let quoted = |text: &str| tiphys_api::Value::from(text).to_string();
         let (cluster, user, server) = (quoted(self.cluster), quoted(self.user), quoted(self.server));
         let [ca, cert, key] =
             [self.ca_pem, &self.pair.cert_pem, &self.pair.key_pem].map(|pem| STANDARD.encode(pem));

@@ -122,7 +122,7 @@ fn plain_text(tree: &Value) -> String {
 fn go_text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".into(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.clone().into(),
         Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
         Value::Object(fields) => {
             let pairs = fields.iter().map(|(name, value)| format!("{name}:{}", go_text(value)));
@@ -136,7 +136,7 @@ fn go_text(value: &Value) -> String {
 pub(super) fn patch_body(form: PatchType, body: Body) -> Result<(Value, Vec<String>), Status> {
     match (form, body) {
         (PatchType::Json, Body::Json(text)) => {
-            let patch = serde_json::from_slice(&text).map_err(|e| Status::bad_request(e.to_string()))?;
+            let patch = Value::from_json(&text).map_err(|e| Status::bad_request(e.to_string()))?;
             Ok((patch, Vec::new()))
         }
         (_, body) => decode::parse(body),

@@ -86,7 +86,7 @@ pub(super) fn of(request: &Request<'_>, object: &Object) -> Result<Object, Statu
 }
 
 fn view(object: &Value) -> Value {
-    let mut scale = serde_json::json!({
+    let mut scale = tiphys_api::json!({
         "apiVersion": SCALE.api_version(),
         "kind": SCALE.kind,
         "metadata": {},

@@ -1,9 +1,8 @@
 //! What each endpoint of an object may change: the object itself leaves status alone, `/status` changes nothing else,
 //! and the smaller subresources change one field each.
 
-use serde_json::Map;
-use tiphys_api::Value;
 use tiphys_api::validate::ByText;
+use tiphys_api::{Map, Value};
 
 use super::request::Request;
 use super::tree;
@@ -76,7 +75,7 @@ fn copy(to: &mut Value, from: &Value, key: &str) {
     let empty = Map::new();
     let from = from.as_object().unwrap_or(&empty);
     match (to.as_object_mut(), from.get(key)) {
-        (Some(to), Some(value)) => drop(to.insert(key.to_owned(), value.clone())),
+        (Some(to), Some(value)) => drop(to.insert(key.into(), value.clone())),
         (Some(to), None) => drop(to.remove(key)),
         (None, _) => {}
     }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Map;
 use tiphys_api::schema::{Resource, Type, builtin};
-use tiphys_api::{Value, defaults, field};
+use tiphys_api::{Map, Value, defaults, field};
 
 use super::tree;
 use crate::strategy::Rules;
@@ -68,7 +67,7 @@ pub fn on_update(object: &mut Value, old: &Value, rules: &Rules, subresource: &s
 /// Whether anything but metadata and status differs.
 fn spec_changed(new: &Value, old: &Value) -> bool {
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return true };
-    let same = |map: &Map<String, Value>, other: &Map<String, Value>| {
+    let same = |map: &Map, other: &Map| {
         map.iter().filter(|(k, _)| !is_apart(k)).all(|(k, v)| other.get(k) == Some(v))
     };
     !(same(new, old) && same(old, new))

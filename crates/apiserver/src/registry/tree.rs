@@ -1,21 +1,20 @@
 //! Small reads and writes on an object's tree, mostly its metadata.
 
 use jiff::Timestamp;
-use serde_json::Map;
-use tiphys_api::Value;
+use tiphys_api::{Map, Value};
 
 /// The metadata map; made when missing.
-pub fn metadata(tree: &mut Value) -> &mut Map<String, Value> {
+pub fn metadata(tree: &mut Value) -> &mut Map {
     child(tree, "metadata")
 }
 
 /// A child map; made when missing.
-pub fn child<'t>(tree: &'t mut Value, name: &str) -> &'t mut Map<String, Value> {
+pub fn child<'t>(tree: &'t mut Value, name: &str) -> &'t mut Map {
     map_of(map_of(tree).entry(name).or_insert(Value::Null))
 }
 
 /// The value as a map; what is no map (decoding has ruled that out) is replaced by an empty one.
-fn map_of(value: &mut Value) -> &mut Map<String, Value> {
+fn map_of(value: &mut Value) -> &mut Map {
     if !value.is_object() {
         *value = Value::Object(Map::new());
     }

@@ -24,8 +24,8 @@ const DECISIONS: [&str; 3] = ["Approved", "Denied", "Failed"];
 
 fn on_create(request: &mut Value, user: &User) {
     let uid = if user.uid.is_empty() { Value::Null } else { user.uid.as_str().into() };
-    let extra: serde_json::Map<String, Value> =
-        user.extra.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+    let extra: tiphys_api::Map =
+        user.extra.iter().map(|(k, v)| (k.clone(), Value::from(v.clone()))).collect();
     let extra = if extra.is_empty() { Value::Null } else { extra.into() };
     for (name, value) in [
         ("username", user.name.as_str().into()),
@@ -35,7 +35,7 @@ fn on_create(request: &mut Value, user: &User) {
     ] {
         tree::set(request, &["spec", name], value);
     }
-    tree::set(request, &["status"], serde_json::json!({}));
+    tree::set(request, &["status"], tiphys_api::json!({}));
 }
 
 fn on_update(request: &mut Value, old: &Value, subresource: &str) {

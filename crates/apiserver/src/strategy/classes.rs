@@ -1,9 +1,8 @@
 //! Kinds that others rely on as they are: classes of storage and priority, bindings of roles, ranges of addresses.
 
-use serde_json::Map;
-use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
 use tiphys_api::validate::ByText;
+use tiphys_api::{Map, Value};
 
 use super::{Rules, status};
 use crate::registry::tree;
@@ -42,7 +41,7 @@ fn volume_attributes(new: &Value, old: &Value, _: &str, errors: &mut Errors) {
 
 /// What a driver says of its node stays, but for how many volumes it can attach.
 fn csi_node(new: &Value, old: &Value, _: &str, errors: &mut Errors) {
-    let same = |driver: &Value, known: &Map<String, Value>| {
+    let same = |driver: &Value, known: &Map| {
         ["nodeID", "topologyKeys"].iter().all(|name| driver.get(name) == known.get(*name))
     };
     let before = ByText::new(tree::items(old, &["spec", "drivers"]), "name");

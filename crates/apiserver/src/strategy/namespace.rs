@@ -18,7 +18,7 @@ fn on_create(namespace: &mut Value, _: &User) {
         finalizers.push(KUBERNETES.into());
     }
     tree::set(namespace, &["spec", "finalizers"], finalizers.into());
-    tree::set(namespace, &["status"], serde_json::json!({ "phase": "Active" }));
+    tree::set(namespace, &["status"], tiphys_api::json!({ "phase": "Active" }));
 }
 
 /// Only `/finalize` changes the finalizers.

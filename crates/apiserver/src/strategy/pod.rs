@@ -26,7 +26,7 @@ pub(super) const PODS: Rules = Rules {
 fn on_create(pod: &mut Value, _: &User) {
     selectors::complete(pod);
     let class = qos_class(pod);
-    tree::set(pod, &["status"], serde_json::json!({ "phase": "Pending", "qosClass": class }));
+    tree::set(pod, &["status"], tiphys_api::json!({ "phase": "Pending", "qosClass": class }));
 }
 
 fn on_update(pod: &mut Value, old: &Value, subresource: &str) {

@@ -1,9 +1,9 @@
 //! Volumes and claims: what they stand for does not change under those who use them.
 
-use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
 use tiphys_api::quantity::Quantity;
 use tiphys_api::validate::VOLUME_NOT_SOURCES;
+use tiphys_api::{Text, Value};
 
 use super::Rules;
 use crate::registry::tree;
@@ -117,7 +117,7 @@ fn validate_volume(new: &Value, old: &Value, subresource: &str, errors: &mut Err
 fn renamed(old: &Value, new: &Value) -> Value {
     match (old, new) {
         (Value::Object(before), Value::Object(now)) => {
-            let entry = |(key, value): (&String, &Value)| {
+            let entry = |(key, value): (&Text, &Value)| {
                 let other = now.get(key).unwrap_or(&Value::Null);
                 let known = RENAMED.iter().any(|(from, to)| value == from && other == to);
                 let value = if key == "key" && known { other.clone() } else { renamed(value, other) };

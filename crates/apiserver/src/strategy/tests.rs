@@ -2,17 +2,16 @@
 
 mod golden;
 
-use serde_json::json;
-use tiphys_api::Gvr;
 use tiphys_api::field::Errors;
+use tiphys_api::{Gvr, json};
 
 use super::of;
 
-fn errors_of(gvr: &Gvr, new: &serde_json::Value, old: &serde_json::Value) -> Vec<String> {
+fn errors_of(gvr: &Gvr, new: &tiphys_api::Value, old: &tiphys_api::Value) -> Vec<String> {
     errors_at(gvr, "", new, old)
 }
 
-fn errors_at(gvr: &Gvr, subresource: &str, new: &serde_json::Value, old: &serde_json::Value) -> Vec<String> {
+fn errors_at(gvr: &Gvr, subresource: &str, new: &tiphys_api::Value, old: &tiphys_api::Value) -> Vec<String> {
     let mut errors = Errors::new();
     (of(gvr).validate_update)(new, old, subresource, &mut errors);
     errors.iter().map(ToString::to_string).collect()
@@ -22,7 +21,7 @@ const PODS: Gvr = Gvr::new("", "v1", "pods");
 
 #[test]
 fn quality_of_service_follows_the_resources() {
-    let class = |resources: serde_json::Value| {
+    let class = |resources: tiphys_api::Value| {
         super::pod::qos_class(&json!({ "spec": { "containers": [{ "resources": resources }] } }))
     };
     assert_eq!(class(json!({})), "BestEffort");
@@ -110,7 +109,7 @@ fn what_is_stored_already_is_not_judged_again() {
 
 #[test]
 fn label_keys_of_a_new_pod_become_part_of_its_selectors() {
-    let term = |selector: serde_json::Value| {
+    let term = |selector: tiphys_api::Value| {
         json!({ "matchLabelKeys": ["a", "x"], "mismatchLabelKeys": ["b"],
         "labelSelector": selector })
     };

@@ -18,8 +18,7 @@ use futures::StreamExt;
 use http::Response;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use serde_json::Value;
-use tiphys_api::{Gvk, cbor, protobuf};
+use tiphys_api::{Gvk, Value, cbor, protobuf};
 
 use super::support::{Running, start};
 
@@ -242,7 +241,7 @@ fn still(value: &mut Value, managed: bool) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| still(item, managed)),
-        Value::String(text) => *text = stilled(text),
+        Value::String(text) => *text = stilled(text).into(),
         _ => (),
     }
 }

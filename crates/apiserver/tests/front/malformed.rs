@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use serde_json::Value;
+use tiphys_api::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{Running, start, whole};

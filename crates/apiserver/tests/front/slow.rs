@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde_json::Value;
+use tiphys_api::Value;
 use tiphys_apiserver::cache::Options;
 
 use super::support::{Running, start_with, whole};

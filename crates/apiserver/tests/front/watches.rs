@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 
 use super::support::{Running, start, whole};
 

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
 use tiphys_api::selector::{FieldSelector, LabelSelector};
-use tiphys_api::{Gvr, Object, Status};
+use tiphys_api::{Gvr, Map, Object, Status, Value, json};
 
 use crate::{DeleteOptions, PatchKind, Target, WatchEvent};
 
@@ -289,7 +288,7 @@ fn now() -> Value {
 }
 
 /// The metadata of an object, made a map when it is none.
-fn meta(value: &mut Value) -> &mut Map<String, Value> {
+fn meta(value: &mut Value) -> &mut Map {
     let meta = &mut value["metadata"];
     if !meta.is_object() {
         *meta = json!({});
@@ -359,7 +358,7 @@ fn json_patch(value: &mut Value, patch: &Value) -> Result<(), Status> {
         let last = last.replace("~1", "/").replace("~0", "~");
         match (value.pointer_mut(parent), step["op"].as_str()) {
             (Some(Value::Object(map)), Some("remove")) => drop(map.remove(&last)),
-            (Some(Value::Object(map)), _) => drop(map.insert(last, step["value"].clone())),
+            (Some(Value::Object(map)), _) => drop(map.insert(last.into(), step["value"].clone())),
             (Some(Value::Array(list)), op) => json_patch_list(list, op, &last, &step["value"]),
             _ => return Err(Status::failure(422, "Invalid", format!("{path} does not exist"))),
         }

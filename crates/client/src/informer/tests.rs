@@ -9,9 +9,9 @@ use crate::fake::FakeClient;
 use crate::typed::Kind;
 
 fn pod(name: &str, owner: &str) -> Pod {
-    let value = serde_json::json!({"metadata": {"name": name, "namespace": "n", "ownerReferences": [
+    let value = tiphys_api::json!({"metadata": {"name": name, "namespace": "n", "ownerReferences": [
         {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": owner, "controller": true}]}});
-    serde_json::from_value(value).unwrap()
+    value.to().unwrap()
 }
 
 /// What a handler saw: `+name`, `~name`, `-name`.

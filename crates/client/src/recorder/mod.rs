@@ -12,8 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use serde_json::json;
-use tiphys_api::Status;
+use tiphys_api::{Status, json};
 use tokio::sync::mpsc;
 
 use crate::typed::Api;

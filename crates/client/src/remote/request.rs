@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 
 use crate::{DeleteOptions, ListOptions, PatchKind, WatchOptions, WriteOptions};
 

@@ -16,8 +16,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, PodTemplateSpec};
-use serde_json::{Value, json};
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, Value, json};
 use tiphys_client::typed::{Kind, decode};
 use tiphys_client::{Api, Informer, WorkQueue};
 
@@ -130,8 +129,7 @@ impl Controller {
 
     fn places(&self, set: &DaemonSet) -> HashMap<Box<str>, Place> {
         let spec = set.spec.as_ref().and_then(|spec| spec.template.spec.clone()).unwrap_or_default();
-        let given =
-            serde_json::to_value(&spec.tolerations).and_then(serde_json::from_value::<Option<Vec<_>>>);
+        let given = Value::of(&spec.tolerations).and_then(|given| given.to::<Option<Vec<_>>>());
         let mut tolerations = given.ok().flatten().unwrap_or_default();
         tolerations.extend(plan::tolerations(&spec));
         let nodes = self.nodes.list("");
@@ -204,13 +202,13 @@ fn body(set: &DaemonSet, hash: &str, node: &str) -> Result<Bytes, Status> {
     labels.insert(REVISION_LABEL.into(), hash.to_owned());
     let spec = template.spec.take().unwrap_or_default();
     let extra = plan::tolerations(&spec);
-    let mut spec: Value = serde_json::to_value(spec).map_err(Status::internal)?;
+    let mut spec: Value = Value::of(spec).map_err(Status::internal)?;
     let given: Vec<Value> = spec["tolerations"].as_array().cloned().unwrap_or_default();
     let extra = extra.into_iter().map(|toleration| json!(toleration)).filter(|t| !given.contains(t));
     spec["tolerations"] = given.iter().cloned().chain(extra).collect();
     let by_name = json!({"key": "metadata.name", "operator": "In", "values": [node]});
     spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] =
         json!({"nodeSelectorTerms": [{"matchFields": [by_name]}]});
-    let spec = serde_json::from_value(spec).map_err(Status::internal)?;
+    let spec = spec.to().map_err(Status::internal)?;
     pod_body(set, PodTemplateSpec { spec: Some(spec), ..template }, None)
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use serde_json::json;
+use tiphys_api::json;
 use tiphys_client::PatchKind;
 use tiphys_client::fake::FakeClient;
 

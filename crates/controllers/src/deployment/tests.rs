@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 use tiphys_client::PatchKind;
 use tiphys_client::fake::FakeClient;
 

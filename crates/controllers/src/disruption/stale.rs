@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
-use tiphys_api::Status;
+use tiphys_api::{Status, json};
 use tiphys_client::typed::decode;
 use tiphys_client::{Client, Informer, WorkQueue};
 

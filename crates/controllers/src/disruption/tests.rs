@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 use tiphys_client::DeleteOptions;
 use tiphys_client::fake::FakeClient;
 

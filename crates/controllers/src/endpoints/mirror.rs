@@ -172,7 +172,7 @@ fn endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
     use tiphys_client::fake::FakeClient;
 
     use super::*;
@@ -183,7 +183,7 @@ mod tests {
         let client = FakeClient::new();
         let service = json!({"metadata": {"name": "db", "namespace": "n"}, "spec": {"ports": [{"port": 1}]}});
         client.put(&typed::<Service>(service));
-        let endpoints = |ready: serde_json::Value| {
+        let endpoints = |ready: tiphys_api::Value| {
             let subset = json!({"addresses": ready, "notReadyAddresses": [{"ip": "fd00::1"}],
                 "ports": [{"name": "p", "port": 5432}]});
             typed::<Endpoints>(json!({"metadata": {"name": "db", "namespace": "n", "labels": {"a": "b"}},

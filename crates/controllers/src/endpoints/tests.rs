@@ -1,4 +1,4 @@
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 use tiphys_client::fake::FakeClient;
 
 use super::*;

@@ -1,7 +1,6 @@
 //! What becomes of an object, given the state of its owners. Pure.
 
-use serde_json::{Value, json};
-use tiphys_api::{Meta, OwnerRef};
+use tiphys_api::{Meta, OwnerRef, Value, json};
 
 use super::graph::{FOREGROUND, ORPHAN};
 use crate::claim::reference;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 use tiphys_client::fake::FakeClient;
 
 use super::*;
@@ -59,7 +59,7 @@ fn make(client: &FakeClient, name: u8, owners: &[u8], life: usize) {
 
 fn all(client: &FakeClient) -> Vec<Object> {
     let maps = client.all::<k8s_openapi::api::core::v1::ConfigMap>("n");
-    maps.iter().map(|map| Object::from_value(&serde_json::to_value(map).unwrap()).unwrap()).collect()
+    maps.iter().map(|map| Object::from_value(&Value::of(map).unwrap()).unwrap()).collect()
 }
 
 /// Whether an owner exists and does not itself wait for its dependents.

@@ -329,7 +329,7 @@ impl Collector {
         Ok(())
     }
 
-    async fn patch(&self, place: &Place, patch: &serde_json::Value) -> Result<Option<Object>, Status> {
+    async fn patch(&self, place: &Place, patch: &tiphys_api::Value) -> Result<Option<Object>, Status> {
         let body = patch.to_string().into();
         let patched =
             self.client.patch(&target(place), PatchKind::Merge, body, &WriteOptions::default()).await;

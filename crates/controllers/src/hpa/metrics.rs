@@ -11,9 +11,8 @@ use k8s_openapi::api::autoscaling::v2::{CrossVersionObjectReference, MetricIdent
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tiphys_api::selector::LabelSelector;
-use tiphys_api::{Status, quantity};
+use tiphys_api::{Status, json, quantity};
 use tiphys_client::Client;
 
 use crate::resources::Found;

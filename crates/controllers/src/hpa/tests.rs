@@ -1,6 +1,6 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 use tiphys_client::fake::FakeClient;
 
 use super::limits::{Bounded, Wish, bound};

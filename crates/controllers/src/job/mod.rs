@@ -22,8 +22,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
-use serde_json::{Value, json};
-use tiphys_api::Status;
+use tiphys_api::{Status, Value, json};
 use tiphys_client::typed::{Kind, decode, encode};
 use tiphys_client::{Informer, PatchKind, Target, WorkQueue, WriteOptions};
 

@@ -1,4 +1,4 @@
-use serde_json::json;
+use tiphys_api::json;
 use tiphys_client::fake::FakeClient;
 
 use super::*;

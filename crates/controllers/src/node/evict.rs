@@ -11,8 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
 use serde::Deserialize;
-use serde_json::json;
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, json};
 use tiphys_client::typed::Kind;
 use tiphys_client::{Client, DeleteOptions, Informer, Recorder, Target, WorkQueue};
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use tiphys_api::{Map, Value};
 
 use crate::taints::{
     DISK_PRESSURE, MEMORY_PRESSURE, NETWORK_UNAVAILABLE, NO_EXECUTE, NO_SCHEDULE, NOT_READY, PID_PRESSURE,
@@ -47,7 +47,7 @@ pub(crate) struct Condition {
     pub(crate) kind: String,
     pub(crate) status: String,
     #[serde(flatten)]
-    pub(crate) rest: Map<String, Value>,
+    pub(crate) rest: Map,
 }
 
 impl NodeView {
@@ -82,7 +82,7 @@ impl NodeView {
                         ("reason", "NodeStatusUnknown"),
                         ("message", "Kubelet stopped posting node status."),
                     ];
-                    known.rest.extend(told.map(|(key, value)| (key.to_owned(), value.into())));
+                    known.rest.extend(told);
                     known.rest.insert("lastTransitionTime".into(), seconds(now));
                 }
                 None => conditions.push(never_told(kind, now)),
@@ -160,7 +160,7 @@ pub(crate) fn seconds(time: Timestamp) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use tiphys_api::json;
 
     fn node(ready: &str) -> NodeView {
         let foreign = json!({"key": "dedicated", "value": "db", "effect": "NoExecute"});
@@ -168,7 +168,7 @@ mod tests {
         let conditions = json!([{"type": "Ready", "status": ready, "reason": "KubeletReady"},
             {"type": "DiskPressure", "status": "True"}]);
         let node = json!({"spec": {"taints": [foreign, old], "unschedulable": true}, "status": {"conditions": conditions}});
-        serde_json::from_value(node).unwrap()
+        node.to().unwrap()
     }
 
     fn names(taints: Option<Vec<Taint>>) -> Vec<String> {

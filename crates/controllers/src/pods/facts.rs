@@ -231,7 +231,7 @@ impl RawSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use tiphys_api::json;
 
     #[test]
     fn a_pod_is_available_once_ready_long_enough() {

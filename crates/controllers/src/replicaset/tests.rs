@@ -1,6 +1,6 @@
 use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
-use serde_json::json;
+use tiphys_api::json;
 use tiphys_client::fake::FakeClient;
 use tiphys_client::typed::Kind;
 

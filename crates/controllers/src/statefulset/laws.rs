@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use serde_json::json;
+use tiphys_api::json;
 use tiphys_client::PatchKind;
 use tiphys_client::fake::FakeClient;
 

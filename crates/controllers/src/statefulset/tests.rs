@@ -1,5 +1,5 @@
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 use tiphys_client::PatchKind;
 use tiphys_client::fake::FakeClient;
 

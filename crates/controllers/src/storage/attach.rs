@@ -11,9 +11,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, Value, json};
 use tiphys_client::typed::{Kind, decode};
 use tiphys_client::{Client, DeleteOptions, Informer, PatchKind, Target, WorkQueue, WriteOptions};
 

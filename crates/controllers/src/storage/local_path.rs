@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use serde_json::{Value, json};
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, Value, json};
 use tiphys_client::typed::{Kind, decode};
 use tiphys_client::{Api, Client, DeleteOptions, Informer, Recorder, Target, WorkQueue, WriteOptions};
 

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use serde_json::{Value, json};
-use tiphys_api::{Meta, Object, Status};
+use tiphys_api::{Meta, Object, Status, Value, json};
 use tiphys_client::typed::Kind;
 use tiphys_client::{Client, Informer, ListOptions, Target, WorkQueue, WriteOptions};
 

@@ -1,6 +1,6 @@
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 use tiphys_client::fake::FakeClient;
 use tiphys_client::typed::Kind;
 
@@ -137,7 +137,7 @@ async fn the_default_class_makes_a_directory_where_the_first_pod_runs_and_remove
     let spec = store.volume(&name).spec.unwrap();
     let path = spec.host_path.unwrap().path;
     assert_eq!(path, format!("/var/lib/tiphys/storage/{name}_n_c"));
-    let affinity = serde_json::to_value(spec.node_affinity).unwrap();
+    let affinity = Value::of(spec.node_affinity).unwrap();
     assert_eq!(
         affinity.pointer("/required/nodeSelectorTerms/0/matchExpressions/0/values/0").unwrap(),
         "host-1"

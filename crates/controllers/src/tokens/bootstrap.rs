@@ -105,7 +105,8 @@ impl Signer {
         let Some(object) = self.maps.get(PUBLIC, INFO) else { return Ok(None) };
         let mut map: ConfigMap = decode(&object).map_err(Status::internal)?;
         let tokens: Vec<View> = self.secrets.list(NAMESPACE).iter().filter_map(is_token).collect();
-        let Some(data) = signed(map.data.as_ref().unwrap_or(&BTreeMap::new()), &tokens, Timestamp::now()) else {
+        let Some(data) = signed(map.data.as_ref().unwrap_or(&BTreeMap::new()), &tokens, Timestamp::now())
+        else {
             return Ok(None);
         };
         map.data = Some(data);
@@ -144,13 +145,13 @@ fn signature(text: &str, id: &str, secret: &str) -> Option<String> {
 
 /// Base64 for URLs, without padding.
 fn encode(bytes: &[u8]) -> String {
-    let text = serde_json::to_value(ByteString(bytes.to_vec())).unwrap_or_default();
+    let text = tiphys_api::Value::of(ByteString(bytes.to_vec())).unwrap_or_default();
     text.as_str().unwrap_or_default().trim_end_matches('=').replace('+', "-").replace('/', "_")
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
     use tiphys_client::fake::FakeClient;
 
     use super::*;

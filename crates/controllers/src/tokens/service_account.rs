@@ -10,8 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use serde_json::{Value, json};
-use tiphys_api::{Object, Status};
+use tiphys_api::{Object, Status, Value, json};
 use tiphys_client::typed::Kind;
 use tiphys_client::{Client, DeleteOptions, Informer, Target, WorkQueue, WriteOptions};
 
@@ -178,9 +177,8 @@ mod tests {
     #[test]
     fn a_secret_is_filled_once_and_goes_with_its_account() {
         let secret = |uid: &str, data: Value| -> View {
-            serde_json::from_value(json!({"metadata": {"annotations": {(ACCOUNT): "a", (ACCOUNT_UID): uid}},
-                "type": TYPE, "data": data}))
-            .unwrap()
+            let annotations = json!({(ACCOUNT): "a", (ACCOUNT_UID): uid});
+            json!({"metadata": {"annotations": annotations}, "type": TYPE, "data": data}).to().unwrap()
         };
         let account = Object::from_value(&json!({"metadata": {"name": "a", "uid": "u"}})).unwrap();
         let whole = json!({"token": "eA==", "ca.crt": "eA==", "namespace": "eA=="});

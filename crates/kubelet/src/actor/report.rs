@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tiphys_api::{Object, Status};
 use tiphys_client::typed::Kind;
@@ -47,8 +48,12 @@ impl Report {
         if self.known.as_ref().is_some_and(|(known, _)| *known >= version) {
             return;
         }
-        let status = object.value().ok().and_then(|mut object| object.get_mut("status").map(Value::take));
-        self.known = Some((version, status.unwrap_or_else(|| json!({}))));
+        #[derive(Deserialize)]
+        struct Told {
+            status: Option<Value>,
+        }
+        let told = object.decode::<Told>().ok().and_then(|told| told.status);
+        self.known = Some((version, told.unwrap_or_else(|| json!({}))));
     }
 
     /// The object's version from the API, with this kubelet's own newest status in place of the API's, and the

@@ -226,7 +226,7 @@ async fn pods(ctx: &Context) -> Answer {
     let options = ListOptions { fields, ..ListOptions::default() };
     let list =
         ctx.client.list(&Pod::GVR, "", &options).await.map_err(|status| (status.code, status.message))?;
-    let items: Vec<serde_json::Value> = list.items.iter().filter_map(|object| object.value().ok()).collect();
+    let items: Vec<tiphys_api::Value> = list.items.iter().filter_map(|object| object.value().ok()).collect();
     Ok(json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})))
 }
 

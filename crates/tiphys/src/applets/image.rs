@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tiphys_api::{Value, json};
 
 use super::TOOLS;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, FromArgMatches};
-use serde_json::Value;
+use tiphys_api::Value;
 
 use super::Cli;
 
@@ -80,7 +80,7 @@ fn set_default(command: clap::Command, long: &str, texts: &[String]) -> clap::Co
 
 fn texts(value: &Value) -> Option<Vec<String>> {
     match value {
-        Value::String(text) => Some(vec![text.clone()]),
+        Value::String(text) => Some(vec![text.clone().into()]),
         Value::Number(number) => Some(vec![number.to_string()]),
         Value::Bool(flag) => Some(vec![flag.to_string()]),
         Value::Array(items) => items.iter().map(|i| texts(i).filter(|t| t.len() == 1)?.pop()).collect(),

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
-use tiphys_api::{Gvk, Gvr, Object};
+use tiphys_api::{Gvk, Gvr, Object, Value};
 use tiphys_client::{Client, Informers, PatchKind, Target, WriteOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

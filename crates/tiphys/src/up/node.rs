@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
-use tiphys_api::{Gvr, Object};
+use tiphys_api::{Gvr, Object, Value};
 use tiphys_apiserver::ApiServer;
 use tiphys_apiserver::auth::User;
 use tiphys_apiserver::pki::{Leaf, Pki};

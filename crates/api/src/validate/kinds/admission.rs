@@ -1,6 +1,6 @@
 //! Who judges writes: webhooks, policies and their bindings. What needs the expression language is not judged here.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::here::Here;
 use super::{At, Fields, Seen, items};

@@ -1,6 +1,6 @@
 //! Controllers whose pods run for ever: Deployments, ReplicaSets, StatefulSets, DaemonSets, and their revisions.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::here::Here;
 use super::{At, Fields, items, object, pods, select, text};

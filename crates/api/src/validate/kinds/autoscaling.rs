@@ -1,6 +1,6 @@
 //! Horizontal pod autoscalers: bounds, metrics with their targets, and how fast to scale.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::here::Here;
 use super::{At, Fields};

@@ -1,6 +1,6 @@
 //! Jobs and CronJobs: counts and their limits, policies for failure and success, schedules.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::here::Here;
 use super::{At, Fields, items, pods, text};

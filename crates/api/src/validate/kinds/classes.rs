@@ -1,6 +1,6 @@
 //! Small kinds that others refer to: classes of storage, priority and runtimes, drivers, leases, budgets.
 
-use serde_json::Value;
+use crate::{Text, Value};
 
 use super::here::Here;
 use super::{At, Fields, Seen, items};
@@ -38,7 +38,7 @@ fn parameters(here: &mut Here<'_, '_>, demanded: bool) {
     if parameters.contains_key("") {
         here.invalid_as("parameters", "", "field can not be empty.");
     }
-    let size = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    let size = |(key, value): (&Text, &Value)| key.len() + value.as_str().map_or(0, str::len);
     if parameters.iter().map(size).sum::<usize>() > PARAMETERS_MAX_BYTES {
         here.errors.push(Error::too_long(&path, PARAMETERS_MAX_BYTES));
     }

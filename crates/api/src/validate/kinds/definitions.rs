@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
+use crate::Value;
 
 use super::here::Here;
 use super::{At, Fields};

@@ -85,7 +85,7 @@ fn hints(endpoint: &mut Here<'_, '_>, list: &str, form: fn(&str) -> Vec<String>)
     }
     let mut seen = Seen::new();
     for (index, hint) in endpoint.list(list).iter().enumerate() {
-        let name = hint.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let name = hint.get("name").and_then(crate::Value::as_str).unwrap_or_default();
         let path = || endpoint.path(list).index(index).child("name");
         let mut found: Errors = form(name).iter().map(|why| Error::invalid(&path(), name, why)).collect();
         if !seen.add(name) {

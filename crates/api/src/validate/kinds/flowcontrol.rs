@@ -1,6 +1,6 @@
 //! Priority and fairness: flow schemas and priority levels.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::here::Here;
 use super::{At, Fields};

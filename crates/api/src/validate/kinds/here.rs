@@ -3,7 +3,7 @@
 //! Fields are named as in paths, `a.b` for one inside another. A path's text and a value's copy are made only for an
 //! error, so that a right object costs look-ups and nothing else.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::{At, Fields, Seen, under};
 use crate::field::{Error, Errors, Path};

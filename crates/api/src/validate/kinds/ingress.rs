@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use serde_json::Value;
+use crate::Value;
 
 use super::here::Here;
 use super::{At, Fields};

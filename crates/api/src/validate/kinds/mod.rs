@@ -19,7 +19,7 @@ mod rbac;
 mod resource;
 mod select;
 
-use serde_json::Value;
+use crate::Value;
 
 pub use self::core::VOLUME_NOT_SOURCES;
 use self::core::pods;

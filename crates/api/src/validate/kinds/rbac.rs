@@ -1,6 +1,6 @@
 //! Roles and who has them.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::here::Here;
 use super::{At, Fields, items, select};

@@ -1,6 +1,6 @@
 //! Devices: what claims ask for, what classes offer, what drivers publish. Expressions are not judged here.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::here::Here;
 use super::{At, Fields, items};

@@ -1,6 +1,6 @@
 //! Label selectors against the labels of the template beside them.
 
-use serde_json::{Map, Value};
+use crate::{Map, Value};
 
 use super::Fields;
 use super::here::Here;

@@ -125,7 +125,7 @@ fn fill_in(pod: &mut Value, limit: &Value) {
     }
     let annotations = &mut pod["metadata"]["annotations"];
     if !annotations.is_object() {
-        *annotations = Value::Object(serde_json::Map::new());
+        *annotations = Value::Object(tiphys_api::Map::new());
     }
     annotations[ANNOTATION] = format!("LimitRanger plugin set: {}", told.join("; ")).into();
 }
@@ -137,7 +137,7 @@ fn set_missing(container: &mut Value, part: &str, defaults: &Value) -> Vec<Strin
         let own = &mut container["resources"][part][name];
         if own.is_null() {
             *own = amount.clone();
-            set.push(name.clone());
+            set.push(name.to_string());
         }
     }
     set
@@ -146,7 +146,7 @@ fn set_missing(container: &mut Value, part: &str, defaults: &Value) -> Vec<Strin
 #[cfg(test)]
 #[allow(clippy::needless_pass_by_value, reason = "a literal reads best as a value")]
 mod tests {
-    use serde_json::json;
+    use tiphys_api::json;
 
     use super::*;
     use crate::admission::testing::Case;

@@ -1,6 +1,6 @@
 //! Decisions from small sets of roles; the default roles have their own golden file (see `bootstrap`).
 
-use serde_json::{Value, json};
+use tiphys_api::{Value, json};
 
 use super::covers::{describe, missing};
 use super::*;
@@ -145,7 +145,7 @@ fn aggregated_roles_have_what_they_select_even_in_a_circle() {
 }
 
 fn rules(texts: &[Value]) -> Vec<Rule> {
-    texts.iter().map(|text| serde_json::from_value(text.clone()).unwrap()).collect()
+    texts.iter().map(|text| text.to().unwrap()).collect()
 }
 
 #[test]

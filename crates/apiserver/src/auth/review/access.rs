@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::json;
 use tiphys_api::field::{Error, Path};
-use tiphys_api::{Gvk, Object, Status, Value};
+use tiphys_api::{Gvk, Object, Status, Value, json};
 
 use super::AUTHORIZATION;
 use crate::auth::{Attributes, Authorizer, Decision, User};

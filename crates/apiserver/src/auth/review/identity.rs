@@ -5,8 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
-use tiphys_api::{Object, Status, Value};
+use tiphys_api::{Object, Status, Value, json};
 
 use super::user_info;
 use crate::auth::ServiceAccountTokens;

@@ -52,7 +52,7 @@ fn spec<T: for<'de> Deserialize<'de> + Default>(body: &Value) -> Result<T, Statu
 
 /// `authentication/v1` UserInfo.
 fn user_info(user: &User) -> Value {
-    let mut info = serde_json::Map::new();
+    let mut info = tiphys_api::Map::new();
     info.insert("username".into(), user.name.as_str().into());
     if !user.uid.is_empty() {
         info.insert("uid".into(), user.uid.as_str().into());
@@ -61,7 +61,7 @@ fn user_info(user: &User) -> Value {
         info.insert("groups".into(), user.groups.clone().into());
     }
     if !user.extra.is_empty() {
-        let extra = user.extra.iter().map(|(key, values)| (key.clone(), values.clone().into()));
+        let extra = user.extra.iter().map(|(key, values)| (key.clone(), Value::from(values.clone())));
         info.insert("extra".into(), Value::Object(extra.collect()));
     }
     info.into()

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::{Map, json};
-use tiphys_api::{Object, Status, Value};
+use tiphys_api::{Map, Object, Status, Value, json};
 
 use crate::auth::groups::MASTERS;
 use crate::auth::rbac::{Rbac, Rule};

@@ -1,8 +1,7 @@
 //! Questions and answers as clients see them.
 
-use serde_json::json;
 use tiphys_api::schema::builtin;
-use tiphys_api::{Gvr, Value};
+use tiphys_api::{Gvr, Value, json};
 
 use super::*;
 use crate::auth::groups::MASTERS;

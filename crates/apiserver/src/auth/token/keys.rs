@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tiphys_api::{Value, json};
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
 
 use super::claims::Claims;

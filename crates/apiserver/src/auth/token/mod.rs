@@ -46,7 +46,7 @@ impl ServiceAccountTokens {
 
     /// The document `/.well-known/openid-configuration`. `jwks_uri` is where [`Self::jwks`] is served.
     pub fn openid_configuration(&self, jwks_uri: &str) -> Value {
-        serde_json::json!({
+        tiphys_api::json!({
             "issuer": self.issuer,
             "jwks_uri": jwks_uri,
             "response_types_supported": ["id_token"],
@@ -57,7 +57,7 @@ impl ServiceAccountTokens {
 
     /// The document `/openid/v1/jwks`.
     pub fn jwks(&self) -> Value {
-        serde_json::json!({ "keys": [self.keys.jwk()] })
+        tiphys_api::json!({ "keys": [self.keys.jwk()] })
     }
 
     /// The API server's own audience.

@@ -180,8 +180,7 @@ impl registry::Computed for ServiceAccountTokens {
     ) -> Result<(), Status> {
         let account = parent.ok_or_else(|| Status::not_found(&SERVICE_ACCOUNTS, request.name))?;
         let spec = body.get("spec").cloned().unwrap_or_default();
-        let asked: Option<Request> =
-            serde_json::from_value(spec).map_err(|error| Status::bad_request(error.to_string()))?;
+        let asked: Option<Request> = spec.to().map_err(|error| Status::bad_request(error.to_string()))?;
         let asked = asked.unwrap_or_default();
         let issued = self.issue(account, &asked, Timestamp::now())?;
         body["metadata"]["name"] = account.meta().name.as_ref().into();
@@ -189,7 +188,7 @@ impl registry::Computed for ServiceAccountTokens {
         body["spec"]["audiences"] = issued.audiences.into();
         body["spec"]["expirationSeconds"] = issued.seconds.into();
         let expires = format!("{:.0}", issued.expires);
-        body["status"] = serde_json::json!({ "token": issued.token, "expirationTimestamp": expires });
+        body["status"] = tiphys_api::json!({ "token": issued.token, "expirationTimestamp": expires });
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Tokens through their life: asked for, used, and ended by time, audience, or the end of what they are bound to.
 
 use jiff::ToSpan;
-use serde_json::json;
+use tiphys_api::json;
 
 use super::request::BoundTo;
 use super::*;
@@ -136,7 +136,7 @@ fn tokens_of_others_do_not_count() {
 fn the_published_key_verifies_the_tokens() {
     let (fake, tokens) = cluster();
     let token = token(&fake, &tokens, &Request::default());
-    let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(tokens.jwks()["keys"][0].clone()).unwrap();
+    let jwk: jsonwebtoken::jwk::Jwk = tokens.jwks()["keys"][0].to().unwrap();
     let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
     (rules.validate_exp, rules.validate_aud) = (false, false);
     let public = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();

@@ -93,7 +93,7 @@ fn bound(mut pod: Value, binding: &Value, name: &str) -> Result<Value, Status> {
 }
 
 fn set_scheduled(pod: &mut Value) {
-    let condition = serde_json::json!({
+    let condition = tiphys_api::json!({
         "lastProbeTime": null,
         "lastTransitionTime": tree::time(Timestamp::now()),
         "status": "True",

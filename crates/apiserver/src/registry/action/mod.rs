@@ -71,7 +71,7 @@ impl Registry {
 
 /// The answer to an action that was carried out: a `Status`, 201.
 fn success() -> Result<Written, Status> {
-    let tree: Value = serde_json::json!({
+    let tree: Value = tiphys_api::json!({
         "apiVersion": "v1", "code": 201, "kind": "Status", "metadata": {}, "status": "Success",
     });
     let object = Object::from_value(&tree).map_err(Status::internal)?;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use proptest::prelude::*;
-use serde_json::json;
 use tiphys_api::schema::builtin;
-use tiphys_api::{Gvr, Status};
+use tiphys_api::{Gvr, Status, json};
 
 use crate::auth::User;
 use crate::registry::testing::{self, Fixture};
@@ -23,7 +22,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn with_quota(hard: &serde_json::Value, used: &serde_json::Value) -> Self {
+    async fn with_quota(hard: &tiphys_api::Value, used: &tiphys_api::Value) -> Self {
         let cluster = Self { fixture: testing::fixture().await, user: User::default() };
         let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": hard}});
         cluster.create(&QUOTAS, &quota).await.unwrap();
@@ -36,7 +35,7 @@ impl Cluster {
         Request { resource, namespace: "n", name, subresource, user: &self.user }
     }
 
-    async fn create(&self, gvr: &Gvr, object: &serde_json::Value) -> Result<(), Status> {
+    async fn create(&self, gvr: &Gvr, object: &tiphys_api::Value) -> Result<(), Status> {
         let body = Body::Json(object.to_string().into());
         self.fixture
             .registry
@@ -50,7 +49,7 @@ impl Cluster {
         gvr: &Gvr,
         name: &str,
         sub: &'static str,
-        object: &serde_json::Value,
+        object: &tiphys_api::Value,
     ) -> Result<(), Status> {
         let body = Body::Json(object.to_string().into());
         self.fixture
@@ -60,7 +59,7 @@ impl Cluster {
             .map(drop)
     }
 
-    async fn patch_used(&self, used: &serde_json::Value) {
+    async fn patch_used(&self, used: &tiphys_api::Value) {
         let status = json!({"metadata": {"name": "q"}, "status": {"used": used}});
         self.update(&QUOTAS, "q", "status", &status).await.unwrap();
     }
@@ -76,7 +75,7 @@ impl Cluster {
     }
 }
 
-fn map(name: &str) -> serde_json::Value {
+fn map(name: &str) -> tiphys_api::Value {
     json!({"metadata": {"name": name}})
 }
 

@@ -1,7 +1,7 @@
 //! Other resources for a running pod: CPU and memory of containers that last.
 
-use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
+use tiphys_api::{Text, Value};
 
 use super::{qos_class, update};
 use crate::registry::tree;
@@ -51,7 +51,7 @@ pub(super) fn validate(pod: &Value, old: &Value, errors: &mut Errors) {
 fn removed(new: &Value, before: &Value, path: &dyn Fn() -> Path, errors: &mut Errors) {
     for kind in ["requests", "limits"] {
         let amounts = |container| tree::at(container, &["resources", kind]);
-        let kept = |name: &String| amounts(new).get(name).is_some();
+        let kept = |name: &Text| amounts(new).get(name).is_some();
         if !amounts(before).as_object().into_iter().flat_map(|amounts| amounts.keys()).all(kept) {
             errors.push(Error::forbidden(&path().child(kind), &format!("resource {kind} cannot be removed")));
         }

@@ -1,8 +1,7 @@
 //! `matchLabelKeys` and `mismatchLabelKeys`: what a new pod's own labels say becomes part of the selectors beside them,
 //! so that whoever reads the selector (the scheduler) knows nothing of keys.
 
-use serde_json::{Map, json};
-use tiphys_api::Value;
+use tiphys_api::{Map, Value, json};
 
 use crate::registry::tree;
 
@@ -34,7 +33,7 @@ fn items(list: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
     list.and_then(Value::as_array_mut).into_iter().flatten()
 }
 
-fn refine(term: &mut Value, labels: &Map<String, Value>) {
+fn refine(term: &mut Value, labels: &Map) {
     if tree::at(term, &["labelSelector"]).is_null() {
         return;
     }

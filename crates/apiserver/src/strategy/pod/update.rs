@@ -1,8 +1,8 @@
 //! What may change of a pod while it lives: little, and mostly in one direction.
 
-use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
 use tiphys_api::validate::{ByText, Seen};
+use tiphys_api::{Text, Value};
 
 use crate::registry::tree;
 
@@ -126,7 +126,7 @@ fn gates(pod: &Value, old: &Value, path: &Path, errors: &mut Errors) {
 fn node_selector(pod: &Value, old: &Value, path: &Path, errors: &mut Errors) {
     let selector = |pod| tree::at(pod, &["spec", "nodeSelector"]);
     let (new, before) = (selector(pod), selector(old));
-    let kept = |(key, value): (&String, &Value)| new.get(key) == Some(value);
+    let kept = |(key, value): (&Text, &Value)| new.get(key) == Some(value);
     if !before.as_object().into_iter().flatten().all(kept) {
         let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
         errors.push(Error::invalid(path, new.clone(), why));

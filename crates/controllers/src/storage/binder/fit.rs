@@ -44,7 +44,7 @@ pub(super) fn best(
     free: impl Iterator<Item = Object>,
 ) -> Option<PersistentVolume> {
     let selector = claim.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    let selector = match selector.map(serde_json::to_value) {
+    let selector = match selector.map(tiphys_api::Value::of) {
         Some(Ok(value)) => LabelSelector::from_value(&value).ok()?,
         Some(Err(_)) => return None,
         None => LabelSelector::everything(),

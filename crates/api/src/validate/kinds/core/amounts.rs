@@ -2,7 +2,7 @@
 //!
 //! The sets of known names are those of Kubernetes' own resources; a name with a domain is someone else's.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::judge;
 use super::{At, Fields};

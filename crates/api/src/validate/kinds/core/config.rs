@@ -1,8 +1,8 @@
 //! Config maps and secrets: what their users look for, and how much they hold.
 
+use crate::Value;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 
 use super::{At, Fields, object, text, under};
 use crate::field::{Error, Errors, Path};
@@ -75,7 +75,7 @@ pub(super) fn secret(at: &At<'_>, secret: &Fields, errors: &mut Errors) {
 
 fn json(encoded: &str, path: &dyn Fn() -> Path, errors: &mut Errors) {
     let bytes = STANDARD.decode(encoded).unwrap_or_default();
-    let why = match serde_json::from_slice::<Value>(&bytes) {
+    let why = match Value::from_json(&bytes) {
         Ok(Value::Object(_) | Value::Null) => return,
         Ok(_) => "json: cannot unmarshal into Go value of type map[string]interface {}".to_owned(),
         Err(_) if bytes.is_empty() => "unexpected end of JSON input".to_owned(),

@@ -4,6 +4,7 @@ use super::{At, Fields, judge, list, object, pods, text};
 use crate::field::{Error, Errors};
 use crate::validate::kinds::here::Here;
 use crate::validate::{meta, names};
+use crate::{Text, Value};
 
 /// A selector that selects the pods of the template, which never end.
 pub(super) fn replication_controller(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
@@ -17,7 +18,7 @@ pub(super) fn replication_controller(at: &At<'_>, spec: &Fields, errors: &mut Er
         return;
     };
     let labels = here.object("template.metadata.labels");
-    let chosen = |(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value);
+    let chosen = |(key, value): (&Text, &Value)| labels.and_then(|labels| labels.get(key)) == Some(value);
     if !selector.into_iter().flatten().all(chosen) {
         let why = "`selector` does not match template `labels`";
         here.invalid("template.metadata.labels", why);
@@ -36,7 +37,7 @@ pub(super) fn replication_controller(at: &At<'_>, spec: &Fields, errors: &mut Er
 
 /// The finalizers of a namespace are known or qualified.
 pub(super) fn namespace(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
-    for name in list(spec, "finalizers").iter().filter_map(serde_json::Value::as_str) {
+    for name in list(spec, "finalizers").iter().filter_map(crate::Value::as_str) {
         let path = || at.path().child("finalizers");
         meta::finalizer(name, &path, &path, errors);
     }

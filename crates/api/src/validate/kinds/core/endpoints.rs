@@ -33,7 +33,7 @@ pub(super) fn address(at: &At<'_>, address: &Fields, errors: &mut Errors) {
         judge(found, ip, errors, path);
         errors.push(Error::invalid(&path(), ip, "must be a valid IP address"));
     }
-    if let Some(node) = address.get("nodeName").and_then(serde_json::Value::as_str) {
+    if let Some(node) = address.get("nodeName").and_then(crate::Value::as_str) {
         judge(names::dns1123_subdomain(node), node, errors, || at.path().child("nodeName"));
     }
 }

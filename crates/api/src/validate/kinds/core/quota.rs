@@ -1,6 +1,6 @@
 //! Resource quotas and limit ranges.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::amounts::{self, Use};
 use super::{At, Fields, Seen, as_value, items, judge, list, object, text, texts};

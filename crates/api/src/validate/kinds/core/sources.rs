@@ -1,6 +1,6 @@
 //! Sources of volumes: of a pod's and of the cluster's, which have most of them in common.
 
-use serde_json::Value;
+use crate::{Text, Value};
 
 use super::{At, Fields, Seen, flag, items, list, number, object, text};
 use super::{as_value, judge};
@@ -11,11 +11,7 @@ pub(super) const PORTAL_TOO_LONG: &str = "Total length of <volume name>:<iscsi.t
     characters if iscsi.initiatorName is specified.";
 
 /// One source, not none and not several.
-pub(super) fn exactly_one<'k>(
-    at: &At<'_>,
-    mut sources: impl Iterator<Item = &'k String>,
-    errors: &mut Errors,
-) {
+pub(super) fn exactly_one<'k>(at: &At<'_>, mut sources: impl Iterator<Item = &'k Text>, errors: &mut Errors) {
     if sources.next().is_none() {
         errors.push(Error::required(&at.path(), "must specify a volume type"));
     }

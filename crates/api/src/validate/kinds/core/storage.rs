@@ -1,6 +1,6 @@
 //! Persistent volumes and claims.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::{At, Fields, amounts, as_value, judge, object, sources, text};
 use crate::field::{Error, Errors};

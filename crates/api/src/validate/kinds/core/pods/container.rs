@@ -1,6 +1,6 @@
 //! Containers: what each must have, and what only some of them may.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::{
     At, Fields, Seen, flag, handler, is_sidecar, items, list, number, object, resources, text, under,

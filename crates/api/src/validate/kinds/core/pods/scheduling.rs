@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use crate::{Text, Value};
 
 use super::judge;
 use super::{At, Fields, Seen, items, list, number, object, text, texts};
@@ -93,8 +93,7 @@ impl<'s> Asked<'s> {
     fn of(selector: Option<&'s Fields>, keys: &[Value]) -> Self {
         let mut times = HashMap::new();
         if let Some(selector) = selector.filter(|_| !keys.is_empty()) {
-            let plain =
-                object(selector, "matchLabels").into_iter().flat_map(Fields::keys).map(String::as_str);
+            let plain = object(selector, "matchLabels").into_iter().flat_map(Fields::keys).map(Text::as_str);
             let expressions = items(selector, "matchExpressions").map(|(_, wanted)| text(wanted, "key"));
             plain.chain(expressions).for_each(|key| *times.entry(key).or_default() += 1);
         }

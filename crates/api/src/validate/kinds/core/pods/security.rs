@@ -1,6 +1,6 @@
 //! Security contexts of pods and containers.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::{At, Fields, flag, list, number, object, text};
 use super::{as_value, judge};

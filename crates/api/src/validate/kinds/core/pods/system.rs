@@ -1,6 +1,6 @@
 //! What a pod shares with its host, how it finds names, and which system it is for.
 
-use serde_json::Value;
+use crate::Value;
 
 use super::judge;
 use super::{At, CONTAINERS, Fields, flag, items, list, object, text, texts, under};

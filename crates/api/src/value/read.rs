@@ -1,0 +1,171 @@
+//! From JSON to a tree, fast, for what comes all the time.
+//!
+//! It takes what is plain: correct JSON without repeated names. Everything else (an error, a name that comes twice) is
+//! left to the general reader, which knows how to say what is wrong. So there is one place for messages, and this reader can
+//! give up whenever something is rare.
+
+use serde_json::value::RawValue;
+
+use super::{Map, Text, Value, scan};
+use crate::apply::folded::SETS;
+
+/// Deeper documents are left to the general reader, which has a limit.
+const DEPTH: usize = 64;
+
+/// Reads a document. With `fold`, each `metadata.managedFields[*].fieldsV1` stays text: see [`crate::apply::folded`].
+/// `None` says nothing about the document but that another reader has to look at it.
+pub fn read(json: &[u8], fold: bool) -> Option<Value> {
+    let text = std::str::from_utf8(json).ok()?;
+    let mut reader = Reader { text, at: 0, fields: Vec::new(), items: Vec::new() };
+    let value = reader.value(if fold { SETS } else { &[] }, DEPTH)?;
+    reader.blank();
+    (reader.at == text.len()).then_some(value)
+}
+
+/// A place in the text, and what has been read of the objects and lists around it: one list for all of them, so that
+/// each is allocated once and in its size.
+struct Reader<'t> {
+    text: &'t str,
+    at: usize,
+    fields: Vec<(Text, Value)>,
+    items: Vec<Value>,
+}
+
+impl<'t> Reader<'t> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn blank(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is not blank.
+    fn token(&mut self) -> Option<u8> {
+        self.blank();
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn word(&mut self, rest: &str, value: Value) -> Option<Value> {
+        let end = self.at + rest.len();
+        (self.text.get(self.at..end)? == rest).then(|| self.at = end)?;
+        Some(value)
+    }
+
+    /// `path`: the names that lead to the sets, as far as this value is on the way.
+    fn value(&mut self, path: &[&str], depth: usize) -> Option<Value> {
+        match self.token()? {
+            b'"' => self.string().map(Value::String),
+            b'{' => self.object(path, depth.checked_sub(1)?),
+            b'[' => self.array(path, depth.checked_sub(1)?),
+            b't' => self.word("rue", Value::Bool(true)),
+            b'f' => self.word("alse", Value::Bool(false)),
+            b'n' => self.word("ull", Value::Null),
+            _ => self.number(),
+        }
+    }
+
+    fn object(&mut self, path: &[&str], depth: usize) -> Option<Value> {
+        let first = self.fields.len();
+        let mut token = self.token()?;
+        while token != b'}' {
+            let name = (token == b'"').then(|| self.string())??;
+            (self.token()? == b':').then_some(())?;
+            let value = match path {
+                [step] if *step == name => self.raw()?,
+                [step, below @ ..] if *step == name => self.value(below, depth)?,
+                _ => self.value(&[], depth)?,
+            };
+            self.fields.push((name, value));
+            token = self.next(b'}')?;
+        }
+        let fields = self.fields.drain(first..).collect();
+        Map::unique(fields).map(Value::Object)
+    }
+
+    fn array(&mut self, path: &[&str], depth: usize) -> Option<Value> {
+        let first = self.items.len();
+        self.blank();
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Some(Value::Array(Vec::new()));
+        }
+        loop {
+            let item = self.value(path, depth)?;
+            self.items.push(item);
+            match self.token()? {
+                b',' => {}
+                b']' => return Some(Value::Array(self.items.drain(first..).collect())),
+                _ => return None,
+            }
+        }
+    }
+
+    /// What comes after a field: its list's `end`, or the token after a comma, which is not the end.
+    fn next(&mut self, end: u8) -> Option<u8> {
+        match self.token()? {
+            b',' => self.token().filter(|token| *token != end),
+            token => (token == end).then_some(token),
+        }
+    }
+
+    /// After the opening quote.
+    fn string(&mut self) -> Option<Text> {
+        let rest = self.text.get(self.at..)?;
+        let length = scan::plain(rest.as_bytes());
+        match rest.as_bytes().get(length)? {
+            b'"' => {
+                self.at += length + 1;
+                rest.get(..length).map(Text::new)
+            }
+            b'\\' => self.escaped(length),
+            _ => None,
+        }
+    }
+
+    /// A text with escapes, of which `plain` bytes have been seen.
+    fn escaped(&mut self, plain: usize) -> Option<Text> {
+        let start = self.at;
+        let mut end = start + plain;
+        loop {
+            match self.text.as_bytes().get(end)? {
+                b'"' => break,
+                b'\\' => end += 2,
+                _ => end += 1,
+            }
+        }
+        self.at = end + 1;
+        serde_json::from_str::<String>(self.text.get(start - 1..=end)?).ok().map(Text::from)
+    }
+
+    /// A number whose first byte has been taken.
+    fn number(&mut self) -> Option<Value> {
+        let start = self.at - 1;
+        while matches!(self.peek(), Some(b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) {
+            self.at += 1;
+        }
+        let text = self.text.get(start..self.at)?;
+        let whole = || small(text.as_bytes()).map(|number| Value::Number(number.into()));
+        whole().or_else(|| serde_json::from_str(text).ok().map(Value::Number))
+    }
+
+    /// The text of the next value, which is any JSON.
+    fn raw(&mut self) -> Option<Value> {
+        let mut source =
+            serde_json::Deserializer::from_str(self.text.get(self.at..)?).into_iter::<&RawValue>();
+        let raw = source.next()?.ok()?;
+        self.at += source.byte_offset();
+        Some(Value::String(Text::new(raw.get())))
+    }
+}
+
+/// A whole number of few digits, which most are.
+fn small(digits: &[u8]) -> Option<u64> {
+    let canonical = matches!(digits, [b'0'] | [b'1'..=b'9', ..]) && digits.len() < 18;
+    let add = |sum: u64, digit: &u8| digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0'));
+    digits.iter().try_fold(0, add).filter(|_| canonical)
+}

@@ -1,0 +1,73 @@
+//! From a tree to JSON without blanks, as it is stored and served.
+
+use serde_json::value::RawValue;
+
+use super::{Text, Value, scan};
+
+/// How much room a document gets at first.
+const ROOM: usize = 4096;
+
+/// Writes a document. `raw`: the names that lead to texts that are JSON and are written as they are, through lists too.
+/// One that is no JSON is an error.
+pub fn write(value: &Value, raw: &[&str]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut out = Vec::with_capacity(ROOM);
+    put(&mut out, value, (!raw.is_empty()).then_some(raw))?;
+    Ok(out)
+}
+
+/// `raw`: the names from here, if this value is on the way.
+fn put(out: &mut Vec<u8>, value: &Value, raw: Option<&[&str]>) -> Result<(), serde_json::Error> {
+    match (value, raw) {
+        (Value::String(text), Some([])) => {
+            let checked: &RawValue = serde_json::from_str(text)?;
+            out.extend_from_slice(checked.get().as_bytes());
+        }
+        (value, Some([])) => put(out, value, None)?,
+        (Value::Null, _) => out.extend_from_slice(b"null"),
+        (Value::Bool(true), _) => out.extend_from_slice(b"true"),
+        (Value::Bool(false), _) => out.extend_from_slice(b"false"),
+        (Value::Number(number), _) => serde_json::to_writer(out, number)?,
+        (Value::String(string), _) => text(out, string)?,
+        (Value::Array(items), raw) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                comma(out, index);
+                put(out, item, raw)?;
+            }
+            out.push(b']');
+        }
+        (Value::Object(fields), raw) => {
+            out.push(b'{');
+            for (index, (name, value)) in fields.iter().enumerate() {
+                comma(out, index);
+                text(out, name)?;
+                out.push(b':');
+                put(out, value, below(raw, name))?;
+            }
+            out.push(b'}');
+        }
+    }
+    Ok(())
+}
+
+fn comma(out: &mut Vec<u8>, index: usize) {
+    if index > 0 {
+        out.push(b',');
+    }
+}
+
+/// The way on from a field.
+fn below<'r, 'n>(raw: Option<&'r [&'n str]>, name: &str) -> Option<&'r [&'n str]> {
+    let (wanted, rest) = raw?.split_first()?;
+    (*wanted == name).then_some(rest)
+}
+
+fn text(out: &mut Vec<u8>, text: &Text) -> Result<(), serde_json::Error> {
+    if scan::plain(text.as_bytes()) < text.len() {
+        return serde_json::to_writer(out, text.as_str());
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+    Ok(())
+}
