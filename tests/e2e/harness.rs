@@ -33,7 +33,7 @@ pub struct Namespace<'a> {
 }
 
 impl Cluster {
-    /// Starts a cluster. Each that runs at the same time needs another slot (0 to 9): ports and ranges follow from it.
+    /// Starts a cluster. Each that runs at the same time needs another slot (0 to 19): ports and ranges follow from it.
     pub fn start(name: &str, slot: u16) -> Result<Self> {
         let cluster = Self::new(name, slot)?;
         cluster.up()?;

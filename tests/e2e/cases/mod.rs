@@ -14,6 +14,7 @@ mod security;
 mod services;
 mod simulate;
 mod storage;
+mod store;
 mod streams;
 mod workloads;
 
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Case> {
         services::CASES,
         quota::CASES,
         storage::CASES,
+        store::CASES,
         simulate::CASES,
         streams::CASES,
         images::CASES,

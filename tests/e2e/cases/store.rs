@@ -1,0 +1,256 @@
+//! The state store: in an etcd cluster, moved there and back, backed up and brought back elsewhere.
+//!
+//! Masters alone: no pods are needed, so each case takes a few seconds.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Run, Running, Table};
+use crate::harness::{Cluster, eventually, kubectl, run, tiphys};
+
+pub const CASES: Table = &[
+    ("api-servers-on-one-etcd-agree", Run::If(no_etcd, agree)),
+    ("a-backup-comes-back-at-another-address", Run::Own(backup)),
+    ("the-state-moves-to-etcd-and-back", Run::If(no_etcd, migrate)),
+];
+
+/// An address of loopback that no other case uses, ...
+const ELSEWHERE: &str = "127.0.0.9";
+/// ... and the one that is told to pods, from RFC 2544's range for tests.
+const ADVERTISED: &str = "198.18.0.9";
+
+fn no_etcd() -> Option<String> {
+    let found = |program: &str| {
+        let status =
+            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok()
+    };
+    (!found("etcd") || !found("etcdctl")).then(|| "etcd is not installed".into())
+}
+
+/// An etcd cluster on loopback.
+struct Etcd {
+    members: Vec<Option<Running>>,
+    ports: Vec<u16>,
+    dir: tempfile::TempDir,
+}
+
+impl Etcd {
+    fn start(members: usize) -> Result<Self> {
+        // All are taken at once, so that none is given twice.
+        let taken: Vec<_> =
+            (0..2 * members).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+        let ports = taken.iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<Result<_>>()?;
+        drop(taken);
+        let dir = tempfile::Builder::new().prefix("tiphys-etcd-").tempdir()?;
+        let mut etcd = Self { members: Vec::new(), ports, dir };
+        for member in 0..members {
+            let running = etcd.spawn(member)?;
+            etcd.members.push(Some(running));
+        }
+        Ok(etcd)
+    }
+
+    fn client(&self, member: usize) -> String {
+        format!("http://127.0.0.1:{}", self.ports[2 * member])
+    }
+
+    fn spawn(&self, member: usize) -> Result<Running> {
+        let peer = |member: usize| format!("http://127.0.0.1:{}", self.ports[2 * member + 1]);
+        let cluster: Vec<_> = (0..self.ports.len() / 2).map(|m| format!("m{m}={}", peer(m))).collect();
+        let log = std::fs::File::create(self.dir.path().join(format!("log{member}")))?;
+        let child = Command::new("etcd")
+            .args(["--name", &format!("m{member}"), "--initial-cluster", &cluster.join(",")])
+            .arg("--data-dir")
+            .arg(self.dir.path().join(member.to_string()))
+            .args(["--listen-peer-urls", &peer(member), "--initial-advertise-peer-urls", &peer(member)])
+            .args(["--listen-client-urls", &self.client(member)])
+            .args(["--advertise-client-urls", &self.client(member)])
+            .args(["--heartbeat-interval", "50", "--election-timeout", "500", "--log-level", "error"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        Ok(Running(child))
+    }
+
+    fn urls(&self) -> String {
+        (0..self.members.len()).map(|member| self.client(member)).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// A master without controllers, whose objects change only when a case changes them.
+fn serve(cluster: &Cluster, more: &[&str]) -> Result<Running> {
+    let log = std::fs::File::create(cluster.scratch("log"))?;
+    let mut command = cluster.server_command();
+    command.args(["--disable", "scheduler,controller-manager,dns"]).args(more);
+    let server = Running(command.stdout(Stdio::null()).stderr(log).spawn()?);
+    let ready = eventually("the API answers", || cluster.kubectl(&["get", "--raw", "/readyz"]));
+    ready.with_context(|| std::fs::read_to_string(cluster.scratch("log")).unwrap_or_default())?;
+    Ok(server)
+}
+
+fn put(cluster: &Cluster, name: &str) -> Result<String> {
+    cluster.kubectl(&["create", "configmap", name, "--from-literal=from=here"])
+}
+
+/// Names of the config maps, in the order in which they were last written.
+fn written(cluster: &Cluster) -> Result<Vec<String>> {
+    let path = "jsonpath={range .items[*]}{.metadata.resourceVersion} {.metadata.name}{'\\n'}{end}";
+    let listed = cluster.kubectl(&["get", "configmaps", "-o", path])?;
+    let mut found = Vec::new();
+    for line in listed.lines() {
+        let (version, name) = line.split_once(' ').context("no version")?;
+        found.push((version.parse::<u64>()?, name.to_owned()));
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Two API servers, each with its own cache, on three members of which one dies and comes back.
+fn agree() -> Result<()> {
+    let mut etcd = Etcd::start(3)?;
+    let (one, two) = (Cluster::new("one", 10)?, Cluster::new("two", 11)?);
+    let urls = etcd.urls();
+    let flags = ["--etcd-servers", urls.as_str()];
+    let _one = serve(&one, &flags)?;
+    // One cluster has one authority.
+    std::fs::create_dir_all(two.data_dir())?;
+    run(Command::new("cp").arg("-r").arg(one.data_dir().join("pki")).arg(two.data_dir()))?;
+    let _two = serve(&two, &flags)?;
+    let mut names = Vec::new();
+    let mut write = |here: &Cluster, there: &Cluster, name: String| -> Result<()> {
+        // A write that is told as lost may have been done; then it is there.
+        eventually("etcd elects a leader", || {
+            put(here, &name).or_else(|error| here.kubectl(&["get", "configmap", &name]).map_err(|_| error))
+        })?;
+        // Whoever reads after the answer finds it, at either server.
+        there.kubectl(&["get", "configmap", &name])?;
+        names.push(name);
+        Ok(())
+    };
+    write(&one, &two, "a".into())?;
+    write(&two, &one, "b".into())?;
+    // The first is the one that both speak to.
+    etcd.members[0] = None;
+    write(&one, &two, "c".into())?;
+    write(&two, &one, "d".into())?;
+    etcd.members[0] = Some(etcd.spawn(0)?);
+    write(&one, &two, "e".into())?;
+    let (one, two) = (written(&one)?, written(&two)?);
+    ensure!(one == names && two == names, "{names:?} {one:?} {two:?}");
+    // The layout is Kubernetes' own, for tools that look into etcd.
+    let found = run(Command::new("etcdctl").env("ETCDCTL_API", "3").args([
+        "--endpoints",
+        &urls,
+        "get",
+        "/registry/configmaps/default/a",
+        "--keys-only",
+    ]))?;
+    ensure!(found.trim() == "/registry/configmaps/default/a", "{found}");
+    Ok(())
+}
+
+fn backup() -> Result<()> {
+    let first = Cluster::new("first", 12)?;
+    let listen = format!("127.0.0.1:{}", TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
+    let server = serve(&first, &["--etcd-listen", &listen])?;
+    for name in ["a", "b"] {
+        put(&first, name)?;
+    }
+    first.kubectl(&["create", "serviceaccount", "robot"])?;
+    let token = first.kubectl(&["create", "token", "robot"])?;
+    let file = first.scratch("backup.tar");
+    let create =
+        |file: &Path| run(tiphys().args(["backup", "create", "--data-dir"]).arg(first.data_dir()).arg(file));
+    let said = create(&file)?;
+    ensure!(said.contains("is whole") && said.contains("owns the cluster"), "{said}");
+    ensure!(create(&file).is_err_and(|error| format!("{error:#}").contains("exists")), "it was overwritten");
+    put(&first, "after-the-backup")?;
+    let before = written(&first)?;
+    ensure!(before.last().is_some_and(|name| name == "after-the-backup"), "{before:?}");
+    drop(server);
+    // A crashed master is backed up as well, from its directory.
+    create(&first.scratch("crashed.tar"))?;
+    damaged(&file)?;
+
+    let second = Cluster::new("second", 13)?;
+    let restore = |cluster: &Cluster| {
+        run(tiphys().args(["backup", "restore", "--data-dir"]).arg(cluster.data_dir()).arg(&file))
+    };
+    let said = restore(&second)?;
+    ensure!(said.contains("Start it with:  tiphys up --data-dir"), "{said}");
+    ensure!(restore(&second).is_err_and(|error| format!("{error:#}").contains("give an empty --data-dir")));
+    let ranges = first.ranges();
+    let mut flags: Vec<&str> = ranges.iter().map(String::as_str).collect();
+    flags.extend(["--bind-address", ELSEWHERE, "--node-ip", ADVERTISED]);
+    let _server = serve(&second, &flags)?;
+    ensure!(written(&second)? == ["a", "b"], "{:?}", written(&second)?);
+    let slices = second.kubectl(&[
+        "get",
+        "endpointslices",
+        "kubernetes",
+        "-o",
+        "jsonpath={.endpoints[*].addresses}",
+    ])?;
+    ensure!(slices.contains(ADVERTISED), "{slices}");
+    // Who had a credential of the cluster has one of the restored cluster.
+    let server = format!("https://{ELSEWHERE}:{}", second.https_port());
+    let mut old = first.kubectl_command();
+    run(old.args(["--server", &server, "get", "configmap", "a"]))?;
+    let mut robot = Command::new(kubectl());
+    robot.args(["--kubeconfig", "/dev/null", "--server", &server, "--token", token.trim()]);
+    robot.arg("--certificate-authority").arg(first.data_dir().join("pki/ca.crt"));
+    let who = run(robot.args(["auth", "whoami"]))?;
+    ensure!(who.contains("system:serviceaccount:default:robot"), "{who}");
+    put(&second, "c").map(drop)
+}
+
+/// A damaged backup is refused before anything is made of it.
+fn damaged(file: &Path) -> Result<()> {
+    let mut bytes = std::fs::read(file)?;
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    let bad = file.with_extension("bad");
+    std::fs::write(&bad, bytes)?;
+    let output = tiphys().args(["backup", "verify"]).arg(&bad).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && said.contains("take another backup"), "{said}");
+    Ok(())
+}
+
+fn migrate() -> Result<()> {
+    let etcd = Etcd::start(1)?;
+    let urls = etcd.urls();
+    let first = Cluster::new("moving", 14)?;
+    let server = serve(&first, &[])?;
+    for name in ["z", "a", "m"] {
+        put(&first, name)?;
+    }
+    first.kubectl(&["label", "configmap", "z", "written=last"])?;
+    let order = written(&first)?;
+    ensure!(order == ["a", "m", "z"], "{order:?}");
+    let move_state =
+        |from: &str, to: &str| run(tiphys().args(["store", "migrate", "--from", from, "--to", to]));
+    let (here, back) = (first.data_dir().display().to_string(), first.scratch("back").display().to_string());
+    let refused = move_state(&here, &urls).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(refused.contains("already runs with the data directory"), "{refused}");
+    first.stop()?;
+    drop(server);
+    let said = move_state(&here, &urls)?;
+    ensure!(said.contains("tiphys up --etcd-servers"), "{said}");
+    ensure!(move_state(&here, &urls).is_err_and(|error| format!("{error:#}").contains("name an empty one")));
+    let server = serve(&first, &["--etcd-servers", &urls])?;
+    ensure!(written(&first)? == order, "{:?}", written(&first)?);
+    put(&first, "b")?;
+    first.stop()?;
+    drop(server);
+    move_state(&urls, &back)?;
+    std::fs::remove_dir_all(first.data_dir().join("store"))?;
+    std::fs::rename(Path::new(&back).join("store"), first.data_dir().join("store"))?;
+    let _server = serve(&first, &[])?;
+    ensure!(written(&first)? == ["a", "m", "z", "b"], "{:?}", written(&first)?);
+    Ok(())
+}
