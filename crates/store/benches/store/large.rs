@@ -1,6 +1,8 @@
 //! The embedded engine with much in it, and under churn.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -77,8 +79,11 @@ async fn update(
     }
 }
 
-/// Fills a store with many objects and opens it again, also after a crash.
-pub(crate) async fn open(dir: &Path) -> Outcome<()> {
+/// Set for the process that fills a store, to be killed.
+pub(crate) const FILL: &str = "TIPHYS_BENCH_FILL";
+
+/// Fills the store in `dir` with many objects, says so, and waits to be killed.
+pub(crate) async fn fill_and_wait(dir: &Path) -> Outcome<()> {
     let objects = number("TIPHYS_BENCH_OBJECTS", 500_000);
     let store: Arc<dyn Store> = Arc::new(Embedded::open(dir, &Options::default())?);
     let started = Instant::now();
@@ -87,30 +92,36 @@ pub(crate) async fn open(dir: &Path) -> Outcome<()> {
     let status = store.status().await?;
     let per_object = status.disk_bytes as f64 / objects as f64;
     println!("{} MiB on disk, {per_object:.0} bytes an object", status.disk_bytes >> 20);
-    // What a crash leaves: the file as it is while the store is open.
-    let crashed = dir.with_extension("crashed");
-    std::fs::create_dir_all(&crashed)?;
-    for file in ["FORMAT", "store.redb"] {
-        std::fs::copy(dir.join(file), crashed.join(file))?;
+    println!();
+    std::future::pending().await
+}
+
+/// Opens a store with many objects after the process that filled it was killed, and after it was closed.
+pub(crate) async fn open(dir: &Path) -> Outcome<()> {
+    let mut child = Command::new(std::env::current_exe()?).env(FILL, dir).stdout(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
+        println!("{line}");
     }
-    drop(store);
+    child.kill()?;
+    child.wait()?;
     let before = resident();
-    for (what, dir) in [("after a crash", crashed.as_path()), ("after it was closed", dir)] {
+    for what in ["after a kill", "after it was closed"] {
         let started = Instant::now();
         let store = Embedded::open(dir, &Options::default())?;
         println!("opened {what} in {:.2} s", started.elapsed().as_secs_f64());
-        if what == "after it was closed" {
-            let grown = resident().saturating_sub(before);
-            println!("resident memory grew by {} MB: {} bytes an object", grown / 1_000_000, grown / objects);
-            let started = Instant::now();
-            let read = store.range(Range::prefix("/registry/").limit(10_000)).await?.items.len();
-            println!("{read} objects read cold in {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
-            let started = Instant::now();
-            let hash = store.hash(0).await?;
-            println!("all {} read for a hash in {:.1} s", hash.keys, started.elapsed().as_secs_f64());
+        if what == "after a kill" {
+            let (grown, keys) = (resident().saturating_sub(before), store.status().await?.keys);
+            println!("resident memory grew by {} MB: {} bytes an object", grown / 1_000_000, grown / keys);
+            continue;
         }
+        let started = Instant::now();
+        let read = store.range(Range::prefix("/registry/").limit(10_000)).await?.items.len();
+        println!("{read} objects read cold in {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
+        let started = Instant::now();
+        let hash = store.hash(0).await?;
+        println!("all {} read for a hash in {:.1} s", hash.keys, started.elapsed().as_secs_f64());
     }
-    std::fs::remove_dir_all(&crashed)?;
     Ok(std::fs::remove_dir_all(dir)?)
 }
 

@@ -24,6 +24,9 @@ const PARTS: [&str; 5] = ["writes", "reads", "fanout", "churn", "open"];
 
 fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let Some(dir) = std::env::var_os(large::FILL) {
+        return runtime.block_on(large::fill_and_wait(Path::new(&dir)));
+    }
     let temporary = tempfile::tempdir()?;
     let dir = std::env::var_os("TIPHYS_BENCH_DIR").map_or(temporary.path().to_owned(), PathBuf::from);
     // cargo adds an argument of its own.
@@ -45,15 +48,18 @@ fn main() -> Outcome<()> {
 
 async fn writes(dir: &Path) -> Outcome<()> {
     println!(
-        "{:>9} {:>8} {:>11} {:>9} {:>9}   disk alone, p50 ms",
-        "engine", "writers", "tx/s", "p50 ms", "p99 ms"
+        "{:>9} {:>8} {:>11} {:>9} {:>9} {:>7}   disk alone, p50 ms",
+        "engine", "writers", "tx/s", "p50 ms", "p99 ms", "CPU µs"
     );
     for writers in [1, 16, 256, 1024] {
         for engine in Engine::all(&dir.join("writes")).await? {
             let disk = syncs(dir)?;
+            let before = cpu();
             let (rate, times) = load::write(&engine.store, writers, Duration::from_secs(4)).await?;
             let (p50, p99) = (percentile(&times, 50), percentile(&times, 99));
-            println!("{:>9} {writers:>8} {rate:>11.0} {p50:>9.2} {p99:>9.2}   {disk:.2}", engine.name);
+            let cpu = (cpu() - before) / times.len() as f64 * 1e6;
+            let name = engine.name;
+            println!("{name:>9} {writers:>8} {rate:>11.0} {p50:>9.2} {p99:>9.2} {cpu:>7.1}   {disk:.2}");
         }
     }
     Ok(())
@@ -86,6 +92,14 @@ async fn fanout(dir: &Path) -> Outcome<()> {
 fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+}
+
+/// CPU seconds that this process has used: of the embedded engine all, of etcd the client's part.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
 }
 
 /// How long the disk takes to make a small write at the end of a file durable: the median, in ms.

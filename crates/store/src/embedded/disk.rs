@@ -320,19 +320,52 @@ impl Found {
 /// The changes in a [`Snapshot`].
 pub(super) struct Rows(redb::ReadOnlyTable<(u64, u32), &'static [u8]>);
 
+type PackGuard = (redb::AccessGuard<'static, (u64, u32)>, redb::AccessGuard<'static, &'static [u8]>);
+
+/// Reads rows one after the other; those of one pack with one look-up.
+pub(super) struct Cursor {
+    rows: Rows,
+    pack: Option<PackGuard>,
+}
+
+impl Cursor {
+    /// One row, if it is still there.
+    pub fn get(&mut self, at: RowId) -> Result<Option<Row>, Error> {
+        if let Some((_, pack)) = &self.pack
+            && let Some(row) = find(pack.value(), at)?
+        {
+            return Ok(Some(row));
+        }
+        self.pack = self.rows.pack(at)?;
+        self.pack.as_ref().map_or(Ok(None), |(_, pack)| find(pack.value(), at))
+    }
+}
+
+fn find(pack: &[u8], at: RowId) -> Result<Option<Row>, Error> {
+    for row in Pack(pack) {
+        let row = row?;
+        if row.at == at {
+            return row.decode().map(Some);
+        }
+    }
+    Ok(None)
+}
+
 impl Rows {
+    /// For reading many.
+    pub fn cursor(self) -> Cursor {
+        Cursor { rows: self, pack: None }
+    }
+
     /// One row, if it is still there.
     pub fn get(&self, at: RowId) -> Result<Option<Row>, Error> {
+        self.pack(at)?.map_or(Ok(None), |(_, pack)| find(pack.value(), at))
+    }
+
+    /// The pack in which a row is, if it is anywhere.
+    fn pack(&self, at: RowId) -> Result<Option<PackGuard>, Error> {
         let mut packs = self.0.range(..=(at.revision, at.sub)).map_err(failed)?;
-        let Some(item) = packs.next_back() else { return Ok(None) };
-        let (_, pack) = item.map_err(failed)?;
-        for row in Pack(pack.value()) {
-            let row = row?;
-            if row.at == at {
-                return row.decode().map(Some);
-            }
-        }
-        Ok(None)
+        packs.next_back().transpose().map_err(failed)
     }
 
     /// The rows of the revisions `from..=to`, in order.

@@ -12,13 +12,12 @@ use super::core::{Core, State};
 use super::disk::{Rows, Snapshot};
 use super::index::{Entry, RowId};
 use super::plan::Published;
+use super::row::Row;
 use super::view::{self, STEP, View};
 use crate::{Error, Key, KeyValue, Lease, Range, RangeResult, Revision, Span};
 
-/// Keys of a snapshot read at a time, ...
-const BATCH: usize = 512;
-/// ... unless their values are large.
-const BATCH_BYTES: usize = 1 << 20;
+/// Keys of a snapshot read at a time.
+const BATCH: usize = 256;
 
 /// Runs what may wait for the disk, beside the asynchronous tasks.
 pub(super) async fn blocking<T: Send + 'static>(
@@ -113,15 +112,10 @@ fn finish(core: &Core, found: Found, range: &Range) -> Result<RangeResult, Error
         Found::At(revision) => {
             let View { rows: picked, remaining, snapshot } =
                 view::view(core, &range.span, revision, range.most())?;
-            let rows = snapshot.rows()?;
-            let read = |(_, at): (Key, RowId)| -> Result<_, Error> {
-                let mut item = present(&rows, at)?;
-                if range.keys_only {
-                    item.value = Bytes::new();
-                }
-                Ok(item)
-            };
-            let items = picked.into_iter().map(read).collect::<Result<_, _>>()?;
+            let mut items = load(&snapshot, picked.into_iter().map(|(_, at)| at))?;
+            if range.keys_only {
+                items.iter_mut().for_each(|item| item.value = Bytes::new());
+            }
             Ok(RangeResult { revision, items, remaining })
         }
     }
@@ -129,18 +123,36 @@ fn finish(core: &Core, found: Found, range: &Range) -> Result<RangeResult, Error
 
 /// Reads the values that are not in memory.
 fn fill(snapshot: &Snapshot, entries: Vec<Pick>) -> Result<Vec<KeyValue>, Error> {
-    let rows = snapshot.rows()?;
-    let read = |(key, entry, value): Pick| match value {
-        Some(value) => Ok(entry.key_value(key, value)),
-        None => present(&rows, entry.row()),
-    };
-    entries.into_iter().map(read).collect()
+    let missing = entries.iter().filter(|(_, _, value)| value.is_none()).map(|(_, entry, _)| entry.row());
+    let mut found = load(snapshot, missing)?.into_iter();
+    let items = entries.into_iter().filter_map(|(key, entry, value)| match value {
+        Some(value) => Some(entry.key_value(key, value)),
+        None => found.next(),
+    });
+    Ok(items.collect())
+}
+
+/// Reads rows that must be there, in the order in which they lie on the disk; answers them in the order asked for.
+fn load(snapshot: &Snapshot, wanted: impl Iterator<Item = RowId>) -> Result<Vec<KeyValue>, Error> {
+    let mut wanted: Vec<(usize, RowId)> = wanted.enumerate().collect();
+    wanted.sort_unstable_by_key(|(_, at)| *at);
+    let mut found = Vec::with_capacity(wanted.len());
+    let mut rows = snapshot.rows()?.cursor();
+    for (place, at) in wanted {
+        found.push((place, must(rows.get(at)?, at)?));
+    }
+    found.sort_unstable_by_key(|(place, _)| *place);
+    Ok(found.into_iter().map(|(_, item)| item).collect())
 }
 
 /// A value that must be there.
 fn present(rows: &Rows, at: RowId) -> Result<KeyValue, Error> {
-    let row = rows.get(at)?.and_then(|row| row.into_key_value());
-    row.ok_or_else(|| Error::Corrupt(format!("row {}.{} is missing", at.revision, at.sub).into()))
+    must(rows.get(at)?, at)
+}
+
+fn must(row: Option<Row>, at: RowId) -> Result<KeyValue, Error> {
+    let item = row.and_then(Row::into_key_value);
+    item.ok_or_else(|| Error::Corrupt(format!("row {}.{} is missing", at.revision, at.sub).into()))
 }
 
 /// The whole state at a revision (0 = the present one), as a stream. It stays readable, whatever is compacted.
@@ -154,7 +166,7 @@ pub(super) async fn snapshot(core: &Arc<Core>, revision: Revision) -> Result<cra
     let core = core.clone();
     let View { rows: picked, snapshot, .. } =
         blocking(move || view::view(&core, &Span::prefix(""), revision, usize::MAX)).await?;
-    let parts = (picked.into_iter(), snapshot);
+    let parts = (picked.into_iter().map(|(_, at)| at), snapshot);
     let items = futures::stream::try_unfold(parts, |(mut picked, snapshot)| async move {
         blocking(move || {
             let items = batch(&mut picked, &snapshot)?;
@@ -165,21 +177,8 @@ pub(super) async fn snapshot(core: &Arc<Core>, revision: Revision) -> Result<cra
     Ok(crate::Snapshot { revision, leases, items: items.boxed() })
 }
 
-fn batch(
-    picked: &mut impl Iterator<Item = (Key, RowId)>,
-    snapshot: &Snapshot,
-) -> Result<Vec<KeyValue>, Error> {
-    let rows = snapshot.rows()?;
-    let (mut items, mut bytes) = (Vec::new(), 0);
-    while items.len() < BATCH
-        && bytes < BATCH_BYTES
-        && let Some((_, at)) = picked.next()
-    {
-        let item = present(&rows, at)?;
-        bytes += item.value.len();
-        items.push(item);
-    }
-    Ok(items)
+fn batch(picked: &mut impl Iterator<Item = RowId>, snapshot: &Snapshot) -> Result<Vec<KeyValue>, Error> {
+    load(snapshot, picked.take(BATCH))
 }
 
 /// All leases, without their keys.

@@ -20,7 +20,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { age: Duration::from_secs(5 * 60), revisions: 250_000, bytes: 512 << 10 }
+        Self { age: Duration::from_secs(5 * 60), revisions: 250_000, bytes: 256 << 10 }
     }
 }
 

@@ -14,9 +14,9 @@ use crate::{Error, Event, Key, KeyValue};
 /// The size of a head.
 pub(super) const HEAD_BYTES: usize = 44;
 
-/// A pack takes rows up to so many bytes, so that with the database's own few it fills a page of 32 KiB. A larger row has
-/// one of its own.
-pub(super) const PACK_BYTES: usize = (32 << 10) - 64;
+/// A pack takes rows up to so many bytes, so that with the database's own few it fills a page of 8 KiB. A larger row has
+/// one of its own. (Larger packs are written faster; but who reads a row reads its page.)
+pub(super) const PACK_BYTES: usize = (8 << 10) - 64;
 
 /// A row's length, which the fields follow: kind, number, create, version, lease, replaced row, key length, key, value.
 const LENGTH_BYTES: usize = 4;
