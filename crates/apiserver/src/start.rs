@@ -104,13 +104,15 @@ impl ApiServer {
             admission: plugins(&config, &access, &lister),
             computed: review::all(&access.authorizer, &access.rbac, &access.tokens),
         });
-        let first = LocalClient::new(
+        let first = Arc::new(LocalClient::new(
             registry.clone(),
             access.authorizer.clone(),
             User::apiserver(),
             "kube-apiserver",
-        );
-        bootstrap::run(&first, &bootstrap_config(&config, address.port())).await?;
+        ));
+        let holds = bootstrap_config(&config, address.port());
+        bootstrap::run(first.as_ref(), &holds).await?;
+        tokio::spawn(bootstrap::keep(first, holds, stop.clone()));
         let parts =
             Known { metrics, registry: registry.clone(), lister, port: address.port(), stop: stop.clone() };
         let server = Server::new(parts.complete(&config, &access)?);

@@ -3,6 +3,7 @@
 //! - Who holds what is read from the stored Services, so that no bookkeeping can drift from them.
 //! - Between the choice and the moment the Service is seen in the cache a [`pending`] note keeps others off: two creations at
 //!   once never get the same address.
+//! - Addresses come from the server's own ranges, then from those of further ServiceCIDRs that are Ready.
 //! - [`service`] brings the fields of one Service into order, [`pick`] chooses a number; both are pure.
 
 mod cidr;
@@ -22,7 +23,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tiphys_api::field::{Error, Path};
-use tiphys_api::{Gvr, Status, Value};
+use tiphys_api::{Gvr, Object, Status, Value};
 
 use self::held::Held;
 use self::pending::{Claim, Pending};
@@ -32,6 +33,7 @@ use crate::auth::Lister;
 pub use cidr::{Cidr, CidrError};
 
 pub(crate) const SERVICES: Gvr = Gvr::new("", "v1", "services");
+const SERVICE_CIDRS: Gvr = Gvr::new("networking.k8s.io", "v1", "servicecidrs");
 /// Ports that nodes open for Services.
 pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
@@ -77,6 +79,17 @@ impl ServiceAddresses {
         fresh
     }
 
+    /// The server's own ranges, then those that people added.
+    fn all_ranges(&self) -> Vec<Cidr> {
+        let mut all = self.ranges.clone();
+        for range in self.lister.list(&SERVICE_CIDRS, "").iter().flat_map(usable) {
+            if !all.contains(&range) {
+                all.push(range);
+            }
+        }
+        all
+    }
+
     /// Gives all that is missing, or nothing.
     fn give(&self, service: &mut Value, old: Option<&Value>, asker: &Asker<'_>) -> Result<(), Refusal> {
         // One at a time: the choice and its note are one step.
@@ -105,14 +118,18 @@ impl ServiceAddresses {
         let families = service::families(service);
         let asked = service::addresses(service);
         let had = old.map(service::addresses).unwrap_or_default();
+        let all = self.all_ranges();
         let mut given = Vec::new();
         for (i, family) in families.iter().enumerate() {
-            let range = self.ranges.iter().find(|range| range.is_v6() == (*family == service::V6));
-            let Some(range) = range else { continue };
+            let v6 = *family == service::V6;
+            let ranges: Vec<Cidr> = all.iter().filter(|range| range.is_v6() == v6).copied().collect();
+            if ranges.is_empty() {
+                continue;
+            }
             let address = match asked.get(i) {
                 Some(same) if had.get(i) == Some(same) => same.clone(),
-                Some(text) => requested(text, range, &asked, claim)?,
-                None => free(range, claim)?.to_string(),
+                Some(text) => requested(text, &ranges, &asked, claim)?,
+                None => free(&ranges, claim)?.to_string(),
             };
             given.push(address);
         }
@@ -121,16 +138,32 @@ impl ServiceAddresses {
     }
 }
 
-fn requested(text: &str, range: &Cidr, asked: &[String], claim: &mut Claim<'_>) -> Result<String, Refusal> {
+/// The ranges of a ServiceCIDR, if it can be used.
+fn usable(object: &Object) -> Vec<Cidr> {
+    let Ok(value) = object.value() else { return Vec::new() };
+    let conditions = value["status"]["conditions"].as_array();
+    let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let cidrs = value["spec"]["cidrs"].as_array().filter(|_| ready && object.meta().deleted.is_none());
+    cidrs.into_iter().flatten().filter_map(|text| text.as_str()?.parse().ok()).collect()
+}
+
+fn requested(
+    text: &str,
+    ranges: &[Cidr],
+    asked: &[String],
+    claim: &mut Claim<'_>,
+) -> Result<String, Refusal> {
     let refuse = |why: String| {
         let detail = format!("failed to allocate IP {text}: {why}");
         Refusal::Field(Error::invalid(&Path::new("spec").child("clusterIPs"), asked.to_vec(), &detail))
     };
     // What is no address at all is for validation to tell.
     let Ok(address) = text.parse::<IpAddr>() else { return Ok(text.to_owned()) };
-    if !range.gives(address) {
+    if !ranges.iter().any(|range| range.gives(address)) {
+        let valid: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        let valid = valid.join(",");
         let why =
-            format!("the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}");
+            format!("the provided IP ({text}) is not in the valid range. The range of valid IPs is {valid}");
         return Err(refuse(why));
     }
     match claim.take_address(address) {
@@ -139,11 +172,14 @@ fn requested(text: &str, range: &Cidr, asked: &[String], claim: &mut Claim<'_>) 
     }
 }
 
-fn free(range: &Cidr, claim: &mut Claim<'_>) -> Result<IpAddr, Refusal> {
-    let band = pick::address_band(range.size());
-    let number = pick::pick(1..range.end(), band, random(), |n| claim.holds_address(range.address(n)));
-    let address =
-        range.address(number.ok_or(Refusal::Full("failed to allocate a serviceIP: range is full"))?);
+fn free(ranges: &[Cidr], claim: &mut Claim<'_>) -> Result<IpAddr, Refusal> {
+    let of_range = |range: &Cidr| {
+        let band = pick::address_band(range.size());
+        let number = pick::pick(1..range.end(), band, random(), |n| claim.holds_address(range.address(n)))?;
+        Some(range.address(number))
+    };
+    let address = ranges.iter().find_map(of_range);
+    let address = address.ok_or(Refusal::Full("failed to allocate a serviceIP: range is full"))?;
     claim.take_address(address);
     Ok(address)
 }

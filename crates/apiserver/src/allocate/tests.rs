@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use tiphys_api::{Gvk, Object, json};
+use tiphys_api::{Gvk, json};
 
 use super::*;
 use crate::auth::User;
@@ -260,4 +260,26 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[tokio::test]
+async fn further_ranges_serve_when_the_first_is_full() {
+    let cluster = Cluster::new(&["10.43.0.0/29"]);
+    for i in 0..6 {
+        cluster.write(&format!("s{i}"), json!({"ports": ports(&[("TCP", 80)])})).await.unwrap();
+    }
+    let more = || cluster.write("more", json!({"ports": ports(&[("TCP", 80)])}));
+    assert!(more().await.unwrap_err().contains("range is full"));
+    let range = |ready: &str| {
+        let conditions = json!([{"type": "Ready", "status": ready}]);
+        json!({"metadata": {"name": "r"}, "spec": {"cidrs": ["10.9.0.0/28"]}, "status": {"conditions": conditions}})
+    };
+    cluster.fake.put(&SERVICE_CIDRS, &range("False"));
+    assert!(more().await.is_err());
+    cluster.fake.put(&SERVICE_CIDRS, &range("True"));
+    assert!(more().await.unwrap()["clusterIP"].as_str().unwrap().starts_with("10.9.0."));
+    let asked = cluster.write("asked", json!({"clusterIP": "10.9.0.14", "ports": ports(&[("TCP", 80)])}));
+    assert_eq!(asked.await.unwrap()["clusterIP"], "10.9.0.14");
+    let outside = cluster.write("out", json!({"clusterIP": "10.9.1.1", "ports": ports(&[("TCP", 80)])}));
+    assert!(outside.await.unwrap_err().contains("The range of valid IPs is 10.43.0.0/29,10.9.0.0/28"));
 }

@@ -14,10 +14,14 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tiphys_api::{Gvr, Object, Status, Value};
-use tiphys_client::{Client, DeleteOptions, ListOptions, Target, WriteOptions};
+use tiphys_client::{Client, DeleteOptions, Informer, Informers, ListOptions, Target, WriteOptions};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use self::reconcile::{How, Write, plan};
 use crate::allocate::Cidr;
@@ -36,6 +40,8 @@ pub const HOOKS: &[&str] = &[
 
 /// Writes under way at once.
 const WRITES: usize = 64;
+/// After a refusal, what is missing is made anew after this.
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the objects must say about this cluster.
 #[derive(Clone, Debug)]
@@ -86,6 +92,40 @@ pub async fn run(client: &dyn Client, config: &Config) -> Result<usize, Error> {
     items.extend(flow_control::all());
     items.extend(roles()?);
     Ok(namespaces + apply(client, items).await?)
+}
+
+/// Makes the Service `kubernetes`, its endpoints and its range of addresses again when somebody removes them, until
+/// `stop`. What they say is left alone: it may be another server's word.
+pub async fn keep(client: Arc<dyn Client>, config: Config, stop: CancellationToken) {
+    let informers = Informers::new(client.clone());
+    let missing = Arc::new(Notify::new());
+    let followed: Vec<Arc<Informer>> = objects::own(&config)
+        .iter()
+        .map(|item| {
+            let namespace = item.object["metadata"]["namespace"].as_str().unwrap_or_default();
+            informers.scoped(&item.gvr, namespace, "metadata.name=kubernetes")
+        })
+        .collect();
+    for informer in &followed {
+        let missing = missing.clone();
+        informer.on_change(Box::new(move |_, new| {
+            if new.is_none() {
+                missing.notify_one();
+            }
+        }));
+    }
+    let again = async {
+        loop {
+            missing.notified().await;
+            let wanted = objects::own(&config).into_iter().map(|item| Item { how: How::Exists, ..item });
+            if let Err(error) = apply(client.as_ref(), wanted.collect()).await {
+                tracing::warn!(%error, "the Service kubernetes could not be made again");
+                tokio::time::sleep(KEEP_AGAIN).await;
+                missing.notify_one();
+            }
+        }
+    };
+    tokio::select! { () = again => {}, () = stop.cancelled() => {} }
 }
 
 fn roles() -> Result<Vec<Item>, Error> {

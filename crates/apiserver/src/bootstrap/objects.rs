@@ -25,15 +25,22 @@ pub(super) fn namespaces() -> Vec<Item> {
 /// The objects in them, and those of the cluster.
 pub(super) fn all(config: &Config) -> Vec<Item> {
     let mut items = vec![
-        Item { gvr: SERVICE_CIDRS, how: How::Exists, object: service_cidr(config) },
         Item { gvr: CONFIG_MAPS, how: How::Says, object: authentication(config) },
         Item { gvr: CONFIG_MAPS, how: How::Says, object: cluster_info(config) },
+    ];
+    items.extend(own(config));
+    items.extend(priority_classes());
+    items
+}
+
+/// The objects called `kubernetes`: by them, everyone finds the API server.
+pub(super) fn own(config: &Config) -> [Item; 4] {
+    [
+        Item { gvr: SERVICE_CIDRS, how: How::Exists, object: service_cidr(config) },
         Item { gvr: SERVICES, how: How::Service, object: service(config) },
         Item { gvr: ENDPOINTS, how: How::Says, object: endpoints(config) },
         Item { gvr: ENDPOINT_SLICES, how: How::Says, object: endpoint_slice(config) },
-    ];
-    items.extend(priority_classes());
-    items
+    ]
 }
 
 fn service_cidr(config: &Config) -> Value {

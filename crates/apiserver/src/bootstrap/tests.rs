@@ -42,6 +42,23 @@ async fn a_second_start_writes_nothing_and_a_third_repairs() {
     assert_eq!(endpoints["subsets"][0]["ports"][0]["port"], 7443);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_leads_to_the_server_is_made_again() {
+    let client = FakeClient::new();
+    run(&client, &config()).await.unwrap();
+    let stop = CancellationToken::new();
+    let keeping = tokio::spawn(keep(Arc::new(client.clone()), config(), stop.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for item in objects::own(&config()) {
+        let found = target(&item);
+        client.remove(&found.gvr, &found.namespace, &found.name);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(client.get(&found).await.is_ok(), "{}", found.path());
+    }
+    stop.cancel();
+    keeping.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_refusal_is_told_with_what_was_tried() {
     let client = FakeClient::new();
