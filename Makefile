@@ -6,7 +6,7 @@ STATIC = -- -C target-feature=+crt-static
 BIN ?= target/release/tiphys
 export TIPHYS_BIN ?= $(CURDIR)/target/e2e/tiphys
 
-.PHONY: help run build packages test test-packages build-test lint unit e2e bench bench-api bench-controllers install
+.PHONY: help run build packages test test-packages build-test lint unit e2e bench bench-api bench-controllers bench-store bench-engines soak install
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -32,7 +32,7 @@ lint: ## Format, clippy, and the house rules
 	$(CARGO) xtask tidy
 
 build-test: ## Build the binary that the end-to-end tests run
-	$(CARGO) rustc --package tiphys --bin tiphys $(STATIC) -C strip=debuginfo
+	$(CARGO) rustc --package tiphys --bin tiphys --features as-tested $(STATIC) -C strip=debuginfo
 	@# A place of its own: a plain `cargo build` would put a dynamic binary where this one was.
 	mkdir -p target/e2e && cp target/debug/tiphys target/e2e/tiphys
 
@@ -40,7 +40,7 @@ unit: ## Unit tests alone
 	$(CARGO) test --workspace --exclude tiphys-tests
 
 e2e: build-test ## End-to-end tests alone; they need root
-	$(CARGO) test --package tiphys-tests
+	$(CARGO) test --workspace --test e2e
 
 test-packages: ## Install what the tests need from the distribution's packages
 	scripts/packages node test
@@ -53,3 +53,13 @@ bench-api: packages build ## The same of the API alone
 
 bench-controllers: packages build ## The same of the controllers, on simulated nodes
 	$(CARGO) run --release --package tiphys-bench -- scale steady
+
+bench-store: test-packages ## The state store beside etcd
+	$(CARGO) bench --package tiphys-store
+
+bench-engines: ## The embedded databases that the state store could be made of
+	$(CARGO) run --release --manifest-path benches/engines/Cargo.toml --target-dir target
+
+soak: test-packages ## Kill and damage the state store for about an hour
+	TIPHYS_STORE_KILLS=10000 TIPHYS_STORE_DAMAGED=20000 TIPHYS_STORE_HISTORIES=500 PROPTEST_CASES=20000 \
+	$(CARGO) test --package tiphys-store --lib -- crash:: damage:: history:: model:: torn::
