@@ -35,18 +35,18 @@ impl Stored {
     }
 }
 
-/// A value that is about to be committed. Dropping it unfinished withdraws it.
+/// A value that is about to be committed. Dropping it withdraws it: the feed has taken it by the time the writer has its
+/// answer, unless the store copied the value, or it was not committed.
 pub struct Prepared<'c> {
     handover: &'c Handover,
     value: Arc<Stored>,
-    finished: bool,
 }
 
 impl Handover {
     pub(super) fn prepare(&self, bytes: Bytes, meta: Meta) -> Prepared<'_> {
         let value = Arc::new(Stored { bytes, meta, object: OnceLock::new() });
         self.0.lock().insert(address(&value.bytes), value.clone());
-        Prepared { handover: self, value, finished: false }
+        Prepared { handover: self, value }
     }
 
     /// The object of a value that was prepared; the feed asks once.
@@ -71,20 +71,35 @@ impl Prepared<'_> {
     }
 
     /// The object, now that it is committed.
-    pub fn committed(mut self, revision: u64) -> Object {
-        self.finished = true;
+    pub fn committed(self, revision: u64) -> Object {
         self.value.at(revision)
     }
 }
 
 impl Drop for Prepared<'_> {
     fn drop(&mut self) {
-        if !self.finished {
-            self.handover.0.lock().remove(&address(&self.value.bytes));
-        }
+        self.handover.0.lock().remove(&address(&self.value.bytes));
     }
 }
 
 fn address(bytes: &Bytes) -> usize {
     bytes.as_ptr().addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_copies_leaves_nothing_behind() {
+        let handover = Handover::default();
+        let meta = tiphys_api::Meta::default();
+        let prepared = handover.prepare(Bytes::from_static(b"{}"), meta.clone());
+        assert!(handover.take(&Bytes::copy_from_slice(b"{}"), 2).is_none(), "another place in memory");
+        prepared.committed(2);
+        assert!(handover.0.lock().is_empty());
+        let prepared = handover.prepare(Bytes::from(b"{ }".to_vec()), meta);
+        assert!(handover.take(&prepared.bytes(), 3).is_some());
+        assert_eq!(prepared.committed(3).meta().resource_version, 3);
+    }
 }
