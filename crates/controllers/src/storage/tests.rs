@@ -178,3 +178,41 @@ async fn an_ephemeral_volume_is_a_claim_of_its_pod() {
     let missing = r#"ProvisioningFailed: storageclass.storage.k8s.io "s" not found"#;
     assert!(told.iter().any(|event| event == missing), "{told:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn volumes_of_drivers_are_attached_where_pods_need_them() {
+    use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
+    let node = json!({"metadata": {"name": "n1"}});
+    let csi = json!({"driver": "d.example", "volumeHandle": "h"});
+    let mut of_driver = volume("v", "", "1Gi");
+    of_driver["spec"]["csi"] = csi;
+    of_driver["spec"]["hostPath"] = Value::Null;
+    let mut bound = claim("c", "", "1Gi");
+    bound["spec"]["volumeName"] = "v".into();
+    let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"nodeName": "n1", "containers": [],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, "status": {"phase": "Running"}});
+    let driver = json!({"metadata": {"name": "d.example"}, "spec": {"attachRequired": true}});
+    let store = Store::with(&[
+        (&CSIDriver::GVR, driver),
+        (&Node::GVR, node),
+        (VOLUMES, of_driver),
+        (CLAIMS, bound),
+        (&Pod::GVR, pod),
+    ])
+    .await;
+    let mut made = store.0.all::<VolumeAttachment>("");
+    assert_eq!(made.len(), 1);
+    // What sha256sum makes of "hd.examplen1".
+    assert!(made[0].name().starts_with("csi-") && made[0].name().len() == 4 + 64, "{}", made[0].name());
+    assert_eq!(made[0].spec.source.persistent_volume_name.as_deref(), Some("v"));
+    made[0].status = typed(json!({"attached": true}));
+    store.0.put(&made[0]);
+    store.1.settle().await;
+    let told = || {
+        store.0.find::<Node>("", "n1").unwrap().status.and_then(|s| s.volumes_attached).unwrap_or_default()
+    };
+    assert_eq!(told()[0].name, "kubernetes.io/csi/d.example^h");
+    store.0.remove(&Pod::GVR, "n", "p");
+    store.1.settle().await;
+    assert!(store.0.all::<VolumeAttachment>("").is_empty() && told().is_empty());
+}
