@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
-use proptest::test_runner::TestCaseError;
+use proptest::test_runner::{Config as ProptestConfig, TestCaseError};
 use tiphys_api::Status;
 use tiphys_client::Api;
 use tiphys_client::fake::FakeClient;
@@ -160,6 +160,12 @@ pub(crate) fn serves(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
     pod.metadata.deletion_timestamp.is_none() && ready.next().is_some()
+}
+
+/// How many scripts a law is tried on: so many, or as `PROPTEST_CASES` says, for a longer run.
+pub(crate) fn scripts(cases: u32) -> ProptestConfig {
+    let given = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig::with_cases(given.unwrap_or(cases))
 }
 
 /// Runs a test on paused time.

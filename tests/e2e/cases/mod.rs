@@ -1,6 +1,7 @@
 //! The cases, by what a user does. A case's name says what must hold.
 
 mod api;
+mod apps;
 mod docker;
 mod first;
 mod images;
@@ -49,13 +50,14 @@ pub fn all() -> Vec<Case> {
     [
         api::CASES,
         workloads::CASES,
+        apps::CASES,
         probes::CASES,
         security::CASES,
         services::CASES,
         quota::CASES,
         storage::CASES,
-        store::CASES,
         simulate::CASES,
+        store::CASES,
         streams::CASES,
         images::CASES,
         input::CASES,

@@ -7,7 +7,7 @@ use tiphys_client::PatchKind;
 use tiphys_client::fake::FakeClient;
 
 use super::*;
-use crate::chaos::{Chaos, Controller as Run, Noise, paused, ready, serves};
+use crate::chaos::{Chaos, Controller as Run, Noise, paused, ready, scripts, serves};
 use crate::testing::typed;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -91,7 +91,7 @@ async fn roll(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(scripts(16))]
 
     /// `[sig-apps] Deployment deployment should support rollover`, in the worst of weathers.
     #[test]

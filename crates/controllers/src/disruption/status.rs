@@ -15,6 +15,7 @@ use crate::pods::Facts;
 
 /// An eviction that was let through and whose pod still is not being deleted is forgotten after this.
 pub(super) const EVICTION_SECONDS: i64 = 120;
+const ALLOWED: &str = "DisruptionAllowed";
 
 /// Whether a budget counts against what the pods' controllers want, and not against the pods there are.
 pub(super) fn needs_scale(spec: &PodDisruptionBudgetSpec) -> bool {
@@ -73,7 +74,7 @@ pub(super) fn status(
         expected_pods: Some(expected),
         observed_generation: budget.metadata.generation,
         disrupted_pods: Some(disrupted).filter(|pods| !pods.is_empty()),
-        conditions: Some(vec![condition(budget, allowed > 0, reason, String::new(), now)]),
+        conditions: Some(conditions(budget, allowed > 0, reason, String::new(), now)),
     };
     (status, again.map(|at| until(at, now)))
 }
@@ -86,29 +87,36 @@ pub(super) fn unknown(
 ) -> PodDisruptionBudgetStatus {
     PodDisruptionBudgetStatus {
         disruptions_allowed: Some(0),
-        conditions: Some(vec![condition(budget, false, "SyncFailed", why, now)]),
+        conditions: Some(conditions(budget, false, "SyncFailed", why, now)),
         ..budget.status.clone().unwrap_or_default()
     }
 }
 
-/// The condition, whose time changes with its status.
-fn condition(
+/// All conditions with ours anew, whose time changes with its status.
+fn conditions(
     budget: &PodDisruptionBudget,
     allowed: bool,
     reason: &str,
     message: String,
     now: Timestamp,
-) -> Condition {
+) -> Vec<Condition> {
     let status = if allowed { "True" } else { "False" };
-    let old = budget.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let same = |old: &&Condition| old.type_ == "DisruptionAllowed" && old.status == status;
-    let since = old.into_iter().flatten().find(same).map(|old| old.last_transition_time.clone());
-    Condition {
-        type_: "DisruptionAllowed".into(),
+    let old = budget.status.as_ref().and_then(|status| status.conditions.clone());
+    let mut conditions = old.unwrap_or_default();
+    let place = conditions.iter().position(|known| known.type_ == ALLOWED).unwrap_or(conditions.len());
+    let same = conditions.get(place).filter(|known| known.status == status);
+    let since = same.map_or(Time(now), |known| known.last_transition_time.clone());
+    let ours = Condition {
+        type_: ALLOWED.into(),
         status: status.into(),
         reason: reason.into(),
         message,
         observed_generation: budget.metadata.generation,
-        last_transition_time: since.unwrap_or(Time(now)),
+        last_transition_time: since,
+    };
+    match conditions.get_mut(place) {
+        Some(known) => *known = ours,
+        None => conditions.push(ours),
     }
+    conditions
 }

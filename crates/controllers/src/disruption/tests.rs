@@ -8,7 +8,7 @@ use tiphys_client::DeleteOptions;
 use tiphys_client::fake::FakeClient;
 
 use super::*;
-use crate::chaos::{self, Chaos, Noise, paused, ready, serves};
+use crate::chaos::{self, Chaos, Noise, paused, ready, scripts, serves};
 use crate::testing::{Cluster, facts, typed};
 
 fn allowed(spec: &Value, expected: i32) -> i32 {
@@ -137,7 +137,7 @@ async fn drain(size: i32, spec: Value, least: usize, script: Vec<(u8, u8)>) -> R
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(scripts(32))]
 
     /// However many evict at once, whatever the controllers miss: enough pods serve.
     #[test]

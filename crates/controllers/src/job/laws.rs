@@ -8,7 +8,7 @@ use tiphys_client::fake::FakeClient;
 use tiphys_client::{Client, DeleteOptions};
 
 use super::*;
-use crate::chaos::{Chaos, Controller as Run, Noise, paused};
+use crate::chaos::{Chaos, Controller as Run, Noise, paused, scripts};
 use crate::testing::typed;
 
 const COMPLETIONS: i32 = 5;
@@ -111,7 +111,7 @@ async fn work(indexed: bool, parallelism: u8, script: Vec<(u8, u8)>) -> Result<(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(scripts(32))]
 
     #[test]
     fn every_pod_is_counted_once(

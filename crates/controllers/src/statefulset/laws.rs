@@ -11,7 +11,7 @@ use tiphys_client::PatchKind;
 use tiphys_client::fake::FakeClient;
 
 use super::*;
-use crate::chaos::{Chaos, Controller as Run, Noise, paused, serves};
+use crate::chaos::{Chaos, Controller as Run, Noise, paused, scripts, serves};
 use crate::testing::typed;
 
 const SIZE: i32 = 4;
@@ -102,7 +102,7 @@ async fn live(parallel: bool, start: i32, script: Vec<(u8, u8)>) -> Result<(), T
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(scripts(32))]
 
     #[test]
     fn one_pod_of_an_ordinal_and_all_in_order(
