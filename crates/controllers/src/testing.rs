@@ -25,7 +25,7 @@ pub(crate) struct Cluster {
 
 /// A value as a test writes it.
 pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> T {
-    value.to().unwrap()
+    serde_json::from_value(value.into()).unwrap()
 }
 
 /// Serves discovery of some kinds: Pods, ConfigMaps, ReplicaSets, Deployments.

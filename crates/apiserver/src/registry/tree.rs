@@ -43,7 +43,7 @@ pub fn set(tree: &mut Value, path: &[&str], value: Value) {
     if value.is_null() {
         let parent = parents.iter().try_fold(tree, |tree, key| tree.get_mut(key));
         if let Some(Value::Object(parent)) = parent {
-            parent.remove(*last);
+            parent.remove(last);
         }
         return;
     }

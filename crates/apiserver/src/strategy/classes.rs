@@ -42,7 +42,7 @@ fn volume_attributes(new: &Value, old: &Value, _: &str, errors: &mut Errors) {
 /// What a driver says of its node stays, but for how many volumes it can attach.
 fn csi_node(new: &Value, old: &Value, _: &str, errors: &mut Errors) {
     let same = |driver: &Value, known: &Map| {
-        ["nodeID", "topologyKeys"].iter().all(|name| driver.get(name) == known.get(*name))
+        ["nodeID", "topologyKeys"].iter().all(|name| driver.get(name) == known.get(name))
     };
     let before = ByText::new(tree::items(old, &["spec", "drivers"]), "name");
     for driver in tree::items(new, &["spec", "drivers"]) {

@@ -29,7 +29,7 @@ pub(super) fn variable(at: &At<'_>, variable: &Fields, errors: &mut Errors) {
 
 /// A set of variables comes from one place.
 pub(super) fn from_source(at: &At<'_>, source: &Fields, errors: &mut Errors) {
-    let given = ["configMapRef", "secretRef"].iter().filter(|name| source.contains_key(**name)).count();
+    let given = ["configMapRef", "secretRef"].iter().filter(|name| source.contains_key(name)).count();
     let why = match given {
         0 => "must specify one of: `configMapRef` or `secretRef`",
         1 => return,

@@ -23,7 +23,7 @@ pub(super) fn lifecycle_handler(at: &At<'_>, hook: &Fields, errors: &mut Errors)
 }
 
 fn one_way(at: &At<'_>, handler: &Fields, errors: &mut Errors) {
-    let mut ways = WAYS.into_iter().filter(|way| handler.contains_key(*way));
+    let mut ways = WAYS.into_iter().filter(|way| handler.contains_key(way));
     let Some(way) = ways.next() else {
         errors.push(Error::required(&at.path(), "must specify a handler type"));
         return;

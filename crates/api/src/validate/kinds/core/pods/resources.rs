@@ -119,7 +119,7 @@ fn covers(at: &At<'_>, spec: &Fields, requests: &Fields, errors: &mut Errors) {
     let mut sums: HashMap<&str, Quantity> = HashMap::new();
     for (_, container) in items(spec, "containers") {
         let asked = object(container, "resources").and_then(|resources| object(resources, "requests"));
-        for (name, amount) in asked.into_iter().flatten().filter(|(name, _)| requests.contains_key(*name)) {
+        for (name, amount) in asked.into_iter().flatten().filter(|(name, _)| requests.contains_key(name)) {
             let sum = sums.entry(name).or_default();
             *sum = *sum + amounts::parse(amount).unwrap_or_default();
         }

@@ -137,7 +137,7 @@ pub(super) fn operating_system(at: &At<'_>, spec: &Fields, errors: &mut Errors) 
         }
         "windows" => {
             let why = "cannot be set for a windows pod";
-            for name in NOT_WINDOWS_POD.iter().filter(|name| spec.contains_key(**name)) {
+            for name in NOT_WINDOWS_POD.iter().filter(|name| spec.contains_key(name)) {
                 errors.push(Error::forbidden(&at.path().child(name), why));
             }
             contexts(at, spec, context, (&NOT_WINDOWS_CONTEXT, &NOT_WINDOWS_CONTAINER), why, errors);
@@ -155,7 +155,7 @@ fn contexts(
     errors: &mut Errors,
 ) {
     let mut forbid = |path: Path, context: &Fields, names: &[&str]| {
-        for name in names.iter().filter(|name| context.contains_key(**name)) {
+        for name in names.iter().filter(|name| context.contains_key(name)) {
             errors.push(Error::forbidden(&path.child(name), why));
         }
     };
