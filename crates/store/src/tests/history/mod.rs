@@ -119,5 +119,9 @@ pub(super) async fn run(engine: Arc<dyn Engine>, kills: usize, calls: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_clients_see_under_kills_is_one_history() {
-    run(Arc::new(Killable::new()), 25, 3_000).await;
+    // A longer run says so in the environment.
+    let histories = std::env::var("TIPHYS_STORE_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    for _ in 0..histories {
+        run(Arc::new(Killable::new()), 25, 3_000).await;
+    }
 }

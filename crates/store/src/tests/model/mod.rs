@@ -415,8 +415,20 @@ async fn compare(subject: Box<dyn Subject>, steps: Vec<Step>) {
     }
 }
 
+/// So many cases, or a part of what the environment asks for.
+fn config(cases: u32, part: u32) -> ProptestConfig {
+    let more = std::env::var_os("PROPTEST_CASES").is_some();
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: if more { default.cases / part } else { cases },
+        failure_persistence: None,
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    // PROPTEST_CASES asks for more.
+    #![proptest_config(config(150, 1))]
 
     #[test]
     fn the_engine_does_what_the_model_does(steps in prop::collection::vec(step(), 1..40)) {
@@ -427,8 +439,7 @@ proptest! {
 
 proptest! {
     // Each case needs a server of its own.
-    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, max_shrink_iters: 0,
-        ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..config(6, 100) })]
 
     #[test]
     fn etcd_does_what_the_model_does(steps in prop::collection::vec(step(), 30..50)) {
