@@ -55,7 +55,7 @@ bench-controllers: packages build ## The same of the controllers, on simulated n
 	$(CARGO) run --release --package tiphys-bench -- scale steady
 
 bench-store: test-packages ## The state store beside etcd
-	$(CARGO) bench --package tiphys-store
+	$(CARGO) bench --package tiphys-store --bench store
 
 bench-engines: ## The embedded databases that the state store could be made of
 	$(CARGO) run --release --manifest-path benches/engines/Cargo.toml --target-dir target
