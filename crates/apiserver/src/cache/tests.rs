@@ -117,9 +117,9 @@ fn writer_and_feed_share_one_object() {
     let cache = cache(1 << 20);
     let prepared = cache.prepare(&tree(&pod("n", "p", "node7"))).unwrap();
     let value = prepared.bytes();
-    let made = prepared.committed(5);
+    // A writer has its answer when the feed has come so far.
     cache.apply(vec![Change::Put { value: value.clone(), revision: 5 }]);
-    assert!(cache.get("n", "p").unwrap().same(&made));
+    assert!(cache.get("n", "p").unwrap().same(&prepared.committed(5)));
     // One that was withdrawn is parsed by the feed.
     let withdrawn = cache.prepare(&tree(&value)).unwrap();
     let value = withdrawn.bytes();
