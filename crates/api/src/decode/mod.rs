@@ -16,6 +16,7 @@ pub use structure::structure;
 
 use serde::de::DeserializeSeed;
 
+use crate::apply::folded::SETS;
 use crate::gvr::Gvk;
 use crate::status::Status;
 use crate::value::{self, Value};
@@ -62,7 +63,7 @@ pub enum DecodeError {
 
 /// Parses one JSON object, [folded](crate::apply::folded).
 pub fn json(body: &[u8]) -> Result<Parsed, DecodeError> {
-    if let Some(value @ Value::Object(_)) = value::read(body, true) {
+    if let Some(value @ Value::Object(_)) = value::read(body, SETS) {
         return Ok(Parsed { value, duplicates: Vec::new() });
     }
     let duplicates = Duplicates::default();
@@ -74,7 +75,7 @@ pub fn json(body: &[u8]) -> Result<Parsed, DecodeError> {
 
 /// Parses JSON that this program wrote, [folded](crate::apply::folded).
 pub(crate) fn folded(json: &[u8]) -> Result<Value, serde_json::Error> {
-    if let Some(value) = value::read(json, true) {
+    if let Some(value) = value::read(json, SETS) {
         return Ok(value);
     }
     let mut source = serde_json::Deserializer::from_slice(json);

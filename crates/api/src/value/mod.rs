@@ -120,7 +120,7 @@ impl<P: Position + ?Sized> Position for &P {
 impl Value {
     /// Reads a JSON document.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
-        read(json, false).map_or_else(|| serde_json::from_slice(json), Ok)
+        read(json, &[]).map_or_else(|| serde_json::from_slice(json), Ok)
     }
 
     /// A field by its name, or an item by its index.

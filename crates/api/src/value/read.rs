@@ -7,17 +7,16 @@
 use serde_json::value::RawValue;
 
 use super::{Map, Text, Value, scan};
-use crate::apply::folded::SETS;
 
 /// Deeper documents are left to the general reader, which has a limit.
 const DEPTH: usize = 64;
 
-/// Reads a document. With `fold`, each `metadata.managedFields[*].fieldsV1` stays text: see [`crate::apply::folded`].
-/// `None` says nothing about the document but that another reader has to look at it.
-pub fn read(json: &[u8], fold: bool) -> Option<Value> {
+/// Reads a document. `raw`: the names that lead to values that stay JSON text, through lists too. `None` says nothing
+/// about the document but that another reader has to look at it.
+pub fn read(json: &[u8], raw: &[&str]) -> Option<Value> {
     let text = std::str::from_utf8(json).ok()?;
     let mut reader = Reader { text, at: 0, fields: Vec::new(), items: Vec::new() };
-    let value = reader.value(if fold { SETS } else { &[] }, DEPTH)?;
+    let value = reader.value(raw, DEPTH)?;
     reader.blank();
     (reader.at == text.len()).then_some(value)
 }
@@ -56,7 +55,7 @@ impl<'t> Reader<'t> {
         Some(value)
     }
 
-    /// `path`: the names that lead to the sets, as far as this value is on the way.
+    /// `path`: the names from here to what stays text; none if this value is not on the way.
     fn value(&mut self, path: &[&str], depth: usize) -> Option<Value> {
         match self.token()? {
             b'"' => self.string().map(Value::String),
@@ -167,5 +166,5 @@ impl<'t> Reader<'t> {
 fn small(digits: &[u8]) -> Option<u64> {
     let canonical = matches!(digits, [b'0'] | [b'1'..=b'9', ..]) && digits.len() < 18;
     let add = |sum: u64, digit: &u8| digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0'));
-    digits.iter().try_fold(0, add).filter(|_| canonical)
+    canonical.then(|| digits.iter().try_fold(0, add))?
 }

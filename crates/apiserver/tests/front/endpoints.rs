@@ -99,7 +99,6 @@ const FIGURES: &[&str] = &[
     "process_open_fds",
     "process_resident_memory_bytes",
     "process_start_time_seconds",
-    "# TYPE workqueue_depth gauge",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
