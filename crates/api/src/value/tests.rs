@@ -62,7 +62,8 @@ fn leaves_what_is_rare_to_the_general_reader() {
 
 #[test]
 fn numbers_of_any_length_are_read() {
-    for text in ["0", "17", "99999999999999999", "100000000000000000", "18446744073709551615", "-1", "1.5e3"] {
+    for text in ["0", "17", "99999999999999999", "100000000000000000", "18446744073709551615", "-1", "1.5e3"]
+    {
         assert_eq!(read(text.as_bytes(), &[]), general(text), "{text}");
     }
     let long = "7".repeat(60);
