@@ -77,6 +77,8 @@ fn described(ns: &Namespace<'_>) -> Result<()> {
         }
     }
     ns.feed(&["delete", "--wait=false", "-f", "-"], manifest)?;
+    let detached = r#"{"metadata": {"finalizers": null}}"#;
+    ns.kubectl(&["patch", "volumeattachment", "described", "--type=merge", "-p", detached])?;
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
