@@ -3,12 +3,15 @@
 //! - It keeps the API's meaning where components can tell: uid, resourceVersion, generation, conflicts, `status` apart
 //!   from the rest, graceful deletion of bound pods, finalizers, `generateName`, selectors, merge and JSON patches.
 //! - It does not validate, default, admit or authorise.
-//! - [`FakeClient::hold_watches`] delays events, so that a test can act on stale caches; [`FakeClient::fail`] answers
-//!   chosen requests with an error.
+//! - [`FakeClient::hold_watches`] delays events, so that a test can act on stale caches. [`FakeClient::fail`] refuses chosen
+//!   requests, [`FakeClient::lose`] does chosen writes and loses their answers, [`FakeClient::answer_after`] lets answers
+//!   take their time: whoever is killed meanwhile has written and does not know.
+//! - [`FakeClient::apart`] is the same cluster as another process sees it, with troubles of its own.
 
 mod store;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,15 +31,23 @@ use store::{Selector, State};
 /// Looks at a request (verb and target) and may refuse it.
 pub type Reaction = Box<dyn Fn(&str, &Target) -> Option<Status> + Send + Sync>;
 
-/// A [`Client`] with its own little cluster. Clones share it.
+/// A [`Client`] with its own little cluster. Clones share it, and its troubles.
 #[derive(Clone)]
 pub struct FakeClient {
     inner: Arc<Inner>,
+    troubles: Arc<Troubles>,
+}
+
+/// What befalls requests.
+#[derive(Default)]
+struct Troubles {
+    refuse: Mutex<Option<Reaction>>,
+    lose: Mutex<Option<Reaction>>,
+    answer_after: Mutex<Duration>,
 }
 
 struct Inner {
     state: Mutex<State>,
-    reaction: Mutex<Option<Reaction>>,
     /// How many entries of the history watches may deliver: all, but for a hold.
     visible: watch::Sender<usize>,
     held: Mutex<bool>,
@@ -52,9 +63,13 @@ impl FakeClient {
     /// An empty cluster.
     pub fn new() -> Self {
         let visible = watch::channel(0).0;
-        let inner =
-            Inner { state: Mutex::default(), reaction: Mutex::default(), visible, held: Mutex::new(false) };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner { state: Mutex::default(), visible, held: Mutex::new(false) };
+        Self { inner: Arc::new(inner), troubles: Arc::default() }
+    }
+
+    /// The same cluster, without the troubles of this client.
+    pub fn apart(&self) -> Self {
+        Self { inner: self.inner.clone(), troubles: Arc::default() }
     }
 
     /// Puts an object in as it is, with its status, creating or replacing it. Identity and revision are filled in.
@@ -97,7 +112,17 @@ impl FakeClient {
 
     /// Lets a function refuse requests from now on.
     pub fn fail(&self, reaction: Reaction) {
-        *self.inner.reaction.lock() = Some(reaction);
+        *self.troubles.refuse.lock() = Some(reaction);
+    }
+
+    /// Lets a function take the answers of writes that are done, and give another in their place, from now on.
+    pub fn lose(&self, reaction: Reaction) {
+        *self.troubles.lose.lock() = Some(reaction);
+    }
+
+    /// From now on, a write is answered so long after it was done.
+    pub fn answer_after(&self, pause: Duration) {
+        *self.troubles.answer_after.lock() = pause;
     }
 
     /// Serves a document at a path, as discovery.
@@ -119,16 +144,32 @@ impl FakeClient {
     }
 
     fn admit(&self, verb: &str, target: &Target) -> Result<(), Status> {
-        match self.inner.reaction.lock().as_ref().and_then(|reaction| reaction(verb, target)) {
-            Some(status) => Err(status),
-            None => Ok(()),
-        }
+        asked(&self.troubles.refuse, verb, target)
     }
 
-    fn write<T>(&self, change: impl FnOnce(&mut State) -> Result<T, Status>) -> Result<T, Status> {
+    async fn write<T>(
+        &self,
+        verb: &str,
+        target: &Target,
+        change: impl FnOnce(&mut State) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        self.admit(verb, target)?;
         let result = change(&mut self.inner.state.lock());
         self.publish();
-        result
+        let pause = *self.troubles.answer_after.lock();
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        let done = result?;
+        asked(&self.troubles.lose, verb, target).map(|()| done)
+    }
+}
+
+/// What a reaction, if there is one, says about a request.
+fn asked(reaction: &Mutex<Option<Reaction>>, verb: &str, target: &Target) -> Result<(), Status> {
+    match reaction.lock().as_ref().and_then(|reaction| reaction(verb, target)) {
+        Some(status) => Err(status),
+        None => Ok(()),
     }
 }
 
@@ -165,15 +206,13 @@ impl Client for FakeClient {
     }
 
     async fn create(&self, target: &Target, body: Bytes, _: &WriteOptions) -> Result<Object, Status> {
-        self.admit("create", target)?;
         let body = parse(&body)?;
-        self.write(|state| state.create(target, body))
+        self.write("create", target, |state| state.create(target, body)).await
     }
 
     async fn update(&self, target: &Target, body: Bytes, _: &WriteOptions) -> Result<Object, Status> {
-        self.admit("update", target)?;
         let body = parse(&body)?;
-        self.write(|state| state.update(target, body))
+        self.write("update", target, |state| state.update(target, body)).await
     }
 
     async fn patch(
@@ -183,14 +222,12 @@ impl Client for FakeClient {
         body: Bytes,
         _: &WriteOptions,
     ) -> Result<Object, Status> {
-        self.admit("patch", target)?;
         let body = parse(&body)?;
-        self.write(|state| state.patch(target, kind, &body))
+        self.write("patch", target, |state| state.patch(target, kind, &body)).await
     }
 
     async fn delete(&self, target: &Target, options: &DeleteOptions) -> Result<Option<Object>, Status> {
-        self.admit("delete", target)?;
-        self.write(|state| state.delete(target, options))
+        self.write("delete", target, |state| state.delete(target, options)).await
     }
 
     async fn get_path(&self, path: &str) -> Result<Bytes, Status> {

@@ -4,6 +4,7 @@
 //!   [`Object`]s, and [`remote`], which speaks HTTPS. A component cannot tell them apart.
 //! - [`Informers`] keep one shared, event-driven cache per resource. Nothing polls, nothing lists twice.
 //! - [`WorkQueue`] de-duplicates keys between events and reconcilers.
+//! - [`leader`] lets one of several processes work.
 //! - [`typed`] decodes bytes into `k8s-openapi` structs where many fields are needed, in one place, so that each type
 //!   is compiled for one deserialiser once.
 
@@ -12,6 +13,7 @@ mod any_server;
 pub mod fake;
 mod informer;
 pub mod kubeconfig;
+pub mod leader;
 pub mod metrics;
 mod queue;
 mod recorder;
