@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -28,26 +28,35 @@ const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
 
 /// Makes `dir` show exactly this payload. Returns whether anything changed.
+///
+/// It may be cut short anywhere: until `..data` is renamed readers see the old files, and the next call makes up for
+/// what was left out after it.
 pub(crate) fn write(dir: &Path, payload: &Payload, group: Option<u32>, now: Timestamp) -> io::Result<bool> {
     for path in payload.keys() {
         check(path)?;
     }
     let current = fs::read_link(dir.join(DATA)).ok();
-    if current.as_ref().is_some_and(|current| same(&dir.join(current), payload)) {
-        return Ok(false);
-    }
-    let fresh = format!("..{}", now.strftime("%Y_%m_%d_%H_%M_%S.%9f"));
+    let changed = !current.as_ref().is_some_and(|current| same(&dir.join(current), payload, group));
+    let shown = match current {
+        Some(current) if !changed => current,
+        _ => replace(dir, payload, group, now)?,
+    };
+    let names: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).collect();
+    link(dir, &names, group)?;
+    sweep(dir, &names, &shown)?;
+    Ok(changed)
+}
+
+/// Writes all files to a new directory and lets `..data` name it.
+fn replace(dir: &Path, payload: &Payload, group: Option<u32>, now: Timestamp) -> io::Result<PathBuf> {
+    let fresh = PathBuf::from(format!("..{}", now.strftime("%Y_%m_%d_%H_%M_%S.%9f")));
     fill(&dir.join(&fresh), payload, group)?;
     let temporary = dir.join(NEW_DATA);
     let _ = fs::remove_file(&temporary);
     symlink(&fresh, &temporary)?;
+    give(&temporary, group)?;
     fs::rename(&temporary, dir.join(DATA))?;
-    let names: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).collect();
-    link(dir, &names)?;
-    if let Some(old) = current {
-        fs::remove_dir_all(dir.join(old))?;
-    }
-    Ok(true)
+    Ok(fresh)
 }
 
 fn check(path: &str) -> io::Result<()> {
@@ -59,13 +68,27 @@ fn check(path: &str) -> io::Result<()> {
     }
 }
 
-fn same(dir: &Path, payload: &Payload) -> bool {
+fn same(dir: &Path, payload: &Payload, group: Option<u32>) -> bool {
     let unchanged = |(path, file): (&String, &File)| {
         let at = dir.join(path);
-        let mode = fs::metadata(&at).map(|meta| meta.permissions().mode() & 0o777);
-        mode.is_ok_and(|mode| mode == file.mode & 0o777) && fs::read(&at).is_ok_and(|data| data == file.data)
+        let Ok(meta) = fs::metadata(&at) else { return false };
+        meta.permissions().mode() & 0o777 == mode(file, group)
+            && file.owner.is_none_or(|owner| owner == meta.uid())
+            && group.is_none_or(|group| group == meta.gid())
+            && fs::read(&at).is_ok_and(|data| data == file.data)
     };
     count(dir) == payload.len() && payload.iter().all(unchanged)
+}
+
+/// A file's permissions: the pod's group may always read, whatever mode was asked for.
+fn mode(file: &File, group: Option<u32>) -> u32 {
+    let readable = if group.is_some() { 0o440 } else { 0 };
+    (file.mode | readable) & 0o777
+}
+
+/// Hands a path over to the pod's group, if it has one. Links are not followed.
+fn give(path: &Path, group: Option<u32>) -> io::Result<()> {
+    if group.is_some() { lchown(path, None, group) } else { Ok(()) }
 }
 
 fn count(dir: &Path) -> usize {
@@ -80,44 +103,56 @@ fn count(dir: &Path) -> usize {
 }
 
 fn fill(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Result<()> {
-    make_dir(dir)?;
+    make_dir(dir, group)?;
     for (path, file) in payload {
         let at = dir.join(path);
         let mut parent = dir.to_owned();
         for part in path.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev() {
             parent.push(part);
             if !parent.exists() {
-                make_dir(&parent)?;
+                make_dir(&parent, group)?;
             }
         }
         fs::write(&at, &file.data)?;
         if file.owner.is_some() || group.is_some() {
             chown(&at, file.owner, group)?;
         }
-        fs::set_permissions(&at, fs::Permissions::from_mode(file.mode))?;
+        fs::set_permissions(&at, fs::Permissions::from_mode(mode(file, group)))?;
     }
     Ok(())
 }
 
-fn make_dir(dir: &Path) -> io::Result<()> {
+fn make_dir(dir: &Path, group: Option<u32>) -> io::Result<()> {
     fs::create_dir(dir)?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+    give(dir, group)?;
+    let mode = if group.is_some() { 0o2755 } else { 0o755 };
+    fs::set_permissions(dir, fs::Permissions::from_mode(mode))
 }
 
-/// Makes the visible links, and removes those of files that are gone.
-fn link(dir: &Path, names: &BTreeSet<&str>) -> io::Result<()> {
+/// Makes the visible links.
+fn link(dir: &Path, names: &BTreeSet<&str>, group: Option<u32>) -> io::Result<()> {
     for name in names {
         let at = dir.join(name);
         if at.symlink_metadata().is_err() {
-            symlink(Path::new(DATA).join(name), at)?;
+            symlink(Path::new(DATA).join(name), &at)?;
+            give(&at, group)?;
         }
     }
+    Ok(())
+}
+
+/// Removes the links of files that are gone, and every directory but the one that is shown.
+fn sweep(dir: &Path, names: &BTreeSet<&str>, shown: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if !name.starts_with("..") && !names.contains(name.as_ref()) {
-            fs::remove_file(entry.path())?;
+        if name == DATA || Path::new(name.as_ref()) == shown || names.contains(name.as_ref()) {
+            continue;
+        }
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
         }
     }
     Ok(())
@@ -153,6 +188,33 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "3");
         assert!(!dir.path().join(before).exists());
         assert_eq!(fs::read_link(dir.path().join("a")).unwrap(), Path::new("..data/a"));
+    }
+
+    #[test]
+    fn what_a_kill_left_undone_is_made_up_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let files = payload(&[("a", "1"), ("b", "2")]);
+        write(dir.path(), &files, None, at(1)).unwrap();
+        // Killed after `..data` was renamed: no link to a new file, the old files still there.
+        fs::remove_file(dir.path().join("b")).unwrap();
+        symlink("..data/old", dir.path().join("old")).unwrap();
+        fs::create_dir_all(dir.path().join("..1999_01_01_00_00_00.000000001/sub")).unwrap();
+        assert!(!write(dir.path(), &files, None, at(2)).unwrap());
+        assert_eq!(visible(dir.path()), ["a", "b"]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn the_pods_group_may_read_what_only_the_owner_could() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = fs::metadata(dir.path()).unwrap().gid();
+        let mut files = payload(&[("key", "1")]);
+        files.get_mut("key").unwrap().mode = 0o400;
+        assert!(write(dir.path(), &files, Some(group), Timestamp::UNIX_EPOCH).unwrap());
+        let meta = fs::metadata(dir.path().join("key")).unwrap();
+        assert_eq!((meta.mode() & 0o777, meta.gid()), (0o440, group));
+        assert!(!write(dir.path(), &files, Some(group), Timestamp::UNIX_EPOCH).unwrap());
     }
 
     #[test]
