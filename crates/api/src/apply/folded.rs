@@ -3,18 +3,15 @@
 //! Nobody looks into these sets but the bookkeeping, which wants them as texts; as trees they would be the largest
 //! part of many objects. So the write path reads bodies and stored objects folded, and unfolds when it writes bytes.
 
-use crate::decode;
+use crate::value::tree::Duplicates;
 use crate::value::{self, Value};
 
-/// The field of an entry that is folded.
-pub(crate) const FIELDS: &str = "fieldsV1";
-
 /// Where the sets are, through lists.
-pub(crate) const SETS: &[&str] = &["metadata", "managedFields", FIELDS];
+pub(crate) const SETS: &[&str] = &["metadata", "managedFields", "fieldsV1"];
 
 /// Reads a stored object.
 pub fn read(json: &[u8]) -> Result<Value, serde_json::Error> {
-    decode::folded(json)
+    value::read_noting(json, SETS, &Duplicates::default())
 }
 
 /// Writes a folded (or plain) tree as the JSON that is stored and served. A text that is no JSON is an error.

@@ -10,7 +10,6 @@
 mod structure;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tree;
 
 pub use structure::structure;
 
@@ -19,8 +18,8 @@ use serde::de::DeserializeSeed;
 use crate::apply::folded::SETS;
 use crate::gvr::Gvk;
 use crate::status::Status;
+use crate::value::tree::{Duplicates, Tree};
 use crate::value::{self, Value};
-use tree::{Duplicates, Tree};
 
 /// A decoded body.
 #[derive(Debug, PartialEq)]
@@ -63,23 +62,10 @@ pub enum DecodeError {
 
 /// Parses one JSON object, [folded](crate::apply::folded).
 pub fn json(body: &[u8]) -> Result<Parsed, DecodeError> {
-    if let Some(value @ Value::Object(_)) = value::read(body, SETS) {
-        return Ok(Parsed { value, duplicates: Vec::new() });
-    }
     let duplicates = Duplicates::default();
-    let mut source = serde_json::Deserializer::from_slice(body);
-    let parsed = Tree::folded(&duplicates).deserialize(&mut source);
-    let value = parsed.and_then(|value| source.end().map(|()| value));
-    object(value.map_err(|error| DecodeError::Json(error.to_string()))?, duplicates)
-}
-
-/// Parses JSON that this program wrote, [folded](crate::apply::folded).
-pub(crate) fn folded(json: &[u8]) -> Result<Value, serde_json::Error> {
-    if let Some(value) = value::read(json, SETS) {
-        return Ok(value);
-    }
-    let mut source = serde_json::Deserializer::from_slice(json);
-    Tree::folded(&Duplicates::default()).deserialize(&mut source)
+    let value =
+        value::read_noting(body, SETS, &duplicates).map_err(|error| DecodeError::Json(error.to_string()))?;
+    object(value, duplicates)
 }
 
 /// Parses one YAML document (or JSON, which is YAML) that holds an object. Words and numbers mean what they mean to

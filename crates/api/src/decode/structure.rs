@@ -3,10 +3,10 @@
 use crate::{Map, Text, Value};
 use jiff::Timestamp;
 
-use super::tree::Place;
 use super::{DecodeError, json_type};
 use crate::quantity;
 use crate::schema::{Field, List, Resource, Schema, Struct, Type};
+use crate::value::tree::Place;
 
 /// Checks a tree against its kind and puts it into canonical form, in place. Returns `unknown field "spec.foo"` for
 /// every field that was dropped, in order of the fields' names.

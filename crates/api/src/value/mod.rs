@@ -5,7 +5,8 @@
 //! Reading a pod, copying, comparing and dropping it are most of what a write costs, and each is a half to a third of what
 //! it would be (see `docs/decisions/tree.md`).
 //!
-//! - [`read`] and [`write`](write()) are JSON's fast ways in and out; serde's traits are there for all other formats.
+//! - [`read`] and [`write`](write()) are JSON's fast ways in and out; serde's traits ([`tree`]) are there for all other
+//!   formats and for what is rare.
 //! - [`json!`](crate::json) makes one from a literal.
 
 mod from;
@@ -15,16 +16,20 @@ mod scan;
 mod serde;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tree;
 mod write;
 
 pub use compact_str::CompactString as Text;
 pub use map::{Entry, IntoIter, Iter, IterMut, Map};
-pub(crate) use read::read;
+use read::read;
 pub use serde_json::Number;
 pub(crate) use write::write;
 
 use std::fmt;
 use std::ops::{Index, IndexMut};
+
+use ::serde::de::DeserializeSeed;
+use tree::{Duplicates, Tree};
 
 /// JSON's values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -42,6 +47,20 @@ pub enum Value {
     Array(Vec<Value>),
     /// Fields by name, in order of their names.
     Object(Map),
+}
+
+/// Reads a JSON document, of which what `raw` leads to stays text, and notes the fields that come twice.
+pub(crate) fn read_noting(
+    json: &[u8],
+    raw: &[&str],
+    duplicates: &Duplicates,
+) -> Result<Value, serde_json::Error> {
+    if let Some(value) = read(json, raw) {
+        return Ok(value);
+    }
+    let mut source = serde_json::Deserializer::from_slice(json);
+    let value = Tree::keeping(duplicates, raw).deserialize(&mut source)?;
+    source.end().map(|()| value)
 }
 
 /// What [`Value::get`] finds a part by: a field's name or an item's index.
@@ -120,7 +139,7 @@ impl<P: Position + ?Sized> Position for &P {
 impl Value {
     /// Reads a JSON document.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
-        read(json, &[]).map_or_else(|| serde_json::from_slice(json), Ok)
+        read_noting(json, &[], &Duplicates::default())
     }
 
     /// A field by its name, or an item by its index.

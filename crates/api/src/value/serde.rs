@@ -5,8 +5,8 @@ use ::serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, Visito
 use ::serde::ser::{Serialize, Serializer};
 use ::serde::{Deserialize, forward_to_deserialize_any};
 
+use super::tree::{Duplicates, Tree};
 use super::{Map, Value};
-use crate::decode::tree::{Duplicates, Tree};
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {

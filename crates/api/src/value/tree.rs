@@ -1,4 +1,5 @@
-//! Builds a tree from any serde source and notes fields that come twice: the general reader.
+//! Builds a tree from any serde source and notes fields that come twice: the general reader, which takes what
+//! [`read`](super::read) leaves.
 //!
 //! The path of a field is a chain of stack frames; its text is made only when a duplicate is found.
 
@@ -8,8 +9,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::apply::folded::FIELDS;
-use crate::{Map, Number, Text, Value};
+use super::{Map, Number, Text, Value};
 
 /// `duplicate field "spec.x"`, in order of appearance.
 pub type Duplicates = RefCell<Vec<String>>;
@@ -19,8 +19,8 @@ pub type Duplicates = RefCell<Vec<String>>;
 pub struct Tree<'a> {
     at: Place<'a>,
     duplicates: &'a Duplicates,
-    /// The source is JSON text and managers' sets stay texts: see [`crate::apply::folded`].
-    fold: bool,
+    /// The names from here to what stays JSON text; only where the source is JSON.
+    raw: &'a [&'a str],
 }
 
 /// A place in a document.
@@ -48,19 +48,12 @@ impl fmt::Display for Place<'_> {
 impl<'a> Tree<'a> {
     /// Reads a whole document.
     pub fn root(duplicates: &'a Duplicates) -> Self {
-        Self { at: Place::Root, duplicates, fold: false }
+        Self { at: Place::Root, duplicates, raw: &[] }
     }
 
-    /// Reads a whole document of JSON, folded.
-    pub fn folded(duplicates: &'a Duplicates) -> Self {
-        Self { fold: true, ..Self::root(duplicates) }
-    }
-}
-
-impl Place<'_> {
-    /// Whether this is an entry of `metadata.managedFields`.
-    fn is_manager(&self) -> bool {
-        matches!(self, Place::Item(Place::Key(Place::Key(Place::Root, "metadata"), "managedFields"), _))
+    /// Reads a whole document of JSON; what `raw` leads to, through lists too, stays text.
+    pub fn keeping(duplicates: &'a Duplicates, raw: &'a [&'a str]) -> Self {
+        Self { raw, ..Self::root(duplicates) }
     }
 }
 
@@ -126,9 +119,12 @@ impl<'de> Visitor<'de> for Tree<'_> {
         let mut fields = Map::new();
         while let Some(key) = source.next_key::<Text>()? {
             let at = Place::Key(&self.at, &key);
-            let value = match self.fold && key == FIELDS && self.at.is_manager() {
-                true => source.next_value::<&RawValue>()?.get().into(),
-                false => source.next_value_seed(Tree { at, ..self })?,
+            let value = match self.raw {
+                [step] if *step == key => source.next_value::<&RawValue>()?.get().into(),
+                [step, below @ ..] if *step == key => {
+                    source.next_value_seed(Tree { at, raw: below, ..self })?
+                }
+                _ => source.next_value_seed(Tree { at, raw: &[], ..self })?,
             };
             if fields.contains_key(&key) {
                 self.duplicates.borrow_mut().push(format!("duplicate field {:?}", at.to_string()));
