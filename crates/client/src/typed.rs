@@ -124,6 +124,7 @@ kinds! {
     autoscaling::v2 { HorizontalPodAutoscaler = "autoscaling", "horizontalpodautoscalers"; }
     coordination::v1 { Lease = "coordination.k8s.io", "leases"; }
     discovery::v1 { EndpointSlice = "discovery.k8s.io", "endpointslices"; }
+    node::v1 { RuntimeClass = "node.k8s.io", "runtimeclasses"; }
     rbac::v1 { ClusterRole = "rbac.authorization.k8s.io", "clusterroles"; }
     storage::v1 {
         CSIDriver = "storage.k8s.io", "csidrivers";

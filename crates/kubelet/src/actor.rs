@@ -7,6 +7,7 @@
 
 mod outcome;
 mod report;
+mod resize;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::context::Context;
 use crate::ops::{Job, News};
 use crate::plan::{self, Task};
 use crate::state::{Image, State, Stopping, Verdict, Volumes};
-use crate::{admit, pod, sandbox};
+use crate::{admit, allocation, pod, sandbox, volumes};
 use report::Report;
 
 const NEWS: usize = 64;
@@ -36,6 +37,7 @@ pub(crate) struct Handle {
     pub(crate) events: mpsc::Sender<Event>,
     /// Events may have been missed: read everything from the runtime again.
     pub(crate) resync: Arc<Notify>,
+    pub(crate) tell: mpsc::Sender<News>,
 }
 
 /// What the runtime has of a pod when its actor begins.
@@ -54,6 +56,8 @@ pub(crate) struct Actor {
     events: mpsc::Receiver<Event>,
     resync: Arc<Notify>,
     sources: Arc<Notify>,
+    /// Changes of what the node has left for other sizes.
+    room: watch::Receiver<u64>,
     news: mpsc::Receiver<News>,
     tell: mpsc::Sender<News>,
     jobs: JoinSet<()>,
@@ -64,7 +68,7 @@ pub(crate) struct Actor {
 /// Starts the actor of a pod. The future ends when nothing is left of the pod.
 pub(crate) fn start(
     ctx: Arc<Context>,
-    pod: Pod,
+    mut pod: Pod,
     object: Option<Object>,
     found: Found,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
@@ -74,9 +78,11 @@ pub(crate) fn start(
     let (events_tx, events) = mpsc::channel(NEWS);
     let (tell, news) = mpsc::channel(NEWS);
     let resync = Arc::new(Notify::new());
-    let handle = Handle { pod: pod_tx, events: events_tx, resync: resync.clone() };
+    let handle = Handle { pod: pod_tx, events: events_tx, resync: resync.clone(), tell: tell.clone() };
+    let (promised, asked) = allocation::begin(&mut pod);
     let mut actor = Actor {
-        state: State { gone, ..State::default() },
+        state: State { gone, promised, asked, ..State::default() },
+        room: ctx.room.subscribe(),
         report,
         ctx,
         pod: Arc::new(pod),
@@ -124,6 +130,7 @@ impl Actor {
             Some(event) = self.events.recv() => self.take_event(&event),
             Some(news) = self.news.recv() => self.take_news(news),
             () = self.sources.notified() => self.sources_changed(Timestamp::now()),
+            Ok(()) = self.room.changed(), if self.state.pending.is_some() => {}
             () = self.resync.notified() => self.read_runtime().await,
             Some(_) = self.jobs.join_next() => {}
             () = sleep_until(wake) => {}
@@ -143,11 +150,14 @@ impl Actor {
             self.ctx.own(id, pod::uid(&self.pod));
         }
         let status = self.pod.status.as_ref();
-        let lists = status.map(|s| [&s.init_container_statuses, &s.container_statuses]);
+        let lists = status
+            .map(|s| [&s.init_container_statuses, &s.container_statuses, &s.ephemeral_container_statuses]);
         let known: Vec<_> = lists.into_iter().flatten().flatten().flatten().collect();
         for container in found.containers.iter().filter(|c| c.state == ContainerState::Running) {
             self.state.hooked.insert(container.id.clone());
             let same = |id: &str| id.rsplit('/').next() == Some(container.id.as_str());
+            let promised = self.state.promised.get(&container.name).cloned().unwrap_or_default();
+            self.state.sized.entry(container.id.clone()).or_insert(promised);
             let before = known.iter().find(|s| s.container_id.as_deref().is_some_and(same));
             if let Some(before) = before {
                 self.state.probes.seed(&container.id, before.started == Some(true), before.ready);
@@ -163,11 +173,14 @@ impl Actor {
     /// Brings decisions up to date that follow from the time and the object alone.
     fn settle(&mut self, now: Timestamp) {
         let removing = self.pod.metadata.deletion_timestamp.is_some() || self.state.gone;
+        self.state.epoch = plan::epoch(&self.pod, &self.state);
         self.state.started.get_or_insert(now);
         if self.state.stopping.is_none() && (removing || plan::end(&self.pod, &self.state).is_some()) {
-            self.state.stopping = Some(Stopping { since: now });
+            self.state.stopping = Some(Stopping { since: now, grace: None });
         }
         self.judge_deadline(now);
+        self.leave_place();
+        self.judge_resize();
         self.back_off_pulls(now);
     }
 
@@ -175,7 +188,11 @@ impl Actor {
         if plan::end(&self.pod, &self.state).is_some() {
             return;
         }
-        let Some(Verdict { reason, message }) = admit::refused(&self.pod) else { return };
+        if self.state.gone {
+            return;
+        }
+        let refused = admit::refused(&self.pod).or_else(|| self.take_place());
+        let Some(Verdict { reason, message }) = refused else { return };
         let told = format!("Pod was rejected: {message}");
         self.ctx.event(&self.pod, None, "Warning", &reason, message);
         self.state.verdict = Some(Verdict { reason, message: told });
@@ -192,8 +209,19 @@ impl Actor {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
             self.ctx.event(&self.pod, None, "Normal", "DeadlineExceeded", message.clone());
             self.state.verdict = Some(Verdict { reason: "DeadlineExceeded".into(), message });
-            self.state.stopping = Some(Stopping { since: now });
+            self.state.stopping = Some(Stopping { since: now, grace: None });
         }
+    }
+
+    /// Ends the pod for what it uses, with so many seconds of grace. Pods that the node needs stay.
+    fn evict(&mut self, message: String, grace: i64, now: Timestamp) {
+        let over = self.state.verdict.is_some() || plan::end(&self.pod, &self.state).is_some();
+        if over || self.state.stopping.is_some() || pod::is_critical(&self.pod) {
+            return;
+        }
+        self.ctx.event(&self.pod, None, "Warning", "Evicted", message.clone());
+        self.state.verdict = Some(Verdict { reason: "Evicted".into(), message });
+        self.state.stopping = Some(Stopping { since: now, grace: Some(grace) });
     }
 
     /// A failed pull is first told as such, then as a pause until the next try.
@@ -206,7 +234,8 @@ impl Actor {
             }
             let backoff = self.state.image_backoff.get(name);
             let Some(until) = backoff.and_then(|backoff| backoff.until(failure.retry)) else { continue };
-            let spec = pod::container(&self.pod, name).and_then(|c| c.image.clone()).unwrap_or_default();
+            let container = pod::container(&self.pod, name);
+            let spec = container.and_then(|c| c.image.clone()).unwrap_or_default();
             failure.message =
                 format!("Back-off pulling image {spec:?}: {}: {}", failure.reason, failure.message);
             failure.reason = "ImagePullBackOff".into();
@@ -223,10 +252,12 @@ impl Actor {
     /// Starts an action.
     fn begin(&mut self, task: Task, now: Timestamp) {
         let mut stale = None;
+        let mut target = None;
         match &task {
             Task::Volumes => self.state.refresh = None,
             Task::Start { container, .. } => {
                 self.state.images.remove(container);
+                target = self.target_of(container);
                 let newest = self.state.newest(container);
                 stale = newest.filter(|c| c.state == ContainerState::Created).map(|c| c.id.clone());
                 let ended = newest.filter(|c| c.state == ContainerState::Exited);
@@ -243,12 +274,21 @@ impl Actor {
             sandbox: self.state.sandbox().cloned(),
             mounts: self.state.mounts.clone(),
             stale,
+            target,
         };
         self.state.busy.insert(task.clone());
         let abort = self.jobs.spawn(job.run(task.clone()));
         if let Task::Kill { id, .. } = &task {
             self.kills.insert(id.clone(), (task, abort));
         }
+    }
+
+    /// Whose processes an ephemeral container is to see.
+    fn target_of(&self, name: &str) -> Option<Result<String, String>> {
+        let ephemeral = pod::ephemeral_containers(&self.pod).iter().find(|c| c.name == name)?;
+        let target = ephemeral.target_container_name.as_deref().filter(|target| !target.is_empty())?;
+        let running = self.state.current(target).filter(|c| c.state == ContainerState::Running);
+        Some(running.map(|c| c.id.clone()).ok_or_else(|| target.to_owned()))
     }
 
     fn take_object(&mut self) {
@@ -263,8 +303,12 @@ impl Actor {
             return;
         }
         match typed::decode::<Pod>(&object) {
-            Ok(pod) => {
+            Ok(mut pod) => {
+                self.state.asked = allocation::hold(&mut pod, &self.state.promised);
                 let pod = self.report.merged(pod);
+                if volumes::show_change(&self.pod, &pod) {
+                    self.state.refresh = Some(Timestamp::now());
+                }
                 self.pod = Arc::new(pod);
                 self.report.seen(&object);
             }

@@ -1,6 +1,6 @@
 //! Whether this node takes a pod at all. What is refused here has Failed before anything of it was made. Pure.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{AppArmorProfile, Pod, SecurityContext};
 
 use crate::state::Verdict;
 use crate::{pod, security};
@@ -30,7 +30,21 @@ const SAFE: &[(&str, Of)] = &[
 
 /// Why the node does not take the pod, if it does not.
 pub(crate) fn refused(pod: &Pod) -> Option<Verdict> {
-    sysctls(pod).or_else(|| groups(pod))
+    sysctls(pod).or_else(|| groups(pod)).or_else(|| apparmor(pod, security::has_apparmor()))
+}
+
+/// Running without the confinement that was asked for would break the promise.
+fn apparmor(pod: &Pod, enabled: bool) -> Option<Verdict> {
+    let confined =
+        |profile: Option<&AppArmorProfile>| profile.is_some_and(|profile| profile.type_ != "Unconfined");
+    let own =
+        |context: Option<&SecurityContext>| confined(context.and_then(|c| c.app_armor_profile.as_ref()));
+    let asked = confined(security::of_pod(pod).app_armor_profile.as_ref())
+        || pod::containers(pod).any(|c| own(c.security_context.as_ref()));
+    (asked && !enabled).then(|| Verdict {
+        reason: "AppArmor".into(),
+        message: "Cannot enforce AppArmor: AppArmor is not enabled on the host".into(),
+    })
 }
 
 fn sysctls(pod: &Pod) -> Option<Verdict> {
@@ -86,5 +100,11 @@ mod tests {
             "securityContext": {"supplementalGroupsPolicy": "Strict"}}});
         let verdict = refused(&serde_json::from_value(pod).unwrap()).unwrap();
         assert_eq!(verdict.reason, "SupplementalGroupsPolicyNotSupported");
+        let confined = serde_json::json!({"spec": {"containers": [
+            {"name": "c", "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}]}});
+        let confined = serde_json::from_value(confined).unwrap();
+        let verdict = apparmor(&confined, false).unwrap();
+        assert_eq!(verdict.message, "Cannot enforce AppArmor: AppArmor is not enabled on the host");
+        assert!(apparmor(&confined, true).is_none() && apparmor(&Pod::default(), false).is_none());
     }
 }

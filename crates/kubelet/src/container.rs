@@ -1,13 +1,14 @@
-//! A container as the runtime is told to make it. Pure, but for `subPath`s, which are looked up on the node.
+//! A container as the runtime is told to make it. Pure.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
-use tiphys_runtime::model::{Map, Mount, Propagation, Security};
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeDevice, VolumeMount};
+use tiphys_runtime::model::{Device, Map, Mount, Propagation, Security};
 use tiphys_runtime::{ContainerConfig, Resources};
 
 use crate::expand::expand;
+use crate::volumes::{self, Place, Places};
 use crate::{pod, sandbox};
 
 /// Label: the container's name.
@@ -31,6 +32,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) image: &'a str,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) devices: Vec<Device>,
     pub(crate) resources: Resources,
     pub(crate) security: Security,
 }
@@ -57,10 +59,12 @@ pub(crate) fn config(pod: &Pod, container: &Container, parts: Parts<'_>) -> Cont
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
+        stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()).unwrap_or_default(),
         resources: parts.resources,
         security: parts.security,
         env: parts.env,
         mounts: parts.mounts,
+        devices: parts.devices,
     }
 }
 
@@ -100,42 +104,103 @@ pub(crate) fn message_file(pod_dir: &Path, name: &str, attempt: u32) -> PathBuf 
     directory(pod_dir, name).join(format!("{attempt:08x}"))
 }
 
-/// The volume mounts of a container. `volumes` tells where each volume is on the node.
-pub(crate) fn mounts(
-    container: &Container,
-    volumes: &BTreeMap<String, PathBuf>,
-    env: &[(String, String)],
-) -> Result<Vec<Mount>, String> {
-    container.volume_mounts.iter().flatten().map(|mount| volume_mount(mount, volumes, env)).collect()
+/// Something to be mounted at a place of its own before the container is made, see [`crate::volumes::bind`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Name of the volume.
+    pub(crate) name: String,
+    /// Where the volume is.
+    pub(crate) volume: PathBuf,
+    /// Path below it; empty for all of it.
+    pub(crate) path: String,
+    /// Where it is to be mounted.
+    pub(crate) place: PathBuf,
+    /// Whether the mounts below are to be read-only too.
+    pub(crate) recursive_read_only: bool,
 }
 
-fn volume_mount(
-    mount: &VolumeMount,
-    volumes: &BTreeMap<String, PathBuf>,
+/// The volume mounts of a container, and what has to be mounted for them first. `volumes` tells where each volume is on
+/// the node, `dir` is the pod's directory.
+pub(crate) fn mounts(
+    container: &Container,
+    volumes: &Places,
     env: &[(String, String)],
-) -> Result<Mount, String> {
-    let volume = volumes
-        .get(&mount.name)
-        .ok_or_else(|| format!("cannot find volume {:?} to mount into container", mount.name))?;
-    let sub = match (&mount.sub_path, &mount.sub_path_expr) {
-        (_, Some(expression)) => expanded_sub_path(expression, env)?,
-        (Some(path), None) => path.clone(),
-        (None, None) => String::new(),
+    dir: &Path,
+) -> Result<(Vec<Mount>, Vec<Part>), String> {
+    let (mut mounts, mut parts) = (Vec::new(), Vec::new());
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let place = volumes.get(&mount.name).ok_or_else(|| {
+            format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name)
+        })?;
+        let sub = sub_path(mount, env)?;
+        let mut made = volume_mount(mount, place);
+        let recursive_read_only = recursively_read_only(mount);
+        if place.image.is_some() {
+            made.image_sub_path = sub;
+        } else if !sub.is_empty() || recursive_read_only {
+            made.host_path = volumes::sub_path_place(dir, &mount.name, &container.name, index);
+            parts.push(Part {
+                name: mount.name.clone(),
+                volume: place.path.clone(),
+                path: sub,
+                place: made.host_path.clone(),
+                recursive_read_only,
+            });
+        }
+        mounts.push(made);
+    }
+    Ok((mounts, parts))
+}
+
+/// The devices of a container that are volumes.
+pub(crate) fn devices(container: &Container, volumes: &Places) -> Result<Vec<Device>, String> {
+    let device = |device: &VolumeDevice| {
+        let place = volumes.get(&device.name).filter(|place| place.block);
+        let place = place.ok_or_else(|| {
+            format!("cannot find volume {:?} to pass into container {:?}", device.name, container.name)
+        })?;
+        let permissions = if place.read_only { "r" } else { "mrw" };
+        Ok(Device {
+            container_path: device.device_path.clone(),
+            host_path: place.path.clone(),
+            permissions: permissions.to_owned(),
+        })
     };
-    let host_path = if sub.is_empty() { volume.clone() } else { sub_path(volume, &sub)? };
-    let read_only = mount.read_only == Some(true);
-    Ok(Mount {
+    container.volume_devices.iter().flatten().map(device).collect()
+}
+
+/// Whether a mount is read-only with all that is mounted below it. This kubelet sees to it itself, whatever the runtime
+/// can do, so that what is possible is always done.
+pub(crate) fn recursively_read_only(mount: &VolumeMount) -> bool {
+    let asked = mount.recursive_read_only.as_deref();
+    mount.read_only == Some(true) && matches!(asked, Some("Enabled" | "IfPossible"))
+}
+
+fn volume_mount(mount: &VolumeMount, place: &Place) -> Mount {
+    Mount {
         container_path: absolute(&mount.mount_path),
-        host_path,
-        read_only,
-        recursive_read_only: read_only && mount.recursive_read_only.as_deref() == Some("Enabled"),
-        relabel: false,
+        host_path: place.path.clone(),
+        read_only: place.read_only || mount.read_only == Some(true),
+        relabel: place.relabel && *SELINUX,
         propagation: match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => Propagation::HostToContainer,
             Some("Bidirectional") => Propagation::Bidirectional,
             _ => Propagation::Private,
         },
-    })
+        image: place.image.clone(),
+        ..Mount::default()
+    }
+}
+
+/// Whether files on this node have `SELinux` labels.
+static SELINUX: LazyLock<bool> = LazyLock::new(|| Path::new("/sys/fs/selinux/enforce").exists());
+
+/// The part of the volume that is mounted; empty for all of it.
+fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<String, String> {
+    match (&mount.sub_path, &mount.sub_path_expr) {
+        (_, Some(expression)) if !expression.is_empty() => expanded_sub_path(expression, env),
+        (path, _) => Ok(path.clone().unwrap_or_default()),
+    }
 }
 
 fn absolute(path: &str) -> String {
@@ -156,45 +221,43 @@ fn expanded_sub_path(expression: &str, env: &[(String, String)]) -> Result<Strin
     }
 }
 
-/// A path below a volume, made if absent. It may not leave the volume, by `..` or by a symbolic link.
-fn sub_path(volume: &Path, sub: &str) -> Result<PathBuf, String> {
-    let relative = Path::new(sub);
-    let plain = |part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir);
-    if !relative.components().all(plain) {
-        return Err(format!("subPath {sub:?} must be a relative path below the volume"));
-    }
-    let fail = |error: std::io::Error| format!("failed to prepare subPath {sub:?}: {error}");
-    let root = volume.canonicalize().map_err(fail)?;
-    let wanted = root.join(relative);
-    // The part that exists is checked before anything is made below it.
-    let mut existing = wanted.as_path();
-    while existing.symlink_metadata().is_err() {
-        existing = existing.parent().unwrap_or(&root);
-    }
-    let escapes = |path: &Path| path.canonicalize().map(|real| !real.starts_with(&root));
-    if escapes(existing).map_err(fail)? {
-        return Err(format!("subPath {sub:?} leads out of the volume"));
-    }
-    if existing != wanted {
-        std::fs::create_dir_all(&wanted).map_err(fail)?;
-    }
-    wanted.canonicalize().map_err(fail)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sub_paths_stay_in_their_volume() {
-        let dir = tempfile::tempdir().unwrap();
-        let volume = dir.path().join("v");
-        std::fs::create_dir(&volume).unwrap();
-        std::os::unix::fs::symlink("/etc", volume.join("out")).unwrap();
-        assert!(sub_path(&volume, "a/b").unwrap().ends_with("v/a/b"));
-        assert!(sub_path(&volume, "../x").is_err());
-        assert!(sub_path(&volume, "out").unwrap_err().contains("leads out"));
-        assert!(sub_path(&volume, "out/new").is_err());
+    fn mounts_know_their_volume_and_what_must_be_bound_first() {
+        let container = serde_json::json!({"name": "c", "volumeMounts": [
+            {"name": "a", "mountPath": "/a"},
+            {"name": "b", "mountPath": "b", "subPathExpr": "x/$(A)", "mountPropagation": "Bidirectional"},
+            {"name": "b", "mountPath": "/r", "readOnly": true, "recursiveReadOnly": "Enabled"},
+            {"name": "i", "mountPath": "/i", "subPath": "p"}]});
+        let container: Container = serde_json::from_value(container).unwrap();
+        let place = |path: &str| Place { path: path.into(), ..Place::default() };
+        let read_only = Place { read_only: true, ..place("/vol/a") };
+        let image = Place { image: Some("img:1".into()), read_only: true, ..Place::default() };
+        let volumes: Places =
+            [("a".into(), read_only), ("b".into(), place("/vol/b")), ("i".into(), image)].into();
+        let env = [("A".to_owned(), "y".to_owned())];
+        let (mounts, parts) = super::mounts(&container, &volumes, &env, Path::new("/pod")).unwrap();
+        assert_eq!((mounts[0].host_path.as_path(), mounts[0].read_only), (Path::new("/vol/a"), true));
+        assert_eq!(mounts[1].container_path, "/b");
+        assert_eq!(mounts[1].propagation, Propagation::Bidirectional);
+        assert_eq!(mounts[1].host_path, Path::new("/pod/volume-subpaths/b/c/1"));
+        assert_eq!((parts[0].path.as_str(), parts[0].recursive_read_only), ("x/y", false));
+        assert_eq!((parts[1].path.as_str(), parts[1].recursive_read_only), ("", true));
+        assert_eq!((mounts[3].image.as_deref(), mounts[3].image_sub_path.as_str()), (Some("img:1"), "p"));
+        assert_eq!((mounts.len(), parts.len()), (4, 2));
+        assert!(devices(&container, &volumes).unwrap().is_empty());
+        let mut with_device = container.clone();
+        let device = VolumeDevice { name: "d".into(), device_path: "/dev/x".into() };
+        with_device.volume_devices = Some(vec![device]);
+        assert!(devices(&with_device, &volumes).is_err());
+        let block = Place { block: true, ..place("/dev/loop9") };
+        let found = devices(&with_device, &[("d".into(), block)].into()).unwrap();
+        assert_eq!((found[0].host_path.to_str(), found[0].permissions.as_str()), (Some("/dev/loop9"), "mrw"));
+        let missing = super::mounts(&container, &Places::new(), &env, Path::new("/pod")).unwrap_err();
+        assert_eq!(missing, "cannot find volume \"a\" to mount into container \"c\"");
     }
 
     #[test]

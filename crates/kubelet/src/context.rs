@@ -10,12 +10,18 @@ use tiphys_api::Gvr;
 use tiphys_client::typed::{self, Kind};
 use tiphys_client::{Client, Informer, Recorder};
 use tiphys_runtime::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+use crate::allocation::Ledger;
+use crate::cgroups::Layout;
+use crate::cgroups::weights::Weights;
 use crate::dns::Names;
 use crate::downward::Facts;
 use crate::env::{Data, Lookup};
+use crate::node::machine::Machine;
+use crate::server::access::Access;
 use crate::sources::{Key, Sources};
+use crate::stats::Stats;
 use crate::status;
 use crate::volumes::token::Tokens;
 use crate::{Config, pod};
@@ -33,10 +39,20 @@ pub(crate) struct Context {
     pub(crate) node: status::Node,
     /// What containers without limits may use, by resource.
     pub(crate) allocatable: BTreeMap<String, String>,
+    /// What of that is promised to which pod.
+    pub(crate) ledger: Mutex<Ledger>,
+    /// Counts the changes that may have made room for a pod that waits for more.
+    pub(crate) room: watch::Sender<u64>,
     /// The node's memory in bytes.
     pub(crate) memory: i64,
     /// Whether control groups are v2.
     pub(crate) unified: bool,
+    /// Where they are.
+    pub(crate) cgroups: Arc<Layout>,
+    pub(crate) weights: Weights,
+    pub(crate) machine: Machine,
+    pub(crate) stats: Stats,
+    pub(crate) access: Access,
     /// Removing what has ended is no hurry: one at a time, so that it never slows down starts and stops.
     pub(crate) removals: Semaphore,
     /// The pod of each container and sandbox, by identifier: where the runtime's events go.
@@ -54,10 +70,8 @@ impl Context {
         message: String,
     ) {
         let mut about = pod.reference();
-        about.field_path = container.map(|name| match pod::role(pod, name) {
-            pod::Role::App => format!("spec.containers{{{name}}}"),
-            _ => format!("spec.initContainers{{{name}}}"),
-        });
+        let container = container.filter(|name| !name.is_empty());
+        about.field_path = container.map(|name| format!("spec.{}{{{name}}}", pod::role(pod, name).list()));
         self.recorder.event(&about, kind, reason, message);
     }
 

@@ -5,8 +5,15 @@ use tiphys_runtime::model::Dns;
 
 use crate::pod;
 
-/// The longest host name the kernel takes.
+/// The longest label of a name, and so the longest host name without a domain.
 const HOSTNAME_MAX: usize = 63;
+/// The longest host name the kernel takes.
+const KERNEL_HOSTNAME_MAX: usize = 64;
+/// As many name servers as resolvers read.
+const SERVERS_MAX: usize = 3;
+/// The most search domains, and the most characters they may have together, blanks included.
+const SEARCHES_MAX: usize = 32;
+const SEARCH_CHARS_MAX: usize = 2048;
 
 /// What the cluster and the node say about names.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +56,18 @@ pub(crate) fn kernel_hostname(pod: &Pod, names: &Names) -> String {
     }
 }
 
+/// Fails if the pod asks for a host name that the kernel does not take.
+pub(crate) fn check_hostname(pod: &Pod, names: &Names) -> Result<(), String> {
+    let name = kernel_hostname(pod, names);
+    match name.len() {
+        0..=KERNEL_HOSTNAME_MAX => Ok(()),
+        length => Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long \
+             ({KERNEL_HOSTNAME_MAX} characters is the max, {length} characters requested)"
+        )),
+    }
+}
+
 /// Contents of `/etc/hosts`. `node` is the node's own file, which pods in its network see.
 pub(crate) fn hosts_file(pod: &Pod, names: &Names, ips: &[String], node: &str) -> String {
     let mut text = String::from("# Kubernetes-managed hosts file");
@@ -83,8 +102,34 @@ fn aliases(text: &mut String, aliases: &[HostAlias]) {
     }
 }
 
-/// Resolver settings of a pod.
-pub(crate) fn resolver(pod: &Pod, names: &Names) -> Dns {
+/// Resolver settings of a pod, and what was left out of them, in words.
+pub(crate) fn resolver(pod: &Pod, names: &Names) -> (Dns, Vec<String>) {
+    let mut dns = wanted(pod, names);
+    let mut omitted = Vec::new();
+    if dns.servers.len() > SERVERS_MAX {
+        dns.servers.truncate(SERVERS_MAX);
+        omitted.push(format!(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
+            dns.servers.join(" ")
+        ));
+    }
+    let mut chars = 0;
+    let fits = |search: &&String| {
+        chars += search.len() + 1;
+        chars <= SEARCH_CHARS_MAX + 1
+    };
+    let kept = dns.searches.iter().take(SEARCHES_MAX).take_while(fits).count();
+    if kept < dns.searches.len() {
+        dns.searches.truncate(kept);
+        omitted.push(format!(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
+            dns.searches.join(" ")
+        ));
+    }
+    (dns, omitted)
+}
+
+fn wanted(pod: &Pod, names: &Names) -> Dns {
     let spec = pod::spec(pod);
     let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
     let cluster = match policy {
@@ -167,19 +212,43 @@ mod tests {
 
     #[test]
     fn policies() {
-        let dns = resolver(&pod(&serde_json::json!({"containers": []})), &names());
+        let (dns, _) = resolver(&pod(&serde_json::json!({"containers": []})), &names());
         assert_eq!(dns.servers, ["10.43.0.10"]);
         assert_eq!(dns.searches, ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"]);
         assert_eq!(dns.options, ["rotate", "ndots:5"]);
-        let host = resolver(&pod(&serde_json::json!({"containers": [], "hostNetwork": true})), &names());
+        let (host, _) = resolver(&pod(&serde_json::json!({"containers": [], "hostNetwork": true})), &names());
         assert_eq!(host, names().host);
         let own = serde_json::json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
             "nameservers": ["9.9.9.9"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}});
-        let dns = resolver(&pod(&own), &names());
+        let (dns, omitted) = resolver(&pod(&own), &names());
         assert_eq!(
             (dns.servers, dns.options),
             (vec!["9.9.9.9".into()], vec!["ndots:2".into(), "edns0".into()])
         );
+        assert!(omitted.is_empty());
+    }
+
+    #[test]
+    fn too_much_is_left_out_and_told() {
+        let searches: Vec<String> = (0..40).map(|n| format!("s{n}.example")).collect();
+        let own = serde_json::json!({"containers": [], "dnsConfig": {
+            "nameservers": ["1.0.0.1", "1.0.0.2", "1.0.0.3"], "searches": searches}});
+        let (dns, omitted) = resolver(&pod(&own), &names());
+        assert_eq!((dns.servers.len(), dns.searches.len()), (3, 32));
+        let line = "the applied nameserver line is: 10.43.0.10 1.0.0.1 1.0.0.2";
+        assert!(omitted[0].ends_with(line), "{omitted:?}");
+        assert!(omitted[1].starts_with("Search Line limits were exceeded"), "{omitted:?}");
+    }
+
+    #[test]
+    fn a_full_name_must_fit_into_the_kernel() {
+        let of = |sub: &str| {
+            let spec = serde_json::json!({"containers": [], "subdomain": sub, "setHostnameAsFQDN": true});
+            check_hostname(&pod(&spec), &names())
+        };
+        assert_eq!(of("db"), Ok(()));
+        let refused = of(&"x".repeat(50)).unwrap_err();
+        assert!(refused.ends_with("(64 characters is the max, 77 characters requested)"), "{refused}");
     }
 
     #[test]

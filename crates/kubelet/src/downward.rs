@@ -1,5 +1,6 @@
 //! The downward API: fields of the pod and resources of its containers as text.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
@@ -67,7 +68,7 @@ pub(crate) fn resource(
     of: &ResourceFieldSelector,
 ) -> Result<String, String> {
     let container = match of.container_name.as_deref().filter(|name| !name.is_empty()) {
-        None => own,
+        None => Cow::Borrowed(own),
         Some(name) => pod::container(pod, name).ok_or_else(|| format!("container {name} not found"))?,
     };
     let (list, key) =

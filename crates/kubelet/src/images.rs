@@ -22,13 +22,21 @@ fn refused(reason: &'static str, message: impl Into<String>) -> Refused {
     Refused { reason, message: message.into() }
 }
 
-/// Makes sure of a container's image; returns its identifier.
+/// Makes sure of a container's image; returns its identifier. Every refusal is told as an event.
 pub(crate) async fn ensure(ctx: &Context, pod: &Pod, container: &Container) -> Result<String, Refused> {
+    let made_sure = by_policy(ctx, pod, container).await;
+    made_sure.inspect_err(|refused| {
+        let message = format!("Error: {}", refused.reason);
+        ctx.event(pod, Some(&container.name), "Warning", "Failed", message);
+    })
+}
+
+async fn by_policy(ctx: &Context, pod: &Pod, container: &Container) -> Result<String, Refused> {
     let image = container.image.as_deref().unwrap_or_default();
     if !valid(image) {
-        let message = format!("couldn't parse image name {image:?}: invalid reference format");
-        let told = format!("Failed to apply default image tag {image:?}: {message}");
-        ctx.event(pod, Some(&container.name), "Warning", "InspectFailed", told);
+        let why = format!("couldn't parse image name {image:?}: invalid reference format");
+        let message = format!("Failed to apply default image tag {image:?}: {why}");
+        ctx.event(pod, Some(&container.name), "Warning", "InspectFailed", message.clone());
         return Err(refused("InvalidImageName", message));
     }
     let policy = policy(container);
@@ -105,7 +113,6 @@ async fn pull(ctx: &Context, pod: &Pod, container: &Container, image: &str) -> R
         Err(error) => {
             let message = format!("Failed to pull image {image:?}: {error}");
             ctx.event(pod, name, "Warning", "Failed", message);
-            ctx.event(pod, name, "Warning", "Failed", "Error: ErrImagePull".into());
             Err(refused("ErrImagePull", error.to_string()))
         }
     }

@@ -9,14 +9,18 @@
 
 mod actor;
 mod admit;
+mod allocation;
 mod backoff;
 pub mod cgroups;
+pub mod configuration;
 mod container;
 mod context;
 mod dns;
 mod downward;
 mod env;
+mod eviction;
 mod expand;
+mod gc;
 mod hooks;
 mod http_get;
 mod images;
@@ -37,6 +41,7 @@ pub mod server;
 mod sources;
 mod state;
 mod static_pods;
+mod stats;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -77,8 +82,10 @@ pub struct Config {
     pub cluster_domain: String,
     /// Control group above all pods, as `/kubepods`.
     pub cgroup_root: String,
-    /// The most pods this node takes.
-    pub max_pods: u32,
+    /// What a `KubeletConfiguration` sets.
+    pub settings: configuration::Settings,
+    /// Images whose names begin so are never removed: nobody could pull them again.
+    pub kept_images: Vec<String>,
     /// Version told in the node's status, as `v1.36.0`.
     pub version: String,
     /// Labels beside the usual ones.
@@ -121,7 +128,7 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     };
     let machine = node::machine::read(&config.root_dir).map_err(Error::Machine)?;
     let informers = Informers::new(client.clone());
-    let ctx = Arc::new(context(config, client, &informers, &machine).await);
+    let ctx = Arc::new(context(config, client, &informers, machine).await);
     let manager = Manager::new(ctx.clone(), stop.clone());
     let served = async {
         match listener {
@@ -129,7 +136,7 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
             None => stop.cancelled().await,
         }
     };
-    let work = async { tokio::join!(node::run(ctx.clone(), machine), pods(&manager, &informers), served) };
+    let work = async { tokio::join!(node::run(manager.clone()), pods(&manager, &informers), served) };
     stop.run_until_cancelled(Box::pin(work)).await;
     manager.ended().await;
     Ok(())
@@ -139,7 +146,7 @@ async fn context(
     config: Config,
     client: Arc<dyn Client>,
     informers: &Informers,
-    machine: &node::machine::Machine,
+    machine: node::machine::Machine,
 ) -> Context {
     let resolv = tokio::fs::read_to_string(&config.resolv_conf).await.unwrap_or_default();
     let names = dns::Names {
@@ -150,6 +157,10 @@ async fn context(
     };
     let runtime = config.runtime.clone();
     let name = runtime.version().await.map(|version| version.name).unwrap_or_else(|_| "containerd".into());
+    let allocatable = node::allocatable(&config, &machine);
+    let ledger = allocation::Ledger::new(&allocatable, config.settings.max_pods);
+    let layout = Arc::new(cgroups::Layout::here());
+    let (driver, pids) = (config.settings.cgroup_driver, config.settings.pod_pids_limit);
     Context {
         recorder: Recorder::new(client.clone(), "kubelet", &config.node_name),
         sources: sources::Sources::new(client.clone()),
@@ -157,9 +168,16 @@ async fn context(
         tokens: volumes::token::Tokens::default(),
         names,
         node: status::Node { ip: config.node_ip, runtime: name },
-        allocatable: node::allocatable(&config, machine),
+        ledger: parking_lot::Mutex::new(ledger),
+        room: tokio::sync::watch::channel(0).0,
+        allocatable,
         memory: machine.memory,
-        unified: cgroups::unified(),
+        unified: layout.unified,
+        weights: cgroups::weights::Weights::new(layout.clone(), driver, &config.cgroup_root, pids),
+        cgroups: layout,
+        stats: stats::Stats::default(),
+        access: server::access::Access::default(),
+        machine,
         removals: tokio::sync::Semaphore::new(1),
         owners: Default::default(),
         config,

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use tiphys_api::Status;
 use tiphys_client::typed::Kind;
-use tiphys_client::{DeleteOptions, Target};
+use tiphys_client::{Api, DeleteOptions, Target};
 use tiphys_runtime::{Container, ContainerState, Sandbox};
 use tokio::sync::mpsc;
 
@@ -19,7 +20,7 @@ use crate::context::Context;
 use crate::images::{self, Refused};
 use crate::plan::Task;
 use crate::volumes::{self, Failed, Prepared};
-use crate::{cgroups, container, hooks, pod, probe, sandbox, security};
+use crate::{cgroups, container, dns, hooks, pod, probe, resources, sandbox, security};
 
 /// What an action tells its actor.
 pub(crate) enum News {
@@ -31,8 +32,12 @@ pub(crate) enum News {
     Hooked(String),
     /// The preStop hook of this container is over; it is sent its stop signal.
     Signalled(String),
+    /// The size that a container was made with, or that it has now.
+    Sized(String, ResourceRequirements),
     /// What a container left as its last message.
     Words(String, String),
+    /// The node runs short: the pod is to end, with this message, in so many seconds.
+    Evict(String, i64),
     /// The API's answer to a new status.
     Reported(Result<tiphys_api::Object, Status>),
 }
@@ -46,10 +51,12 @@ pub(crate) struct NotStarted {
 
 pub(crate) enum Outcome {
     Volumes(Result<Prepared, Failed>),
+    /// The message to evict the pod with, if a volume holds too much.
+    Measured(Option<String>),
     Sandbox(Result<Sandbox, String>),
     Image(Result<String, Refused>),
     Start(Result<(), NotStarted>),
-    Probe(Result<(), String>),
+    Probe(Result<(), probe::run::Fault>),
     Deleted(Result<(), Status>),
     Plain(Result<(), String>),
 }
@@ -61,9 +68,11 @@ pub(crate) struct Job {
     pub(crate) news: mpsc::Sender<News>,
     /// Identifier and addresses of the sandbox, where there is one.
     pub(crate) sandbox: Option<Sandbox>,
-    pub(crate) mounts: std::collections::BTreeMap<String, std::path::PathBuf>,
+    pub(crate) mounts: volumes::Places,
     /// A container of the same number that was made but never started, to be replaced.
     pub(crate) stale: Option<String>,
+    /// The container whose processes an ephemeral one is to see: its identifier, or its name where it does not run.
+    pub(crate) target: Option<Result<String, String>>,
 }
 
 impl Job {
@@ -77,6 +86,7 @@ impl Job {
     async fn outcome(&self, task: &Task) -> Outcome {
         match task {
             Task::Volumes => Outcome::Volumes(volumes::prepare(&self.ctx, &self.pod, &self.ips()).await),
+            Task::Measure => Outcome::Measured(volumes::usage::exceeded(&self.pod, &self.mounts).await),
             Task::Sandbox { attempt } => Outcome::Sandbox(self.run_sandbox(*attempt).await),
             Task::Image { container } => Outcome::Image(self.image(container).await),
             Task::Start { container, attempt, image } => {
@@ -85,6 +95,7 @@ impl Job {
             Task::Kill { id, container, deadline, why } => {
                 Outcome::Plain(Box::pin(self.kill(id, container, *deadline, why)).await)
             }
+            Task::Resize { id, container } => Outcome::Plain(self.resize(id, container).await),
             Task::Probe { id, container, kind } => {
                 Outcome::Probe(Box::pin(self.probe(id, container, *kind)).await)
             }
@@ -114,24 +125,35 @@ impl Job {
         first.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
-    fn sandbox_config(&self, attempt: u32) -> tiphys_runtime::SandboxConfig {
+    fn sandbox_config(&self, attempt: u32, handler: &str) -> tiphys_runtime::SandboxConfig {
         let config = &self.ctx.config;
         let seccomp = config.root_dir.join("seccomp");
         let node = sandbox::Node {
             names: &self.ctx.names,
             log_dir: &config.log_dir,
             own: (&config.node_name, &config.root_dir),
-            cgroup_root: &config.cgroup_root,
+            cgroups: (config.settings.cgroup_driver, &config.cgroup_root),
             seccomp: &seccomp,
+            handler,
         };
         sandbox::config(&self.pod, attempt, &node)
     }
 
     async fn run_sandbox(&self, attempt: u32) -> Result<Sandbox, String> {
-        let config = self.sandbox_config(attempt);
+        if attempt > 0 {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            self.ctx.event(&self.pod, None, "Normal", "SandboxChanged", message);
+        }
         let made = async {
             security::check_users(&self.pod)?;
+            dns::check_hostname(&self.pod, &self.ctx.names)?;
+            for omitted in dns::resolver(&self.pod, &self.ctx.names).1 {
+                self.ctx.event(&self.pod, None, "Warning", "DNSConfigForming", omitted);
+            }
+            let handler = self.handler().await?;
+            let config = self.sandbox_config(attempt, &handler);
             tokio::fs::create_dir_all(&config.log_directory).await.map_err(|e| e.to_string())?;
+            self.weigh().await;
             let id = text(self.ctx.runtime.run_sandbox(&config).await)?;
             self.ctx.own(&id, pod::uid(&self.pod));
             text(self.ctx.runtime.sandbox_status(&id).await)
@@ -145,9 +167,30 @@ impl Job {
         })
     }
 
+    /// Makes the pod's control group. Where this process may not, the runtime makes it, with a weight of its own.
+    async fn weigh(&self) {
+        let (ctx, pod) = (self.ctx.clone(), self.pod.clone());
+        if let Err(error) = blocking(move || ctx.weights.prepare(&pod)).await {
+            tracing::debug!(pod = pod::full_name(&self.pod), error, "cannot make a pod's control group");
+        }
+    }
+
+    /// The runtime's name for the pod's runtime class.
+    async fn handler(&self) -> Result<String, String> {
+        let Some(name) = pod::spec(&self.pod).runtime_class_name.as_deref().filter(|name| !name.is_empty())
+        else {
+            return Ok(String::new());
+        };
+        let class = Api::<RuntimeClass>::new(self.ctx.client.clone(), "").get(name).await;
+        class.map(|class| class.handler).map_err(|status| match status.is("NotFound") {
+            true => status.message,
+            false => format!("failed to get RuntimeClass {name}: {}", status.message),
+        })
+    }
+
     async fn image(&self, name: &str) -> Result<String, Refused> {
         match pod::container(&self.pod, name) {
-            Some(container) => images::ensure(&self.ctx, &self.pod, container).await,
+            Some(container) => images::ensure(&self.ctx, &self.pod, &container).await,
             None => Err(Refused { reason: "InvalidImageName", message: "the container is gone".into() }),
         }
     }
@@ -155,7 +198,8 @@ impl Job {
     async fn kill(&self, id: &str, name: &str, deadline: Timestamp, why: &str) -> Result<(), String> {
         self.ctx.event(&self.pod, Some(name), "Normal", "Killing", why.to_owned());
         let container = pod::container(&self.pod, name);
-        let hook = container.and_then(|c| c.lifecycle.as_ref()?.pre_stop.as_ref().map(|hook| (c, hook)));
+        let lifecycle = container.as_ref().and_then(|c| Some((c, c.lifecycle.as_ref()?)));
+        let hook = lifecycle.and_then(|(c, lifecycle)| Some((c, lifecycle.pre_stop.as_ref()?)));
         if let Some((container, hook)) = hook {
             let run = hooks::run(self.ctx.runtime.as_ref(), id, container, self.ip(), hook);
             let failed = match tokio::time::timeout(left(deadline), run).await {
@@ -163,14 +207,17 @@ impl Job {
                 Err(_) => Some("the grace period ended before the hook".into()),
             };
             if let Some(error) = failed {
-                let message = format!("PreStopHook failed: {error}");
+                // Events are read by more people than what a hook says is for.
+                tracing::debug!(pod = pod::full_name(&self.pod), name, error, "a preStop hook failed");
+                let message = "PreStopHook failed".to_owned();
                 self.ctx.event(&self.pod, Some(name), "Warning", "FailedPreStopHook", message);
             }
         }
         let _ = self.news.send(News::Signalled(id.to_owned())).await;
         // A hook that took all the time there was leaves the process a moment for its own end.
         let least = if hook.is_some() { AFTER_HOOK } else { Duration::ZERO };
-        text(self.ctx.runtime.stop_container(id, left(deadline).max(least)).await)?;
+        let signal = lifecycle.and_then(|(_, lifecycle)| lifecycle.stop_signal.as_deref());
+        text(self.ctx.runtime.stop_container(id, signal, left(deadline).max(least)).await)?;
         // The event of its end may be late or lost; the runtime's answer is not.
         self.look(id).await
     }
@@ -187,11 +234,24 @@ impl Job {
         Ok(())
     }
 
-    async fn probe(&self, id: &str, name: &str, kind: probe::Probing) -> Result<(), String> {
+    async fn probe(&self, id: &str, name: &str, kind: probe::Probing) -> Result<(), probe::run::Fault> {
+        let gone = || probe::run::Fault::Errored("the container is gone".into());
+        let container = pod::container(&self.pod, name).ok_or_else(gone)?;
+        let probe = kind.of(&container).ok_or_else(gone)?;
+        let runtime = self.ctx.runtime.as_ref();
+        let target = probe::run::Target { runtime, id, container: &container, ip: self.ip() };
+        let result = probe::run::run(&target, probe).await;
+        self.ctx.stats.probes.count(&self.pod, name, kind.name(), result.is_ok());
+        result
+    }
+
+    async fn resize(&self, id: &str, name: &str) -> Result<(), String> {
         let container = pod::container(&self.pod, name).ok_or("the container is gone")?;
-        let probe = kind.of(container).ok_or("the probe is gone")?;
-        let target = probe::run::Target { runtime: self.ctx.runtime.as_ref(), id, container, ip: self.ip() };
-        probe::run::run(&target, probe).await
+        let limits = resources::of_container(&self.pod, &container, self.ctx.memory, self.ctx.unified);
+        text(self.ctx.runtime.update_resources(id, &limits).await)?;
+        let size = container.resources.clone().unwrap_or_default();
+        let _ = self.news.send(News::Sized(id.to_owned(), size)).await;
+        Ok(())
     }
 
     async fn delete(&self) -> Result<(), Status> {
@@ -212,7 +272,7 @@ impl Job {
         let log = self.ctx.runtime.container_status(id).await.map(|seen| seen.log_path).unwrap_or_default();
         text(self.ctx.runtime.remove_container(id).await)?;
         if Path::new(&log).starts_with(&self.ctx.config.log_dir) {
-            let _ = tokio::fs::remove_file(log).await;
+            blocking(move || Ok(crate::gc::logs::remove(Path::new(&log)))).await?;
         }
         Ok(())
     }
@@ -227,12 +287,15 @@ impl Job {
         let uid = pod::uid(&self.pod);
         let dir = self.ctx.pod_dir(uid);
         let logs = sandbox::log_directory(&self.ctx.config.log_dir, &self.pod);
-        let parent = crate::resources::cgroup_parent(&self.ctx.config.cgroup_root, &self.pod);
+        let config = &self.ctx.config;
+        let group = config.settings.cgroup_driver.path(&config.cgroup_root, pod::qos(&self.pod), uid);
         self.ctx.tokens.forget(uid);
+        self.ctx.stats.probes.forget(uid);
+        let _ = self.ctx.weights.forget(uid);
         let _turn = self.ctx.removals.acquire().await;
         blocking(move || {
             // Slow in the kernel, so after everyone has been told that the pod is gone.
-            cgroups::remove(&parent);
+            cgroups::remove(&group);
             volumes::take_down(&dir)?;
             remove_dir(&dir)?;
             remove_dir(&logs)

@@ -8,23 +8,31 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use tiphys_runtime::{Container as Seen, ContainerState};
 
-use crate::pod::{self, RestartPolicy, Role};
+use crate::allocation;
+use crate::pod::{self, Role};
 use crate::probe::Probing;
-use crate::state::{Image, State, Volumes, time};
+use crate::state::{Condemned, Image, State, Volumes, time};
+use crate::volumes::usage;
 
 const SIDECAR_GRACE_SECONDS: i64 = 2;
+
+static NO_RESOURCES: ResourceRequirements =
+    ResourceRequirements { claims: None, limits: None, requests: None };
 
 /// One action. Equal tasks are the same action, so that none runs twice at once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Task {
     /// Set up all volumes and directories of the pod.
     Volumes,
+    /// Count what the volumes hold that have a limit.
+    Measure,
     /// Make the sandbox of this attempt.
     Sandbox { attempt: u32 },
     /// Make sure of the image of a container.
@@ -33,6 +41,8 @@ pub(crate) enum Task {
     Start { container: String, attempt: u32, image: String },
     /// Run the preStop hook, then stop the container; killed at the deadline.
     Kill { id: String, container: String, deadline: Timestamp, why: String },
+    /// Give a running container the size that is promised to it.
+    Resize { id: String, container: String },
     /// Run a probe once.
     Probe { id: String, container: String, kind: Probing },
     /// End a sandbox and free its addresses.
@@ -67,12 +77,13 @@ pub(crate) enum End {
 pub(crate) fn plan(pod: &Pod, state: &State, now: Timestamp) -> Plan {
     let mut planner = Planner { pod, state, now, plan: Plan::default() };
     let removing = pod.metadata.deletion_timestamp.is_some() || state.gone;
-    if removing || end(pod, state).is_some() {
+    let ending = removing || end(pod, state).is_some();
+    if ending {
         planner.finish(removing);
     } else {
         planner.run();
-        planner.probe();
     }
+    planner.probe(ending);
     planner.collect_garbage();
     planner.plan
 }
@@ -91,7 +102,7 @@ pub(crate) fn end(pod: &Pod, state: &State) -> Option<End> {
     let mut failed = false;
     for container in pod::app_containers(pod) {
         let seen = state.newest(&container.name).filter(|c| c.state == ContainerState::Exited)?;
-        if restarts(pod::restart_policy_of(pod, container), seen.exit_code) {
+        if pod::restarts(pod, container, seen.exit_code) {
             return None;
         }
         failed |= seen.exit_code != 0;
@@ -101,18 +112,19 @@ pub(crate) fn end(pod: &Pod, state: &State) -> Option<End> {
 
 fn init_failed(pod: &Pod, state: &State) -> bool {
     pod::init_containers(pod).iter().filter(|c| !pod::is_sidecar(c)).any(|container| {
-        let never = pod::restart_policy_of(pod, container) == RestartPolicy::Never;
-        let seen = state.current(&container.name);
-        never && seen.is_some_and(|c| c.state == ContainerState::Exited && c.exit_code != 0)
+        let seen = state.current(&container.name).filter(|c| c.state == ContainerState::Exited);
+        seen.is_some_and(|c| c.exit_code != 0 && !pod::restarts(pod, container, c.exit_code))
     })
 }
 
-fn restarts(policy: RestartPolicy, exit_code: i32) -> bool {
-    match policy {
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => exit_code != 0,
-        RestartPolicy::Never => false,
-    }
+/// When a container last ended in a way for which all containers are started again; 0: never. Those made before are past.
+pub(crate) fn epoch(pod: &Pod, state: &State) -> i64 {
+    let ended = |seen: &&Seen| {
+        let container = pod::containers(pod).find(|c| c.name == seen.name);
+        seen.state == ContainerState::Exited
+            && container.is_some_and(|c| pod::restarts_all(c, seen.exit_code))
+    };
+    state.containers.iter().filter(ended).map(|seen| seen.finished_at).max().unwrap_or(0)
 }
 
 /// Whether a sidecar has come so far that what follows it may start.
@@ -132,6 +144,18 @@ fn init_done(container: &Container, state: &State) -> bool {
         return has_started(container, state);
     }
     state.current(&container.name).is_some_and(|c| c.state == ContainerState::Exited && c.exit_code == 0)
+}
+
+/// Whether a running container has another size than the one that is promised to it.
+fn is_resizing(pod: &Pod, state: &State, seen: &Seen) -> bool {
+    let container = pod::containers(pod).find(|c| c.name == seen.name);
+    let promised = container.and_then(|c| c.resources.as_ref()).unwrap_or(&NO_RESOURCES);
+    container.is_some() && state.sized.get(&seen.id).is_some_and(|size| !allocation::same(size, promised))
+}
+
+/// Whether some running container is on its way to another size.
+pub(crate) fn resizing(pod: &Pod, state: &State) -> bool {
+    state.running().any(|seen| is_resizing(pod, state, seen))
 }
 
 /// Until when a container that ended (or failed to start) has to wait.
@@ -173,9 +197,11 @@ impl<'a> Planner<'a> {
 
     fn run(&mut self) {
         self.kill_unwanted();
+        self.resize();
         self.wake_at_deadline();
         self.prepare_volumes();
-        let wanted = self.wanted();
+        let mut wanted = self.wanted();
+        wanted.extend(self.wanted_ephemeral());
         if wanted.is_empty() {
             return;
         }
@@ -183,7 +209,7 @@ impl<'a> Planner<'a> {
         let ready = sandbox && self.state.volumes == Volumes::Ready;
         let mut starting = self.state.busy.iter().any(|task| matches!(task, Task::Start { .. }));
         for container in wanted {
-            let Some(image) = self.prepare_image(container) else {
+            let Some(image) = self.prepare_image(&container) else {
                 // One whose image is on its way keeps its place before those that follow.
                 let task = Task::Image { container: container.name.clone() };
                 starting |= self.state.is_busy(&task) || self.plan.actions.contains(&task);
@@ -221,6 +247,9 @@ impl<'a> Planner<'a> {
                 // A changed source or an ageing token: written anew beside what is in use.
                 if self.state.refresh.is_some() && self.due(self.state.refresh) {
                     self.act(Task::Volumes);
+                }
+                if usage::limited(self.pod) && self.due(self.state.measure) {
+                    self.act(Task::Measure);
                 }
             }
             Volumes::Unprepared => self.act(Task::Volumes),
@@ -267,8 +296,11 @@ impl<'a> Planner<'a> {
     }
 
     /// The containers that should run and do not, in the order to start them.
-    fn wanted(&self) -> Vec<&'a Container> {
+    fn wanted(&self) -> Vec<Cow<'a, Container>> {
         let mut wanted = Vec::new();
+        if self.state.running().any(|seen| self.state.is_past(seen)) {
+            return wanted;
+        }
         let any_app = pod::app_containers(self.pod).iter().any(|c| self.state.current(&c.name).is_some());
         for container in pod::init_containers(self.pod) {
             let sidecar = pod::is_sidecar(container);
@@ -276,32 +308,40 @@ impl<'a> Planner<'a> {
                 continue;
             }
             if self.wants(container) {
-                wanted.push(container);
+                wanted.push(Cow::Borrowed(container));
             }
             if !any_app && !init_done(container, self.state) {
                 return wanted;
             }
         }
-        wanted.extend(pod::app_containers(self.pod).iter().filter(|c| self.wants(c)));
+        wanted.extend(pod::app_containers(self.pod).iter().filter(|c| self.wants(c)).map(Cow::Borrowed));
         wanted
+    }
+
+    /// Ephemeral containers never run twice; they look into a pod that is there, however far it has come.
+    fn wanted_ephemeral(&self) -> Vec<Cow<'a, Container>> {
+        let all = if self.state.sandbox().is_some() { pod::ephemeral_containers(self.pod) } else { &[] };
+        let new = all.iter().filter(|c| {
+            self.state.newest(&c.name).is_none_or(|seen| seen.state == ContainerState::Created)
+                && !self.state.is_starting(&c.name)
+        });
+        new.map(|c| Cow::Owned(pod::plain(c))).collect()
     }
 
     /// Whether a container should be started, now or after a pause.
     fn wants(&self, container: &Container) -> bool {
-        let starting =
-            |task: &Task| matches!(task, Task::Start { container: name, .. } if *name == container.name);
-        if self.state.busy.iter().any(starting) {
+        if self.state.is_starting(&container.name) {
             return false;
         }
-        let policy = pod::restart_policy_of(self.pod, container);
         let init = pod::role(self.pod, &container.name) != Role::App;
+        let again = |seen: &Seen| pod::restarts(self.pod, container, seen.exit_code);
         match (self.state.current(&container.name), self.state.newest(&container.name)) {
             (Some(seen), _) => match seen.state {
                 ContainerState::Running => false,
                 ContainerState::Created | ContainerState::Unknown => true,
-                ContainerState::Exited => restarts(policy, seen.exit_code),
+                ContainerState::Exited => again(seen),
             },
-            (None, Some(before)) if !init => restarts(policy, before.exit_code),
+            (None, Some(before)) if !init => self.state.is_past(before) || again(before),
             (None, _) => true,
         }
     }
@@ -309,23 +349,38 @@ impl<'a> Planner<'a> {
     /// Running containers that failed a probe, or are not the ones of the spec any more.
     fn kill_unwanted(&mut self) {
         let grace = pod::spec(self.pod).termination_grace_period_seconds.unwrap_or(30);
-        let deadline = add_seconds(self.now, grace);
         for seen in self.state.running() {
-            let Some(why) = self.unwanted(seen) else { continue };
+            let Some(Condemned { why, grace: own }) = self.unwanted(seen) else { continue };
             if self.kill_deadline(&seen.id).is_none() && self.may_kill(&seen.id) {
-                self.kill(seen, deadline, why);
+                self.kill(seen, add_seconds(self.now, own.unwrap_or(grace)), why);
             }
         }
     }
 
-    fn unwanted(&self, seen: &Seen) -> Option<String> {
-        if let Some(why) = self.state.condemned.get(&seen.id) {
-            return Some(why.clone());
+    fn resize(&mut self) {
+        for seen in self.state.running().filter(|seen| is_resizing(self.pod, self.state, seen)) {
+            let restarts = self.unwanted(seen).is_some();
+            if !restarts && self.due(self.state.retries.get(&format!("resize {}", seen.id)).copied()) {
+                self.act(Task::Resize { id: seen.id.clone(), container: seen.name.clone() });
+            }
         }
-        let container = pod::container(self.pod, &seen.name)?;
+    }
+
+    fn unwanted(&self, seen: &Seen) -> Option<Condemned> {
+        if let Some(condemned) = self.state.condemned.get(&seen.id) {
+            return Some(condemned.clone());
+        }
+        if self.state.is_past(seen) {
+            return Some(Condemned::new(format!("Stopping container {}", seen.name)));
+        }
+        let container = pod::containers(self.pod).find(|c| c.name == seen.name)?;
+        if self.state.sized.get(&seen.id).is_some_and(|size| allocation::needs_restart(container, size)) {
+            return Some(Condemned::new(format!("Container {} resize requires restart", seen.name)));
+        }
         let hash = seen.annotations.get(crate::container::HASH)?;
         let changed = *hash != pod::hash(container);
-        changed.then(|| format!("Container {} definition changed, will be restarted", seen.name))
+        let why = || format!("Container {} definition changed, will be restarted", seen.name);
+        changed.then(|| Condemned::new(why()))
     }
 
     fn kill(&mut self, seen: &Seen, deadline: Timestamp, why: String) {
@@ -345,10 +400,14 @@ impl<'a> Planner<'a> {
         self.due(self.state.retries.get(id).copied())
     }
 
-    fn probe(&mut self) {
+    /// A pod that is ending is still asked whether it can serve, and nothing else.
+    fn probe(&mut self, ending: bool) {
         for seen in self.state.running() {
-            let Some(container) = pod::container(self.pod, &seen.name) else { continue };
+            let Some(container) = pod::containers(self.pod).find(|c| c.name == seen.name) else { continue };
             for (kind, at) in self.state.probes.next(container, &seen.id, time(seen.started_at)) {
+                if ending && kind != Probing::Readiness {
+                    continue;
+                }
                 let task = Task::Probe { id: seen.id.clone(), container: seen.name.clone(), kind };
                 if !self.state.is_busy(&task) && self.due(Some(at)) {
                     self.act(task);
@@ -405,7 +464,8 @@ impl<'a> Planner<'a> {
     /// Stops what runs: sidecars last and in reverse order. Whether something still runs or may come to run.
     fn stop_containers(&mut self) -> bool {
         let since = self.state.stopping.as_ref().map_or(self.now, |stopping| stopping.since);
-        let mut deadline = add_seconds(since, pod::grace_seconds(self.pod));
+        let grace = self.state.stopping.as_ref().and_then(|stopping| stopping.grace);
+        let mut deadline = add_seconds(since, grace.unwrap_or_else(|| pod::grace_seconds(self.pod)));
         let sidecar = |c: &&Seen| pod::role(self.pod, &c.name) == Role::Sidecar;
         let mut next: Vec<&Seen> = self.state.running().filter(|c| !sidecar(c)).collect();
         if next.is_empty() {

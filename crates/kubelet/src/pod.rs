@@ -1,7 +1,10 @@
 //! Questions about a pod's spec, answered without looking at anything else.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerRestartRule, EphemeralContainer, Pod, PodSpec, ResourceRequirements,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tiphys_client::typed::Kind;
 
@@ -38,6 +41,19 @@ pub(crate) enum Role {
     /// An init container that keeps running.
     Sidecar,
     App,
+    /// Added to a running pod to look into it; never started again.
+    Ephemeral,
+}
+
+impl Role {
+    /// The list, as paths name it.
+    pub(crate) fn list(self) -> &'static str {
+        match self {
+            Self::Init | Self::Sidecar => "initContainers",
+            Self::App => "containers",
+            Self::Ephemeral => "ephemeralContainers",
+        }
+    }
 }
 
 static NO_SPEC: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
@@ -79,14 +95,47 @@ pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).iter().chain(app_containers(pod))
 }
 
-pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    containers(pod).find(|c| c.name == name)
+/// Containers that were added to the running pod.
+pub(crate) fn ephemeral_containers(pod: &Pod) -> &[EphemeralContainer] {
+    spec(pod).ephemeral_containers.as_deref().unwrap_or_default()
+}
+
+/// An ephemeral container in the form of the others, which it differs from by what it may not have.
+pub(crate) fn plain(from: &EphemeralContainer) -> Container {
+    let from = from.clone();
+    Container {
+        args: from.args,
+        command: from.command,
+        env: from.env,
+        env_from: from.env_from,
+        image: from.image,
+        image_pull_policy: from.image_pull_policy,
+        name: from.name,
+        resources: from.resources,
+        security_context: from.security_context,
+        stdin: from.stdin,
+        stdin_once: from.stdin_once,
+        termination_message_path: from.termination_message_path,
+        termination_message_policy: from.termination_message_policy,
+        tty: from.tty,
+        volume_devices: from.volume_devices,
+        volume_mounts: from.volume_mounts,
+        working_dir: from.working_dir,
+        ..Container::default()
+    }
+}
+
+/// The container of a name, of whichever list.
+pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    let ephemeral = || ephemeral_containers(pod).iter().find(|c| c.name == name).map(plain);
+    containers(pod).find(|c| c.name == name).map(Cow::Borrowed).or_else(|| ephemeral().map(Cow::Owned))
 }
 
 pub(crate) fn role(pod: &Pod, name: &str) -> Role {
     match init_containers(pod).iter().find(|c| c.name == name) {
         Some(c) if is_sidecar(c) => Role::Sidecar,
         Some(_) => Role::Init,
+        None if ephemeral_containers(pod).iter().any(|c| c.name == name) => Role::Ephemeral,
         None => Role::App,
     }
 }
@@ -113,8 +162,38 @@ pub(crate) fn restart_policy_of(pod: &Pod, container: &Container) -> RestartPoli
         return policy(Some(own));
     }
     match (restart_policy(pod), role(pod, &container.name)) {
+        (_, Role::Ephemeral) => RestartPolicy::Never,
         (RestartPolicy::Always, Role::Init) => RestartPolicy::OnFailure,
         (policy, _) => policy,
+    }
+}
+
+/// The container's first rule about this exit code.
+fn rule(container: &Container, exit_code: i32) -> Option<&ContainerRestartRule> {
+    let fits = |rule: &ContainerRestartRule| {
+        let codes = rule.exit_codes.as_ref();
+        codes.is_some_and(|on| {
+            let listed = on.values.iter().flatten().any(|code| *code == exit_code);
+            listed == (on.operator == "In")
+        })
+    };
+    container.restart_policy_rules.iter().flatten().find(|rule| fits(rule))
+}
+
+/// Whether all containers of the pod start again when this one ends with this code.
+pub(crate) fn restarts_all(container: &Container, exit_code: i32) -> bool {
+    rule(container, exit_code).is_some_and(|rule| rule.action == "RestartAllContainers")
+}
+
+/// Whether a container that ended with this code is started again: by a rule of its own, else by the policy.
+pub(crate) fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool {
+    if rule(container, exit_code).is_some() {
+        return true;
+    }
+    match restart_policy_of(pod, container) {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => exit_code != 0,
+        RestartPolicy::Never => false,
     }
 }
 
@@ -157,6 +236,11 @@ pub(crate) const HASH: &str = "kubernetes.io/config.hash";
 
 pub(crate) fn is_static(pod: &Pod) -> bool {
     annotation(pod, SOURCE) == Some("file")
+}
+
+/// Whether the node or the cluster needs the pod, so that it is never evicted for what it uses.
+pub(crate) fn is_critical(pod: &Pod) -> bool {
+    is_static(pod) || spec(pod).priority.is_some_and(|priority| priority >= crate::resources::CRITICAL)
 }
 
 /// Seconds between the stop signal and the kill.

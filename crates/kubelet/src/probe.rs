@@ -130,11 +130,7 @@ impl Probes {
         now: Timestamp,
     ) -> Verdict {
         let Some(probe) = kind.of(container) else { return Verdict::Ignored };
-        let track = self
-            .0
-            .entry((id.to_owned(), kind))
-            .or_insert_with(|| Track { passing: kind == Probing::Liveness, ..Track::default() });
-        let period = SignedDuration::from_secs(probe.period_seconds.unwrap_or(10).max(1).into());
+        let (track, period) = (self.track(id, kind), period(probe));
         if ok {
             track.success(probe.success_threshold.unwrap_or(1), now, period);
             return Verdict::Counted;
@@ -152,6 +148,23 @@ impl Probes {
         track.passing = false;
         if kind == Probing::Readiness { Verdict::Counted } else { Verdict::Kill }
     }
+}
+
+impl Probes {
+    /// Takes note of a probe that could not be made: it is due again a period later, and nothing else changes.
+    pub(crate) fn errored(&mut self, container: &Container, id: &str, kind: Probing, now: Timestamp) {
+        let Some(probe) = kind.of(container) else { return };
+        self.track(id, kind).next = later(now, period(probe));
+    }
+
+    fn track(&mut self, id: &str, kind: Probing) -> &mut Track {
+        let new = || Track { passing: kind == Probing::Liveness, ..Track::default() };
+        self.0.entry((id.to_owned(), kind)).or_insert_with(new)
+    }
+}
+
+fn period(probe: &Probe) -> SignedDuration {
+    SignedDuration::from_secs(probe.period_seconds.unwrap_or(10).max(1).into())
 }
 
 impl Track {

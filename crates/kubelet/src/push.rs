@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::status::conditions::is_own;
+
 /// The patch that makes `old` into `new`; `None` when they are equal.
 pub(crate) fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {
@@ -17,6 +19,7 @@ pub(crate) fn difference(old: &Value, new: &Value) -> Option<Value> {
         let changed = match key.as_str() {
             // Merged by address: without this the old address would stay.
             "podIPs" | "hostIPs" if before.is_array() => replaced(value),
+            "conditions" => kept_or_deleted(before, value),
             _ if value.is_object() && before.is_object() => difference(before, value).unwrap_or(Value::Null),
             _ => value.clone(),
         };
@@ -26,6 +29,19 @@ pub(crate) fn difference(old: &Value, new: &Value) -> Option<Value> {
         patch.insert(key.clone(), Value::Null);
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// Conditions are merged by their types: one of our own that is no more has to be named.
+fn kept_or_deleted(before: &Value, now: &Value) -> Value {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut items = list(now);
+    let gone = |old: &&Value| {
+        let is_own = old["type"].as_str().is_some_and(is_own);
+        is_own && !list(now).iter().any(|new| new["type"] == old["type"])
+    };
+    let deleted = |old: &Value| json!({"$patch": "delete", "type": old["type"]});
+    items.extend(list(before).iter().filter(gone).map(deleted));
+    Value::Array(items)
 }
 
 fn replaced(list: &Value) -> Value {
@@ -47,5 +63,10 @@ mod tests {
             json!({"phase": "Running", "podIPs": [{"$patch": "replace"}, {"ip": "b"}], "message": null});
         assert_eq!(patch, expected);
         assert_eq!(difference(&new, &new), None);
+        let old =
+            json!({"conditions": [{"type": "PodResizePending"}, {"type": "theirs"}, {"type": "Ready"}]});
+        let patch = difference(&old, &json!({"conditions": [{"type": "Ready"}]})).unwrap();
+        let gone = json!({"$patch": "delete", "type": "PodResizePending"});
+        assert_eq!(patch, json!({"conditions": [{"type": "Ready"}, gone]}));
     }
 }

@@ -14,7 +14,7 @@ const MIN_QUOTA_MICROS: i64 = 1_000;
 const MIN_SHARES: i64 = 2;
 const MAX_SHARES: i64 = 262_144;
 /// From here on a priority means that the node needs the pod.
-const CRITICAL: i32 = 2_000_000_000;
+pub(crate) const CRITICAL: i32 = 2_000_000_000;
 
 /// cgroup v1 shares of a CPU request in milli-units.
 pub(crate) fn shares(milli: i64) -> i64 {
@@ -58,6 +58,39 @@ pub(crate) fn of_container(pod: &Pod, container: &Container, memory: i64, unifie
     resources
 }
 
+/// What a pod costs beside its containers.
+pub(crate) fn overhead(of: &BTreeMap<String, Quantity>) -> Resources {
+    let cpu = amount(Some(of), "cpu");
+    Resources {
+        cpu_period: PERIOD_MICROS,
+        cpu_quota: quota(cpu),
+        cpu_shares: shares(cpu),
+        memory_limit: amount(Some(of), "memory"),
+        ..Resources::default()
+    }
+}
+
+/// What all lasting containers of a pod may use together: no limit where one of them has none. Runtimes that run pods in
+/// machines of their own size them by this.
+pub(crate) fn of_pod(pod: &Pod) -> Resources {
+    let lasting = || pod::containers(pod).filter(|c| pod::role(pod, &c.name) != Role::Init);
+    let list = |c: &Container, limits: bool, key: &str| {
+        let resources = c.resources.as_ref();
+        amount(resources.and_then(|r| if limits { r.limits.as_ref() } else { r.requests.as_ref() }), key)
+    };
+    let limit = |key: &str| {
+        let all = || lasting().map(|c| list(c, true, key));
+        if all().any(|limit| limit == 0) { 0 } else { all().sum() }
+    };
+    Resources {
+        cpu_period: PERIOD_MICROS,
+        cpu_quota: quota(limit("cpu")),
+        cpu_shares: shares(lasting().map(|c| list(c, false, "cpu")).sum()),
+        memory_limit: limit("memory"),
+        ..Resources::default()
+    }
+}
+
 /// The smaller a container's memory request, the sooner the kernel picks it when memory runs out.
 fn oom_score(pod: &Pod, container: &Container, memory: i64) -> i64 {
     if pod::spec(pod).priority.is_some_and(|priority| priority >= CRITICAL) {
@@ -84,16 +117,6 @@ fn oom_score(pod: &Pod, container: &Container, memory: i64) -> i64 {
     }
 }
 
-/// Parent control group of a pod's containers, in cgroupfs form.
-pub(crate) fn cgroup_parent(root: &str, pod: &Pod) -> String {
-    let uid = pod::uid(pod);
-    match pod::qos(pod) {
-        Qos::Guaranteed => format!("{root}/pod{uid}"),
-        Qos::Burstable => format!("{root}/burstable/pod{uid}"),
-        Qos::BestEffort => format!("{root}/besteffort/pod{uid}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +136,6 @@ mod tests {
         let r = of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], 4 << 30, false);
         assert_eq!((r.cpu_shares, r.cpu_quota, r.cpu_period), (256, 150_000, 100_000));
         assert_eq!((r.memory_limit, r.oom_score_adj), (0, 750));
-        assert_eq!(cgroup_parent("/kubepods", &pod), "/kubepods/burstable/podu");
     }
 
     #[test]
@@ -125,6 +147,5 @@ mod tests {
         let sure = pod(&limits);
         let r = of_container(&sure, &sure.spec.as_ref().unwrap().containers[0], 1 << 30, false);
         assert_eq!((r.cpu_shares, r.memory_limit, r.oom_score_adj), (1024, 1 << 30, -997));
-        assert_eq!(cgroup_parent("/k", &sure), "/k/podu");
     }
 }

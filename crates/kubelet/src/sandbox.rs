@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use tiphys_runtime::SandboxConfig;
 use tiphys_runtime::model::{Map, PortMapping, Protocol};
 
+use crate::cgroups::Driver;
 use crate::dns::{self, Names};
 use crate::pod;
 use crate::{resources, security};
@@ -39,8 +40,11 @@ pub(crate) struct Node<'a> {
     pub(crate) log_dir: &'a Path,
     /// Name of the node, and the kubelet's directory on it.
     pub(crate) own: (&'a str, &'a Path),
-    pub(crate) cgroup_root: &'a str,
+    /// Who makes control groups, and the one above all pods.
+    pub(crate) cgroups: (Driver, &'a str),
     pub(crate) seccomp: &'a Path,
+    /// What the pod's runtime class is to the runtime; empty for its default.
+    pub(crate) handler: &'a str,
 }
 
 /// What marks a sandbox as made by this kubelet.
@@ -70,11 +74,11 @@ pub(crate) fn config(pod: &Pod, attempt: u32, node: &Node<'_>) -> SandboxConfig 
         attempt,
         hostname: if host { String::new() } else { dns::kernel_hostname(pod, node.names) },
         log_directory: log_directory(node.log_dir, pod),
-        dns: Some(dns::resolver(pod, node.names)),
+        dns: Some(dns::resolver(pod, node.names).0),
         ports: if host { Vec::new() } else { ports(pod) },
         labels: all,
         annotations,
-        cgroup_parent: resources::cgroup_parent(node.cgroup_root, pod),
+        cgroup_parent: node.cgroups.0.parent(node.cgroups.1, pod::qos(pod), pod::uid(pod)),
         sysctls: pod::sysctls(pod).collect(),
         namespaces: security::namespaces(pod),
         privileged: security::any_privileged(pod),
@@ -83,9 +87,9 @@ pub(crate) fn config(pod: &Pod, attempt: u32, node: &Node<'_>) -> SandboxConfig 
         supplemental_groups: groups.into_iter().chain(shared.fs_group).collect(),
         selinux: shared.se_linux_options.as_ref().map(security::selinux),
         seccomp: security::profile(shared.seccomp_profile.as_ref(), node.seccomp),
-        overhead: None,
-        resources: None,
-        handler: spec.runtime_class_name.clone().unwrap_or_default(),
+        overhead: spec.overhead.as_ref().map(resources::overhead),
+        resources: Some(resources::of_pod(pod)),
+        handler: node.handler.to_owned(),
     }
 }
 

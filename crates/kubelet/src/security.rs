@@ -38,6 +38,14 @@ pub(crate) fn namespaces(pod: &Pod) -> Namespaces {
     }
 }
 
+/// Lets a container see the processes of another one, given by its identifier, unless it sees them already.
+pub(crate) fn share(namespaces: &mut Namespaces, target: String) {
+    if namespaces.pid == Namespace::Container {
+        namespaces.pid = Namespace::Target;
+    }
+    namespaces.target = target;
+}
+
 /// The pod's security context, or an empty one.
 pub(crate) fn of_pod(pod: &Pod) -> PodSecurityContext {
     pod::spec(pod).security_context.clone().unwrap_or_default()
@@ -54,10 +62,16 @@ pub(crate) fn check_users(pod: &Pod) -> Result<(), String> {
     }
 }
 
+/// Whether the kernel confines processes by AppArmor.
+pub(crate) fn has_apparmor() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
 /// Whether any container asks for all privileges.
 pub(crate) fn any_privileged(pod: &Pod) -> bool {
-    let privileged = |c: &Container| c.security_context.as_ref().and_then(|s| s.privileged) == Some(true);
-    pod::containers(pod).any(privileged)
+    let privileged = |context: &Option<SecurityContext>| context.as_ref()?.privileged;
+    let ephemeral = pod::ephemeral_containers(pod).iter().map(|c| privileged(&c.security_context));
+    pod::containers(pod).map(|c| privileged(&c.security_context)).chain(ephemeral).any(|it| it == Some(true))
 }
 
 /// A container's security. `seccomp` is the directory of the node's seccomp profiles.

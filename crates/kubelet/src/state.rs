@@ -2,14 +2,16 @@
 //! try again. Decisions ([`crate::plan`]) and the status ([`crate::status`]) are functions of this.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use tiphys_runtime::{Container, ContainerState, Event, Sandbox};
 
+use crate::allocation::Sizes;
 use crate::backoff::Backoff;
 use crate::plan::Task;
 use crate::probe::Probes;
+use crate::volumes::Places;
 
 /// Something that did not work, to be tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,36 @@ pub(crate) enum Volumes {
 pub(crate) struct Stopping {
     /// When it began to be stopped.
     pub(crate) since: Timestamp,
+    /// Seconds until its containers are killed, where they are not the pod's own.
+    pub(crate) grace: Option<i64>,
+}
+
+/// A running container that is to be killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Condemned {
+    /// What the event says.
+    pub(crate) why: String,
+    /// Seconds to end in, where they are not the pod's own.
+    pub(crate) grace: Option<i64>,
+}
+
+impl Condemned {
+    pub(crate) fn new(why: String) -> Self {
+        Self { why, grace: None }
+    }
+}
+
+/// Why a pod's containers do not get other sizes, or not yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+impl Pending {
+    pub(crate) fn infeasible(message: String) -> Self {
+        Self { reason: "Infeasible", message }
+    }
 }
 
 /// The kubelet decided that the pod failed, whatever its containers say.
@@ -64,9 +96,11 @@ pub(crate) struct State {
     pub(crate) volumes: Volumes,
     pub(crate) volume_failures: u32,
     /// Where each volume is on the node.
-    pub(crate) mounts: BTreeMap<String, PathBuf>,
+    pub(crate) mounts: Places,
     /// When the contents of the volumes are to be written anew.
     pub(crate) refresh: Option<Timestamp>,
+    /// When to count next what the volumes hold.
+    pub(crate) measure: Option<Timestamp>,
     pub(crate) images: BTreeMap<String, Image>,
     pub(crate) image_backoff: BTreeMap<String, Backoff>,
     /// Why the last start of a container failed before it ran.
@@ -75,14 +109,25 @@ pub(crate) struct State {
     pub(crate) crash_backoff: BTreeMap<String, Backoff>,
     /// Containers, by identifier, whose postStart hook ended well (or that have none).
     pub(crate) hooked: BTreeSet<String>,
-    /// Containers, by identifier, to be killed, and why.
-    pub(crate) condemned: BTreeMap<String, String>,
+    /// Containers, by identifier, to be killed.
+    pub(crate) condemned: BTreeMap<String, Condemned>,
+    /// Containers made before this, in the runtime's time, are past: all were to start again. See [`crate::plan::epoch`].
+    pub(crate) epoch: i64,
     /// Containers, by identifier, that were sent their stop signal: preStop hooks are over.
     pub(crate) signalled: BTreeSet<String>,
     /// How often in a row what is in [`State::retries`] has failed.
     pub(crate) retry_counts: BTreeMap<String, u32>,
     /// Messages that containers left when they ended, by identifier.
     pub(crate) last_words: BTreeMap<String, String>,
+    /// The sizes that the node has promised to the pod's containers: those of the pod's spec as this actor holds it.
+    pub(crate) promised: Sizes,
+    /// What the API asks for instead.
+    pub(crate) asked: Sizes,
+    pub(crate) pending: Option<Pending>,
+    /// The sizes that containers, by identifier, were made with or were given since.
+    pub(crate) sized: BTreeMap<String, ResourceRequirements>,
+    /// Why the last attempt to give a running container another size failed.
+    pub(crate) resize_failure: Option<String>,
     pub(crate) probes: Probes,
     pub(crate) started: Option<Timestamp>,
     pub(crate) stopping: Option<Stopping>,
@@ -124,10 +169,19 @@ impl State {
         self.named(name).filter(|c| c.attempt < newest.attempt).max_by_key(|c| c.attempt)
     }
 
-    /// The newest container of a name in the newest sandbox.
+    /// The newest container of a name in the newest sandbox, unless all were to start again since.
     pub(crate) fn current(&self, name: &str) -> Option<&Container> {
         let sandbox = self.newest_sandbox()?;
-        self.newest(name).filter(|c| c.sandbox == sandbox.id)
+        self.newest(name).filter(|c| c.sandbox == sandbox.id && !self.is_past(c))
+    }
+
+    pub(crate) fn is_past(&self, seen: &Container) -> bool {
+        seen.created_at < self.epoch
+    }
+
+    /// Whether a container of this name is being started.
+    pub(crate) fn is_starting(&self, name: &str) -> bool {
+        self.busy.iter().any(|task| matches!(task, Task::Start { container, .. } if container == name))
     }
 
     fn named(&self, name: &str) -> impl Iterator<Item = &Container> {
@@ -203,6 +257,7 @@ impl State {
         self.hooked.retain(|id| alive.contains(id.as_str()));
         self.signalled.retain(|id| alive.contains(id.as_str()));
         self.condemned.retain(|id, _| alive.contains(id.as_str()));
+        self.sized.retain(|id, _| alive.contains(id.as_str()));
         self.last_words.retain(|id, _| alive.contains(id.as_str()));
         self.probes.retain(|id| alive.contains(id));
     }

@@ -1,6 +1,6 @@
 //! A pod's status: a pure function of the pod, what is known of it, and the time, in Kubernetes' own words.
 
-mod conditions;
+pub(crate) mod conditions;
 mod containers;
 #[cfg(test)]
 mod tests;
@@ -29,6 +29,8 @@ pub(crate) fn status(pod: &Pod, state: &State, node: &Node, now: Timestamp) -> P
     let over = over(pod, state);
     let init = containers::statuses(pod, pod::init_containers(pod), state, node, over);
     let apps = containers::statuses(pod, pod::app_containers(pod), state, node, over);
+    let plain: Vec<_> = pod::ephemeral_containers(pod).iter().map(pod::plain).collect();
+    let ephemeral = containers::statuses(pod, &plain, state, node, over);
     let phase = phase(pod, state, &init, &apps, over);
     let (reason, message) = match &state.verdict {
         Some(verdict) => (Some(verdict.reason.clone()), Some(verdict.message.clone())),
@@ -48,6 +50,7 @@ pub(crate) fn status(pod: &Pod, state: &State, node: &Node, now: Timestamp) -> P
         observed_generation: pod.metadata.generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(apps),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         ..before
     };
     status.conditions = Some(conditions::conditions(pod, state, &status, now));

@@ -10,8 +10,9 @@ mod container_messages;
 mod convert;
 mod events;
 mod messages;
+mod signal;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -45,6 +46,7 @@ const IMAGES: &str = "/runtime.v1.ImageService/";
 #[derive(Clone, Debug)]
 pub struct Cri {
     channel: Channel,
+    socket: PathBuf,
 }
 
 impl Cri {
@@ -52,7 +54,7 @@ impl Cri {
     pub fn new(path: &Path) -> Result<Self> {
         let endpoint = Endpoint::from_shared(format!("unix://{}", path.display()))
             .map_err(|e| Error::Unavailable(format!("{}: {e}", path.display())))?;
-        Ok(Self { channel: endpoint.connect_lazy() })
+        Ok(Self { channel: endpoint.connect_lazy(), socket: path.to_owned() })
     }
 
     fn grpc(&self) -> Grpc<Channel> {
@@ -93,6 +95,40 @@ impl Cri {
         A: Message + Default + Send + 'static,
     {
         self.call(IMAGES, method, request, DEADLINE).await
+    }
+}
+
+/// Whether this version of containerd knows mounts of images (2.1 and newer).
+fn mounts_images(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().flatten(), numbers.next().flatten());
+    version >= (Some(2), Some(1))
+}
+
+impl Cri {
+    /// Sends a container's process a signal of its own choice and waits for its end; returns the grace that is left.
+    async fn signalled(&self, container: &str, signal: &str, grace: Duration) -> Result<Duration> {
+        let Some(pid) = self.pid(container).await? else { return Ok(grace) };
+        let Some(process) = signal::Process::open(pid) else { return Ok(grace) };
+        // The same answer with the process held: it is this one.
+        if self.pid(container).await? != Some(pid) || !process.send(signal) {
+            return Ok(grace);
+        }
+        process.ended(grace).await;
+        Ok(Duration::ZERO)
+    }
+
+    /// The main process of a container that runs, where the runtime tells.
+    async fn pid(&self, container: &str) -> Result<Option<i32>> {
+        let request = c::ContainerStatusRequest { container_id: container.into(), verbose: true };
+        let answer: c::ContainerStatusResponse = match self.runtime("ContainerStatus", request).await {
+            Err(Error::NotFound(_)) => return Ok(None),
+            other => other?,
+        };
+        let runs = answer.status.is_some_and(|status| status.state == convert::RUNNING);
+        let info = answer.info.get("info").filter(|_| runs);
+        let info = info.and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+        Ok(info.and_then(|info| i32::try_from(info.get("pid")?.as_i64()?).ok()).filter(|pid| *pid > 0))
     }
 }
 
@@ -209,7 +245,11 @@ impl Runtime for Cri {
         self.runtime::<_, m::Empty>("StartContainer", id(container)).await.map(|_| ())
     }
 
-    async fn stop_container(&self, container: &str, grace: Duration) -> Result<()> {
+    async fn stop_container(&self, container: &str, signal: Option<&str>, grace: Duration) -> Result<()> {
+        let grace = match signal {
+            Some(signal) => self.signalled(container, signal, grace).await?,
+            None => grace,
+        };
         // CRI counts whole seconds; rounding up never takes time from the process.
         let timeout =
             i64::try_from(grace.as_secs() + u64::from(grace.subsec_nanos() > 0)).unwrap_or(i64::MAX);
@@ -303,6 +343,15 @@ impl Runtime for Cri {
 
     async fn remove_image(&self, image: &str) -> Result<()> {
         gone_is_fine(self.images("RemoveImage", convert::image_request(image)).await)
+    }
+
+    async fn mount_image(&self, image: &str, at: &Path) -> Result<()> {
+        let version = self.version().await?;
+        if version.name != "containerd" || mounts_images(&version.version) {
+            return Err(Error::Unimplemented("the runtime mounts images for containers itself".into()));
+        }
+        let mounted = crate::containerd::images::mount(&self.socket, image, at).await;
+        mounted.map_err(|error| Error::Failed(error.to_string()))
     }
 
     async fn image_fs(&self) -> Result<Vec<FsUsage>> {

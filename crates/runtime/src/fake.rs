@@ -5,6 +5,7 @@
 //! - Time is a counter: each thing made or ended is one second later than the last.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -266,11 +267,12 @@ impl Runtime for Fake {
         Ok(())
     }
 
-    async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+    async fn stop_container(&self, id: &str, signal: Option<&str>, grace: Duration) -> Result<()> {
         let event = {
             let mut state = self.state.lock();
             let name = state.containers.get(id).map(|c| c.name.clone()).unwrap_or_default();
-            state.called("stop_container", &format!("{name} {}", grace.as_secs_f64().ceil()))?;
+            let (seconds, signal) = (grace.as_secs_f64().ceil(), signal.unwrap_or_default());
+            state.called("stop_container", &format!("{name} {seconds} {signal}"))?;
             state.end(id, if grace.is_zero() { 137 } else { 143 })
         };
         self.publish(event);
@@ -349,6 +351,10 @@ impl Runtime for Fake {
         state.called("remove_image", image)?;
         state.images.retain(|_, i| i.id != image && i.tags.iter().all(|t| t != image));
         Ok(())
+    }
+
+    async fn mount_image(&self, _image: &str, _at: &Path) -> Result<()> {
+        Err(Error::Unimplemented("containers mount images themselves".into()))
     }
 
     async fn image_fs(&self) -> Result<Vec<FsUsage>> {

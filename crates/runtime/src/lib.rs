@@ -6,6 +6,7 @@
 //! - [`fake::Fake`] simulates a runtime in memory, for tests.
 //! - Calls are idempotent where CRI's are: stopping or removing what is gone succeeds.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -80,8 +81,9 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> Result<String>;
     /// Starts a container that was made.
     async fn start_container(&self, id: &str) -> Result<()>;
-    /// Sends the stop signal, and kills after `grace`. Returns once the container has ended.
-    async fn stop_container(&self, id: &str, grace: Duration) -> Result<()>;
+    /// Sends the stop signal (the image's own, unless another is named, as `SIGUSR1`), and kills after `grace`. Returns
+    /// once the container has ended.
+    async fn stop_container(&self, id: &str, signal: Option<&str>, grace: Duration) -> Result<()>;
     /// Removes a container; kills it when it runs.
     async fn remove_container(&self, id: &str) -> Result<()>;
     /// One container in full.
@@ -115,6 +117,9 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> Result<String>;
     /// Removes an image.
     async fn remove_image(&self, image: &str) -> Result<()>;
+    /// Mounts the files of an image on a directory, read-only. [`Error::Unimplemented`]: it mounts images for containers
+    /// itself, see [`model::Mount::image`].
+    async fn mount_image(&self, image: &str, at: &Path) -> Result<()>;
     /// Usage of the file systems that hold images.
     async fn image_fs(&self) -> Result<Vec<FsUsage>>;
 

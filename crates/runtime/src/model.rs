@@ -214,12 +214,25 @@ pub struct Mount {
     pub host_path: PathBuf,
     /// Whether writes are refused.
     pub read_only: bool,
-    /// Whether the mounts below are read-only too.
-    pub recursive_read_only: bool,
+    /// The image whose files are seen instead of a path of the host, for runtimes that can (containerd 2.1).
+    pub image: Option<String>,
+    /// Path in the image; empty for all of it.
+    pub image_sub_path: String,
     /// Whether to relabel for `SELinux`.
     pub relabel: bool,
     /// Propagation.
     pub propagation: Propagation,
+}
+
+/// A device of the host in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Path in the container.
+    pub container_path: String,
+    /// Path on the host.
+    pub host_path: PathBuf,
+    /// What may be done with it, of `r`, `w`, `m`.
+    pub permissions: String,
 }
 
 /// What a container's processes may do.
@@ -278,6 +291,8 @@ pub struct ContainerConfig {
     pub env: Vec<(String, String)>,
     /// Mounts in order.
     pub mounts: Vec<Mount>,
+    /// Devices in order.
+    pub devices: Vec<Device>,
     /// Labels to find it by.
     pub labels: Map,
     /// Notes kept with it.
@@ -290,6 +305,8 @@ pub struct ContainerConfig {
     pub stdin_once: bool,
     /// Whether it has a terminal.
     pub tty: bool,
+    /// Name of the signal that ends it, as `SIGUSR1`; empty for the image's own.
+    pub stop_signal: String,
     /// Limits.
     pub resources: Resources,
     /// Security.

@@ -9,15 +9,18 @@ use crate::images::Refused;
 use crate::ops::{BEING_MADE, News, NotStarted, Outcome};
 use crate::plan::Task;
 use crate::pod;
+use crate::probe::run::Fault;
 use crate::probe::{Probing, Verdict};
-use crate::state::{Failure, Image, Volumes};
-use crate::volumes::{Failed, Prepared};
+use crate::state::{Condemned, Failure, Image, Volumes};
+use crate::volumes::{Failed, Prepared, usage};
 
 /// Pause before an action is tried again that has no back-off of its own.
 const RETRY: SignedDuration = SignedDuration::from_secs(1);
 /// Pauses between attempts to stop or remove something grow from this, in seven doublings, to about six seconds.
 const FIRST_RETRY_MILLIS: i64 = 50;
 const RETRY_DOUBLINGS: u32 = 7;
+/// What is left to a pod whose volumes hold too much.
+const EVICTION_GRACE_SECONDS: i64 = 1;
 /// Pauses between attempts to mount grow from half a second to about two minutes.
 const VOLUME_RETRY_MILLIS: i64 = 500;
 const VOLUME_RETRY_DOUBLINGS: u32 = 8;
@@ -43,9 +46,11 @@ impl Actor {
             News::Signalled(id) => {
                 self.state.signalled.insert(id);
             }
+            News::Sized(id, size) => self.sized(id, size),
             News::Words(id, words) => {
                 self.state.last_words.insert(id, words);
             }
+            News::Evict(message, grace) => self.evict(message, grace, now),
             News::Reported(answer) => self.reported(answer, now),
         }
     }
@@ -53,6 +58,7 @@ impl Actor {
     fn done(&mut self, task: Task, outcome: Outcome, now: Timestamp) {
         match (task, outcome) {
             (_, Outcome::Volumes(result)) => self.volumes_done(result, now),
+            (_, Outcome::Measured(exceeded)) => self.measured(exceeded, now),
             (_, Outcome::Sandbox(result)) => self.sandbox_done(result, now),
             (Task::Image { container }, Outcome::Image(result)) => self.image_done(container, result, now),
             (Task::Start { container, .. }, Outcome::Start(result)) => {
@@ -78,7 +84,9 @@ impl Actor {
                 self.ctx.sources.subscribe(uid, prepared.shown, &self.sources);
             }
             Err(failed) => {
-                self.ctx.event(&self.pod, None, "Warning", "FailedMount", failed.message.clone());
+                for message in &failed.messages {
+                    self.ctx.event(&self.pod, None, "Warning", "FailedMount", message.clone());
+                }
                 let doublings = self.state.volume_failures.min(VOLUME_RETRY_DOUBLINGS);
                 let pause = SignedDuration::from_millis(VOLUME_RETRY_MILLIS << doublings);
                 self.state.volume_failures += 1;
@@ -88,9 +96,17 @@ impl Actor {
                     return;
                 }
                 let reason = "ContainerCreating".to_owned();
-                let failure = Failure { reason, message: failed.message, retry: after(now, pause) };
+                let failure =
+                    Failure { reason, message: failed.messages.join("; "), retry: after(now, pause) };
                 self.state.volumes = Volumes::Failed(failure);
             }
+        }
+    }
+
+    fn measured(&mut self, exceeded: Option<String>, now: Timestamp) {
+        self.state.measure = Some(after(now, usage::PERIOD));
+        if let Some(message) = exceeded {
+            self.evict(message, EVICTION_GRACE_SECONDS, now);
         }
     }
 
@@ -139,11 +155,12 @@ impl Actor {
         match newest.map(|c| (c.state, c.id)) {
             // It runs, but its hook failed: it is killed and started again like one that crashed.
             Some((ContainerState::Running, id)) => {
-                self.state.condemned.insert(id, failure.message);
+                self.state.condemned.insert(id, Condemned::new("FailedPostStartHook".into()));
             }
             // It ended already: the back-off of crashes applies.
             Some((ContainerState::Exited, _)) if failure.reason == "RunContainerError" => {
-                self.state.failures.remove(name);
+                let failure = Failure { reason: failure.reason.into(), message: failure.message, retry: now };
+                self.state.failures.insert(name.to_owned(), failure);
             }
             Some((ContainerState::Exited, _)) if failure.reason == "PostStartHookError" => {}
             _ if failure.message.contains(BEING_MADE) => {}
@@ -155,29 +172,29 @@ impl Actor {
         }
     }
 
-    fn probe_done(
-        &mut self,
-        id: &str,
-        name: &str,
-        kind: Probing,
-        result: Result<(), String>,
-        now: Timestamp,
-    ) {
-        let Some(container) = pod::container(&self.pod, name).cloned() else { return };
+    fn probe_done(&mut self, id: &str, name: &str, kind: Probing, result: Result<(), Fault>, now: Timestamp) {
+        let Some(container) = pod::containers(&self.pod).find(|c| c.name == name).cloned() else { return };
         if !self.state.running().any(|c| c.id == id) {
             return;
         }
-        let verdict = self.state.probes.record(&container, id, kind, result.is_ok(), now);
-        let Err(why) = result else { return };
-        if verdict == Verdict::Ignored {
-            return;
-        }
+        let failure = match result {
+            Err(Fault::Errored(why)) => {
+                self.state.probes.errored(&container, id, kind, now);
+                let message = format!("{} probe errored and resulted in unknown state: {why}", kind.name());
+                return self.ctx.event(&self.pod, Some(name), "Warning", "Unhealthy", message);
+            }
+            Err(Fault::Failed(why)) => Some(why),
+            Ok(()) => None,
+        };
+        let verdict = self.state.probes.record(&container, id, kind, failure.is_none(), now);
+        let Some(why) = failure.filter(|_| verdict != Verdict::Ignored) else { return };
         let message = format!("{} probe failed: {why}", kind.name());
         self.ctx.event(&self.pod, Some(name), "Warning", "Unhealthy", message);
         if verdict == Verdict::Kill {
+            let grace = kind.of(&container).and_then(|probe| probe.termination_grace_period_seconds);
             let kind = kind.name().to_lowercase();
-            let message = format!("Container {name} failed {kind} probe, will be restarted");
-            self.state.condemned.insert(id.to_owned(), message);
+            let why = format!("Container {name} failed {kind} probe, will be restarted");
+            self.state.condemned.insert(id.to_owned(), Condemned { why, grace });
         }
     }
 
@@ -195,8 +212,12 @@ impl Actor {
         let key = match &task {
             Task::Kill { id, .. } | Task::StopSandbox { id } => id.clone(),
             Task::RemoveSandbox { id } | Task::RemoveContainer { id } => id.clone(),
+            Task::Resize { id, .. } => format!("resize {id}"),
             _ => "clean".into(),
         };
+        if let Task::Resize { .. } = &task {
+            self.state.resize_failure = result.as_ref().err().cloned();
+        }
         if let Err(error) = result {
             let pod = pod::full_name(&self.pod);
             tracing::warn!(pod, ?task, error, "an action failed and is tried again");

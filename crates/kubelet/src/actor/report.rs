@@ -10,12 +10,10 @@ use tiphys_client::{PatchKind, Target, WriteOptions};
 
 use super::Actor;
 use crate::ops::News;
+use crate::status::conditions::is_own;
 use crate::{pod, push, status};
 
 const RETRY: SignedDuration = SignedDuration::from_secs(1);
-/// Conditions this kubelet writes; all others are someone else's.
-const OWN: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// What the API knows, and what it is being told.
 #[derive(Default)]
@@ -65,7 +63,7 @@ impl Report {
             pod.status = Some(theirs);
             return pod;
         }
-        let foreign = |c: &&PodCondition| !OWN.contains(&c.type_.as_str());
+        let foreign = |c: &&PodCondition| !is_own(&c.type_);
         let conditions = |from: &PodStatus, pick: &dyn Fn(&&PodCondition) -> bool| -> Vec<PodCondition> {
             from.conditions.iter().flatten().filter(pick).cloned().collect()
         };

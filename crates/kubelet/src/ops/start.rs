@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use tiphys_runtime::model::Mount;
 use tiphys_runtime::{ContainerConfig, ContainerState};
@@ -9,7 +10,7 @@ use tiphys_runtime::{ContainerConfig, ContainerState};
 use super::{Job, News, NotStarted, blocking, text};
 use crate::container::{self, Parts};
 use crate::env::{self, Inputs};
-use crate::{dns, hooks, pod, resources, security};
+use crate::{dns, hooks, pod, resources, security, volumes};
 
 fn not_started(reason: &'static str) -> impl Fn(String) -> NotStarted {
     move |message| NotStarted { reason, message }
@@ -20,7 +21,7 @@ impl Job {
         let Some(container) = pod::container(&self.pod, name) else {
             return Err(not_started("CreateContainerConfigError")("the container is gone".into()));
         };
-        let result = self.start_container(container, attempt, image).await;
+        let result = self.start_container(&container, attempt, image).await;
         result.inspect_err(|failure| {
             if failure.message.contains(super::BEING_MADE) {
                 return;
@@ -39,6 +40,8 @@ impl Job {
         let config = self.container_config(container, attempt, image).await;
         let config = config.map_err(not_started("CreateContainerConfigError"))?;
         let id = self.create(&config).await.map_err(not_started("CreateContainerError"))?;
+        let size = container.resources.clone().unwrap_or_default();
+        let _ = self.news.send(News::Sized(id.clone(), size)).await;
         let name = Some(container.name.as_str());
         self.ctx.event(&self.pod, name, "Normal", "Created", "Container created".into());
         if let Err(error) = self.ctx.runtime.start_container(&id).await {
@@ -56,7 +59,7 @@ impl Job {
         if let Some(stale) = &self.stale {
             text(self.ctx.runtime.remove_container(stale).await)?;
         }
-        let sandbox_config = self.sandbox_config(sandbox.attempt);
+        let sandbox_config = self.sandbox_config(sandbox.attempt, "");
         let id = text(self.ctx.runtime.create_container(&sandbox.id, config, &sandbox_config).await)?;
         // Before it runs, so that the event of its end finds the pod.
         self.ctx.own(&id, pod::uid(&self.pod));
@@ -66,6 +69,7 @@ impl Job {
             name: config.name.clone(),
             attempt: config.attempt,
             state: ContainerState::Created,
+            created_at: i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
             ..tiphys_runtime::Container::default()
@@ -79,9 +83,10 @@ impl Job {
         if let Some(hook) = hook {
             let ran = hooks::run(self.ctx.runtime.as_ref(), id, container, self.ip(), hook).await;
             if let Err(error) = ran {
-                let message = format!("PostStartHook failed: {error}");
-                let name = Some(container.name.as_str());
-                self.ctx.event(&self.pod, name, "Warning", "FailedPostStartHook", message.clone());
+                let (pod, name) = (pod::full_name(&self.pod), &container.name);
+                tracing::debug!(pod, name, error, "a postStart hook failed");
+                let message = "PostStartHook failed".to_owned();
+                self.ctx.event(&self.pod, Some(name), "Warning", "FailedPostStartHook", message.clone());
                 return Err(not_started("PostStartHookError")(message));
             }
         }
@@ -106,11 +111,18 @@ impl Job {
         }
         let details = text(self.ctx.runtime.image_status(image).await)?.unwrap_or_default();
         let seccomp = self.ctx.config.root_dir.join("seccomp");
-        let security = security::of_container(&self.pod, container, &details, &seccomp)?;
-        let mut mounts = container::mounts(container, &self.mounts, &env)?;
+        let mut security = security::of_container(&self.pod, container, &details, &seccomp)?;
+        if let Some(target) = &self.target {
+            let target = target.clone().map_err(|name| format!("unable to find target container {name}"))?;
+            security::share(&mut security.namespaces, target);
+        }
+        let dir = self.ctx.pod_dir(pod::uid(&self.pod));
+        let (mut mounts, parts) = container::mounts(container, &self.mounts, &env, &dir)?;
+        volumes::bind(&container.name, parts).await?;
+        let devices = container::devices(container, &self.mounts)?;
         mounts.extend(self.own_mounts(container, attempt, &mounts).await?);
         let resources = resources::of_container(&self.pod, container, self.ctx.memory, self.ctx.unified);
-        let parts = Parts { attempt, image, env, mounts, resources, security };
+        let parts = Parts { attempt, image, env, mounts, devices, resources, security };
         Ok(container::config(&self.pod, container, parts))
     }
 

@@ -104,7 +104,7 @@ fn a_shorter_grace_period_kills_again_and_sooner() {
     let mut pod = pod(&json!({"terminationGracePeriodSeconds": 30, "containers": [{"name": "a"}]}));
     pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
     let mut state = State { containers: vec![seen("a", 0, ContainerState::Running, 0)], ..State::default() };
-    state.stopping = Some(crate::state::Stopping { since: now() });
+    state.stopping = Some(crate::state::Stopping { since: now(), grace: None });
     state.busy = plan(&pod, &state, now()).actions.into_iter().collect();
     assert!(plan(&pod, &state, now()).actions.is_empty());
     pod.metadata.deletion_grace_period_seconds = Some(1);
@@ -148,4 +148,115 @@ proptest! {
         let second = plan(&pod, &state, now()).actions;
         prop_assert!(second.iter().all(|task| !matches!(task, Task::Start { .. })), "{:?}", second);
     }
+}
+
+/// The containers a plan starts.
+fn started(pod: &Pod, state: &State) -> Vec<String> {
+    let name = |task: Task| match task {
+        Task::Start { container, .. } => Some(container),
+        _ => None,
+    };
+    plan(pod, state, now()).actions.into_iter().filter_map(name).collect()
+}
+
+fn ready(names: &[&str], containers: Vec<Seen>) -> State {
+    State {
+        sandboxes: vec![sandbox(0, true)],
+        volumes: Volumes::Ready,
+        images: names.iter().map(|name| ((*name).to_owned(), Image::Ready("i".into()))).collect(),
+        containers,
+        ..State::default()
+    }
+}
+
+#[test]
+fn rules_of_a_container_come_before_the_policy() {
+    let rule = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let pod = pod(&json!({"restartPolicy": "Never", "containers": [
+        {"name": "a", "restartPolicy": "Never", "restartPolicyRules": rule}]}));
+    for (code, restarts) in [(42, true), (1, false), (0, false)] {
+        let state = ready(&["a"], vec![seen("a", 0, ContainerState::Exited, code)]);
+        assert_eq!(!started(&pod, &state).is_empty(), restarts, "{code}");
+        assert_eq!(end(&pod, &state).is_none(), restarts, "{code}");
+    }
+}
+
+#[test]
+fn a_rule_may_start_all_containers_again() {
+    let rule = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": [0]}}]);
+    let pod = pod(&json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [
+        {"name": "a", "restartPolicyRules": rule}, {"name": "b"}]}));
+    let names = ["i", "a", "b"];
+    let ended = |name: &str, code| Seen {
+        finished_at: 10,
+        created_at: 1,
+        ..seen(name, 0, ContainerState::Exited, code)
+    };
+    let running = Seen { created_at: 1, ..seen("b", 0, ContainerState::Running, 0) };
+    let mut state = ready(&names, vec![ended("i", 0), ended("a", 3), running]);
+    state.epoch = epoch(&pod, &state);
+    assert_eq!(state.epoch, 10);
+    assert!(actions(&pod, &state)[0].starts_with("Kill { id: \"b-0\""), "{:?}", actions(&pod, &state));
+    assert!(started(&pod, &state).is_empty(), "nothing starts beside what is to end");
+    state.containers[2] = ended("b", 143);
+    assert_eq!((started(&pod, &state), end(&pod, &state)), (vec!["i".to_owned()], None));
+    let again = |name: &str, life| Seen { created_at: 11, ..seen(name, 1, life, 0) };
+    state.containers.push(again("i", ContainerState::Exited));
+    assert_eq!(started(&pod, &state), ["a"]);
+    state.containers.push(again("a", ContainerState::Running));
+    assert_eq!(started(&pod, &state), ["b"]);
+}
+
+#[test]
+fn ephemeral_containers_run_once_beside_whatever_else_goes_on() {
+    let pod = pod(&json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}],
+        "ephemeralContainers": [{"name": "debug", "image": "i"}]}));
+    let mut state = ready(&["debug"], vec![seen("i", 0, ContainerState::Running, 0)]);
+    assert_eq!(started(&pod, &state), ["debug"]);
+    state.containers.push(seen("debug", 0, ContainerState::Exited, 1));
+    assert!(started(&pod, &state).is_empty());
+    state.sandboxes.clear();
+    assert!(!actions(&pod, &state).iter().any(|task| task.contains("debug")));
+}
+
+#[test]
+fn a_probes_own_grace_period_holds_for_its_kill() {
+    let pod = pod(&json!({"terminationGracePeriodSeconds": 600, "containers": [{"name": "a"}]}));
+    let mut state = ready(&[], vec![seen("a", 0, ContainerState::Running, 0)]);
+    let condemned = Condemned { grace: Some(3), ..Condemned::new("failed".into()) };
+    state.condemned.insert("a-0".into(), condemned);
+    let planned = plan(&pod, &state, now()).actions;
+    assert!(
+        matches!(&planned[0], Task::Kill { deadline, .. } if *deadline == add_seconds(now(), 3)),
+        "{planned:?}"
+    );
+}
+
+#[test]
+fn readiness_is_still_asked_for_while_a_pod_ends() {
+    let probe = json!({"exec": {"command": ["x"]}});
+    let mut pod =
+        pod(&json!({"containers": [{"name": "a", "readinessProbe": probe, "livenessProbe": probe}]}));
+    pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    let state = ready(&[], vec![seen("a", 0, ContainerState::Running, 0)]);
+    let probes: Vec<_> =
+        plan(&pod, &state, now()).actions.into_iter().filter(|t| matches!(t, Task::Probe { .. })).collect();
+    assert!(matches!(probes.as_slice(), [Task::Probe { kind: Probing::Readiness, .. }]), "{probes:?}");
+}
+
+#[test]
+fn other_sizes_are_given_in_place_or_by_a_restart() {
+    let of = |policy: &str| {
+        pod(&json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "2"}},
+            "resizePolicy": [{"resourceName": "cpu", "restartPolicy": policy}]}]}))
+    };
+    let mut state = ready(&[], vec![seen("a", 0, ContainerState::Running, 0)]);
+    let had = serde_json::from_value(json!({"requests": {"cpu": "1"}})).unwrap();
+    state.sized.insert("a-0".into(), had);
+    let in_place = [Task::Resize { id: "a-0".into(), container: "a".into() }];
+    assert_eq!(plan(&of("NotRequired"), &state, now()).actions, in_place);
+    let killed = actions(&of("RestartContainer"), &state);
+    assert!(killed.len() == 1 && killed[0].contains("Container a resize requires restart"), "{killed:?}");
+    state.sized.insert("a-0".into(), serde_json::from_value(json!({"requests": {"cpu": "2000m"}})).unwrap());
+    assert!(plan(&of("NotRequired"), &state, now()).actions.is_empty());
 }

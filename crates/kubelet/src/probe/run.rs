@@ -20,27 +20,41 @@ pub(crate) struct Target<'a> {
     pub(crate) ip: IpAddr,
 }
 
-/// Runs a probe; `Err` says why it failed.
-pub(crate) async fn run(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
+/// The most of what a command says that is told, in bytes.
+const OUTPUT_MAX: usize = 10 * 1024;
+
+/// Why a probe did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The container did not answer as it should.
+    Failed(String),
+    /// It could not even be asked: this counts neither for nor against it.
+    Errored(String),
+}
+
+/// Runs a probe.
+pub(crate) async fn run(target: &Target<'_>, probe: &Probe) -> Result<(), Fault> {
     let limit = Duration::from_secs(u64::try_from(probe.timeout_seconds.unwrap_or(1).max(1)).unwrap_or(1));
     if let Some(exec) = &probe.exec {
         return command(target, exec, limit).await;
     }
     if let Some(get) = &probe.http_get {
-        return http(target, get, limit).await;
+        let request = request(target, get).map_err(Fault::Errored)?;
+        return http(&request, limit).await.map_err(Fault::Failed);
     }
     if let Some(tcp) = &probe.tcp_socket {
-        let address = socket(target, tcp)?;
+        let address = socket(target, tcp).map_err(Fault::Errored)?;
         let limited = tokio::time::timeout(limit, connect(address)).await;
-        return limited.unwrap_or_else(|_| Err(format!("dial tcp {address}: i/o timeout")));
+        let late = |_| Err(format!("dial tcp {address}: i/o timeout"));
+        return limited.unwrap_or_else(late).map_err(Fault::Failed);
     }
     if let Some(action) = &probe.grpc {
         let address = SocketAddr::new(target.ip, u16::try_from(action.port).unwrap_or(0));
         let limited = tokio::time::timeout(limit, grpc(address, action)).await;
-        let late = || Err(format!("timeout: health rpc did not complete within {limit:?}"));
-        return limited.unwrap_or_else(|_| late());
+        let late = |_| Err(format!("timeout: health rpc did not complete within {limit:?}"));
+        return limited.unwrap_or_else(late).map_err(Fault::Failed);
     }
-    Err("missing probe handler".into())
+    Err(Fault::Errored("missing probe handler".into()))
 }
 
 async fn connect(address: SocketAddr) -> Result<(), String> {
@@ -75,26 +89,26 @@ pub(crate) fn port(container: &Container, port: &IntOrString) -> Result<u16, Str
     number.ok_or_else(|| format!("invalid port: {port:?}"))
 }
 
-async fn command(target: &Target<'_>, exec: &ExecAction, limit: Duration) -> Result<(), String> {
+async fn command(target: &Target<'_>, exec: &ExecAction, limit: Duration) -> Result<(), Fault> {
     let command = exec.command.as_deref().unwrap_or_default();
     match target.runtime.exec_sync(target.id, command, limit).await {
         Ok(output) if output.exit_code == 0 => Ok(()),
         Ok(output) => {
-            let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-            text.push_str(&String::from_utf8_lossy(&output.stderr));
-            Err(text)
+            let mut said = output.stdout;
+            said.extend(output.stderr);
+            said.truncate(OUTPUT_MAX);
+            Err(Fault::Failed(String::from_utf8_lossy(&said).into_owned()))
         }
         Err(Error::Timeout(_)) => {
-            Err(format!("command timed out: {:?} timed out after {}s", command.join(" "), limit.as_secs()))
+            let command = command.join(" ");
+            Err(Fault::Failed(format!("command timed out: {command:?} timed out after {}s", limit.as_secs())))
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(Fault::Errored(error.to_string())),
     }
 }
 
-async fn http(target: &Target<'_>, get: &HTTPGetAction, limit: Duration) -> Result<(), String> {
-    let request = request(target, get)?;
-    let status = http_get::get(&request, limit).await?;
-    match status {
+async fn http(request: &http_get::Request, limit: Duration) -> Result<(), String> {
+    match http_get::get(request, limit).await? {
         200..400 => Ok(()),
         code => Err(format!("HTTP probe failed with statuscode: {code}")),
     }
@@ -114,7 +128,7 @@ fn request(target: &Target<'_>, get: &HTTPGetAction) -> Result<http_get::Request
 
 /// The handler of a lifecycle hook over HTTP uses the same request.
 pub(crate) async fn hook(target: &Target<'_>, get: &HTTPGetAction, limit: Duration) -> Result<(), String> {
-    http(target, get, limit).await
+    http(&request(target, get)?, limit).await
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

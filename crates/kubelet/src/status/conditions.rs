@@ -6,11 +6,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::whole_seconds;
 use crate::plan;
-use crate::pod;
+use crate::pod::{self, Role};
 use crate::state::State;
 
 /// Status, reason and message of one condition.
 type Finding = (bool, Option<&'static str>, Option<String>);
+
+const OWN: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 const TRUE: Finding = (true, None, None);
 
@@ -19,20 +29,38 @@ pub(super) fn conditions(pod: &Pod, state: &State, status: &PodStatus, now: Time
     let containers = containers_ready(pod, state, status);
     let ready = ready(pod, &containers, &known);
     let network = state.sandbox().is_some_and(|s| pod::host_network(pod) || !s.ips.is_empty());
-    let found = [
+    let mut found = vec![
         ("PodReadyToStartContainers", (network, None, None)),
         ("Initialized", initialized(pod, state, status)),
         ("Ready", ready),
         ("ContainersReady", containers),
         ("PodScheduled", TRUE),
     ];
-    let own = |kind: &str| found.iter().any(|(name, _)| *name == kind);
-    let foreign: Vec<PodCondition> = known.iter().filter(|c| !own(&c.type_)).cloned().collect();
+    found.extend(resize(pod, state));
+    let foreign: Vec<PodCondition> = known.iter().filter(|c| !is_own(&c.type_)).cloned().collect();
     let generation = pod.metadata.generation;
     let mut all: Vec<PodCondition> =
         found.iter().map(|(kind, finding)| condition(kind, finding, &known, generation, now)).collect();
     all.extend(foreign);
     all
+}
+
+/// Whether this kubelet writes a condition; all others are someone else's.
+pub(crate) fn is_own(kind: &str) -> bool {
+    OWN.contains(&kind)
+}
+
+/// What is told of other sizes for running containers, as long as there is something to tell.
+fn resize(pod: &Pod, state: &State) -> Vec<(&'static str, Finding)> {
+    let pending = state
+        .pending
+        .as_ref()
+        .map(|pending| ("PodResizePending", (true, Some(pending.reason), Some(pending.message.clone()))));
+    let progress = plan::resizing(pod, state).then(|| {
+        let failure = state.resize_failure.clone();
+        ("PodResizeInProgress", (true, failure.as_ref().map(|_| "Error"), failure))
+    });
+    pending.into_iter().chain(progress).collect()
 }
 
 fn condition(
@@ -64,7 +92,7 @@ fn initialized(pod: &Pod, state: &State, status: &PodStatus) -> Finding {
         return TRUE;
     }
     let incomplete = status.init_container_statuses.iter().flatten().filter(|status| {
-        let sidecar = pod::container(pod, &status.name).is_some_and(pod::is_sidecar);
+        let sidecar = pod::role(pod, &status.name) == Role::Sidecar;
         if sidecar { status.started != Some(true) } else { !status.ready }
     });
     let message = format!("containers with incomplete status: {}", names(incomplete));
@@ -77,7 +105,7 @@ fn containers_ready(pod: &Pod, state: &State, status: &PodStatus) -> Finding {
         Some("Failed") => return (false, Some("PodFailed"), None),
         _ => {}
     }
-    let sidecar = |s: &&ContainerStatus| pod::container(pod, &s.name).is_some_and(pod::is_sidecar);
+    let sidecar = |s: &&ContainerStatus| pod::role(pod, &s.name) == Role::Sidecar;
     let sidecars = status.init_container_statuses.iter().flatten().filter(sidecar);
     let all = sidecars.chain(status.container_statuses.iter().flatten());
     let unready: Vec<&ContainerStatus> = all.filter(|status| !status.ready).collect();

@@ -2,16 +2,19 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, Pod, VolumeMountStatus,
+    ContainerStatus, Pod, ResourceRequirements, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tiphys_runtime::{Container as Seen, ContainerState as Life};
 
 use super::{Node, whole_seconds};
 use crate::backoff::go_duration;
-use crate::plan::{self, Task};
+use crate::plan;
 use crate::pod::{self, Role};
 use crate::state::{Image, State, time};
+
+/// Room for the last words of all containers of a pod together, in bytes.
+const WORDS_MAX: usize = 12 * 1024;
 
 pub(super) fn statuses(
     pod: &Pod,
@@ -50,10 +53,17 @@ impl View<'_> {
             state: Some(now),
             last_state: Some(last),
             allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
-            resources: container.resources.clone().filter(|_| running),
+            resources: self.size(container, newest).filter(|_| running),
+            stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
             volume_mounts: mounts(container),
             ..ContainerStatus::default()
         }
+    }
+
+    /// What a running container has, which may not be what is promised to it yet.
+    fn size(&self, container: &Container, newest: Option<&Seen>) -> Option<ResourceRequirements> {
+        let sized = newest.and_then(|seen| self.state.sized.get(&seen.id));
+        sized.cloned().filter(|_| container.resources.is_some()).or_else(|| container.resources.clone())
     }
 
     /// The state now, and how the run before it ended.
@@ -77,18 +87,25 @@ impl View<'_> {
         if self.over || plan::end(self.pod, self.state).is_some() {
             return None;
         }
-        if let Some(failure) = self.state.failures.get(name) {
-            return Some(waiting(&failure.reason, &failure.message));
-        }
         if let Some(Image::Failed(failure)) = self.state.images.get(name) {
             return Some(waiting(&failure.reason, &failure.message));
         }
         let seen = self.state.newest(name)?;
-        let backoff = self.state.crash_backoff.get(name)?;
-        let starting = |task: &Task| matches!(task, Task::Start { container, .. } if container == name);
-        let waits = backoff.until(time(seen.finished_at)).is_some() && !self.state.busy.iter().any(starting);
-        let once = pod::role(self.pod, name) == Role::Init && seen.exit_code == 0;
-        (waits && !once).then(|| crash_loop(self.pod, name, &go_duration(backoff.delay())))
+        let failed = self.state.failures.get(name);
+        // Started and ended at once is a crash like any other, while there is a pause.
+        if failed.is_none_or(|failure| failure.reason == "RunContainerError") && self.pauses(seen) {
+            let delay = self.state.crash_backoff.get(name).map(|backoff| go_duration(backoff.delay()));
+            return Some(crash_loop(self.pod, name, &delay.unwrap_or_default()));
+        }
+        failed.map(|failure| waiting(&failure.reason, &failure.message))
+    }
+
+    /// Whether a container that ended is held back by its back-off.
+    fn pauses(&self, seen: &Seen) -> bool {
+        let backoff = self.state.crash_backoff.get(&seen.name);
+        let once = pod::role(self.pod, &seen.name) == Role::Init && seen.exit_code == 0;
+        let until = backoff.and_then(|backoff| backoff.until(time(seen.finished_at)));
+        until.is_some() && !once && !self.state.is_starting(&seen.name)
     }
 
     fn waiting(&self, container: &Container) -> ContainerState {
@@ -100,10 +117,12 @@ impl View<'_> {
             return waiting(&failure.reason, &failure.message);
         }
         let has_init = !pod::init_containers(self.pod).is_empty();
-        match has_init && !plan::initialized(self.pod, self.state) || pod::role(self.pod, name) != Role::App {
-            true => waiting("PodInitializing", ""),
-            false => waiting("ContainerCreating", ""),
-        }
+        let initializing = match pod::role(self.pod, name) {
+            Role::Init | Role::Sidecar => true,
+            Role::App => has_init && !plan::initialized(self.pod, self.state),
+            Role::Ephemeral => false,
+        };
+        waiting(if initializing { "PodInitializing" } else { "ContainerCreating" }, "")
     }
 
     fn has_started(&self, container: &Container, newest: Option<&Seen>) -> bool {
@@ -112,6 +131,7 @@ impl View<'_> {
 
     fn ready(&self, container: &Container, newest: Option<&Seen>, now: &ContainerState) -> bool {
         match pod::role(self.pod, &container.name) {
+            Role::Ephemeral => false,
             Role::Init => now.terminated.as_ref().is_some_and(|end| end.exit_code == 0),
             Role::Sidecar | Role::App => {
                 let passes = |seen: &Seen| self.state.probes.ready(container, &seen.id);
@@ -120,13 +140,21 @@ impl View<'_> {
         }
     }
 
+    /// How many containers share the room for last words.
+    fn count(&self) -> usize {
+        pod::containers(self.pod).count() + pod::ephemeral_containers(self.pod).len()
+    }
+
     fn container_id(&self, seen: &Seen) -> String {
         format!("{}://{}", self.node.runtime, seen.id)
     }
 
     fn terminated(&self, seen: &Seen) -> ContainerState {
         let words = self.state.last_words.get(&seen.id).cloned();
-        let message = words.or(Some(seen.message.clone())).filter(|text| !text.is_empty());
+        let mut message = words.or(Some(seen.message.clone())).filter(|text| !text.is_empty());
+        if let Some(text) = &mut message {
+            text.truncate(text.floor_char_boundary(WORDS_MAX / self.count().max(1)));
+        }
         let reason = if seen.reason.is_empty() { "Error" } else { &seen.reason };
         let terminated = ContainerStateTerminated {
             container_id: Some(self.container_id(seen)),
@@ -187,7 +215,9 @@ fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
         mount_path: mount.mount_path.clone(),
         name: mount.name.clone(),
         read_only: mount.read_only.filter(|read_only| *read_only),
-        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| "Disabled".into()),
+        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| {
+            if crate::container::recursively_read_only(mount) { "Enabled".into() } else { "Disabled".into() }
+        }),
         ..VolumeMountStatus::default()
     };
     container.volume_mounts.as_ref().map(|mounts| mounts.iter().map(status).collect())

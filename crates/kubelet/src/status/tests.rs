@@ -116,3 +116,75 @@ fn pull_failures_and_readiness_gates_are_told() {
     assert_eq!(condition(&status, "ContainersReady")["status"], "True");
     assert_eq!(condition(&status, "Ready")["reason"], "ReadinessGatesNotReady");
 }
+
+#[test]
+fn a_container_that_cannot_be_started_is_told_as_such_and_then_as_a_crash_loop() {
+    let pod = pod(&json!({"containers": [{"name": "c"}]}));
+    let mut state = state(vec![seen("c", 0, ContainerState::Exited, 128)]);
+    let failure = Failure {
+        reason: "RunContainerError".into(),
+        message: "no such file".into(),
+        retry: Timestamp::UNIX_EPOCH,
+    };
+    state.failures.insert("c".into(), failure);
+    let waiting = |state: &State| told(&pod, state)["containerStatuses"][0]["state"]["waiting"].clone();
+    assert_eq!(waiting(&state), json!({"reason": "RunContainerError", "message": "no such file"}));
+    let mut backoff = Backoff::default();
+    backoff.next(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+    state.crash_backoff.insert("c".into(), backoff);
+    assert_eq!(waiting(&state)["reason"], "CrashLoopBackOff");
+}
+
+#[test]
+fn ephemeral_containers_have_a_list_of_their_own_and_decide_nothing() {
+    let pod =
+        pod(&json!({"containers": [{"name": "c"}], "ephemeralContainers": [{"name": "d", "image": "i"}]}));
+    let mut state = state(vec![seen("c", 0, ContainerState::Running, 0)]);
+    let status = told(&pod, &state);
+    assert_eq!(status["ephemeralContainerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!(
+        (&status["phase"], &condition(&status, "Ready")["status"]),
+        (&json!("Running"), &json!("True"))
+    );
+    state.containers.push(seen("d", 0, ContainerState::Exited, 3));
+    let status = told(&pod, &state);
+    assert_eq!(status["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"], 3);
+    assert_eq!(status["phase"], "Running");
+}
+
+#[test]
+fn other_sizes_are_told_until_they_are_there() {
+    let resources = json!({"requests": {"cpu": "2"}});
+    let pod = pod(&json!({"containers": [{"name": "c", "resources": resources}]}));
+    let mut state = state(vec![seen("c", 0, ContainerState::Running, 0)]);
+    let had = json!({"requests": {"cpu": "1"}});
+    state.sized.insert("c-0".into(), serde_json::from_value(had.clone()).unwrap());
+    state.pending = Some(crate::state::Pending { reason: "Deferred", message: "later".into() });
+    let status = told(&pod, &state);
+    let pending = condition(&status, "PodResizePending");
+    assert_eq!((&pending["reason"], &pending["message"]), (&json!("Deferred"), &json!("later")));
+    assert_eq!(condition(&status, "PodResizeInProgress")["status"], "True");
+    let c = &status["containerStatuses"][0];
+    assert_eq!((&c["resources"], &c["allocatedResources"]), (&had, &resources["requests"]));
+    state.sized.insert("c-0".into(), serde_json::from_value(resources).unwrap());
+    state.pending = None;
+    let status = told(&pod, &state);
+    assert!(
+        status["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|c| !c["type"].as_str().unwrap().contains("Resize"))
+    );
+}
+
+#[test]
+fn the_last_words_of_many_containers_are_cut() {
+    let containers: Vec<Value> = (0..4).map(|n| json!({"name": format!("c{n}")})).collect();
+    let pod = pod(&json!({"restartPolicy": "Never", "containers": containers}));
+    let mut state = state((0..4).map(|n| seen(&format!("c{n}"), 0, ContainerState::Exited, 1)).collect());
+    state.last_words.insert("c0-0".into(), "é".repeat(2048));
+    let status = told(&pod, &state);
+    let message = status["containerStatuses"][0]["state"]["terminated"]["message"].as_str().unwrap();
+    assert_eq!(message.len(), 3072);
+}

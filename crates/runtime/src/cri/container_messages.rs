@@ -81,6 +81,8 @@ pub(super) struct ContainerConfig {
     pub envs: Vec<KeyValue>,
     #[prost(message, repeated, tag = "7")]
     pub mounts: Vec<Mount>,
+    #[prost(message, repeated, tag = "8")]
+    pub devices: Vec<Device>,
     #[prost(btree_map = "string, string", tag = "9")]
     pub labels: Map,
     #[prost(btree_map = "string, string", tag = "10")]
@@ -95,6 +97,18 @@ pub(super) struct ContainerConfig {
     pub tty: bool,
     #[prost(message, optional, tag = "15")]
     pub linux: Option<LinuxContainerConfig>,
+    #[prost(int32, tag = "18")]
+    pub stop_signal: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Device {
+    #[prost(string, tag = "1")]
+    pub container_path: String,
+    #[prost(string, tag = "2")]
+    pub host_path: String,
+    #[prost(string, tag = "3")]
+    pub permissions: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -194,9 +208,19 @@ pub(super) struct ContainerStatus {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(super) struct ContainerStatusRequest {
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    #[prost(bool, tag = "2")]
+    pub verbose: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct ContainerStatusResponse {
     #[prost(message, optional, tag = "1")]
     pub status: Option<ContainerStatus>,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub info: Map,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -2,10 +2,11 @@
 
 use super::container_messages as c;
 use super::messages as m;
+use super::signal;
 use crate::model::{
-    Auth, Condition, Container, ContainerConfig, ContainerState, Dns, ExecRequest, FsUsage, Image, Mount,
-    Namespace, Namespaces, PortMapping, Profile, Propagation, Protocol, Resources, Sandbox, SandboxConfig,
-    Security, Selinux, Stats,
+    Auth, Condition, Container, ContainerConfig, ContainerState, Device, Dns, ExecRequest, FsUsage, Image,
+    Mount, Namespace, Namespaces, PortMapping, Profile, Propagation, Protocol, Resources, Sandbox,
+    SandboxConfig, Security, Selinux, Stats,
 };
 
 pub(super) fn condition(from: m::RuntimeCondition) -> Condition {
@@ -136,16 +137,26 @@ pub(super) fn container_config(from: &ContainerConfig) -> c::ContainerConfig {
         working_dir: from.working_dir.clone(),
         envs: envs.collect(),
         mounts: from.mounts.iter().map(mount).collect(),
+        devices: from.devices.iter().map(device).collect(),
         labels: from.labels.clone(),
         annotations: from.annotations.clone(),
         log_path: from.log_path.clone(),
         stdin: from.stdin,
         stdin_once: from.stdin_once,
         tty: from.tty,
+        stop_signal: signal::cri_number(&from.stop_signal),
         linux: Some(c::LinuxContainerConfig {
             resources: Some(resources(&from.resources)),
             security_context: Some(security(&from.security)),
         }),
+    }
+}
+
+fn device(from: &Device) -> c::Device {
+    c::Device {
+        container_path: from.container_path.clone(),
+        host_path: from.host_path.display().to_string(),
+        permissions: from.permissions.clone(),
     }
 }
 
@@ -160,7 +171,8 @@ fn mount(from: &Mount) -> m::Mount {
             Propagation::HostToContainer => 1,
             Propagation::Bidirectional => 2,
         },
-        recursive_read_only: from.recursive_read_only,
+        image: from.image.as_deref().map(image_spec),
+        image_sub_path: from.image_sub_path.clone(),
     }
 }
 
@@ -230,10 +242,13 @@ pub(super) fn sandbox(from: m::PodSandbox) -> Sandbox {
     }
 }
 
+/// CRI's number of the state of a container that runs.
+pub(super) const RUNNING: i32 = 1;
+
 fn state(number: i32) -> ContainerState {
     match number {
         0 => ContainerState::Created,
-        1 => ContainerState::Running,
+        RUNNING => ContainerState::Running,
         2 => ContainerState::Exited,
         _ => ContainerState::Unknown,
     }
