@@ -8,16 +8,34 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+const LIST: &str = "/proc/self/mountinfo";
+
 /// The mount points at and below a directory, the deepest first.
 pub fn below(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    Ok(points(&std::fs::read("/proc/self/mountinfo")?, dir))
+    Ok(options_below(dir)?.into_iter().map(|(point, _)| point).collect())
 }
 
-fn points(mountinfo: &[u8], dir: &Path) -> Vec<PathBuf> {
-    let point = |line: &[u8]| line.split(|b| *b == b' ').nth(4).map(path);
-    let mut points: Vec<PathBuf> =
-        mountinfo.split(|b| *b == b'\n').filter_map(point).filter(|path| path.starts_with(dir)).collect();
-    points.sort_unstable_by(|a, b| b.cmp(a));
+/// The same, each with its options as the kernel lists them: `rw,nosuid`.
+pub(crate) fn options_below(dir: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+    Ok(points(&std::fs::read(LIST)?, dir))
+}
+
+/// Whether something is mounted at a path. It is not asked of what is mounted, which may be a server that is gone.
+pub(crate) fn is_point(path: &Path) -> io::Result<bool> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(true) };
+    let path = parent.canonicalize()?.join(name);
+    Ok(below(&path)?.contains(&path))
+}
+
+fn points(mountinfo: &[u8], dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let point = |line: &[u8]| {
+        let mut fields = line.split(|b| *b == b' ').skip(4);
+        Some((path(fields.next()?), fields.next()?.to_vec()))
+    };
+    let lines = mountinfo.split(|b| *b == b'\n');
+    let mut points: Vec<_> =
+        lines.filter_map(point).filter(|(path, _): &(PathBuf, _)| path.starts_with(dir)).collect();
+    points.sort_by(|a, b| b.0.cmp(&a.0));
     points
 }
 
@@ -48,6 +66,11 @@ mod tests {
                     40 35 98:0 / /a/v/\xe9 rw - ext4 d rw\n";
         let latin = PathBuf::from(OsString::from_vec(b"/a/v/\xe9".to_vec()));
         let expected = [latin, PathBuf::from("/a/v/x/y z\\040"), PathBuf::from("/a/v/x")];
-        assert_eq!(points(list, Path::new("/a/v")), expected);
+        let found = points(list, Path::new("/a/v"));
+        assert_eq!(
+            found.iter().map(|(path, _)| path).collect::<Vec<_>>(),
+            expected.iter().collect::<Vec<_>>()
+        );
+        assert!(found.iter().all(|(_, options)| options == b"rw"));
     }
 }

@@ -83,13 +83,13 @@ impl Gathered<'_> {
     async fn config_map(&mut self, name: &str, selection: &Selection<'_>) -> Result<Payload, String> {
         let (data, version) = self.ctx.config_map(pod::namespace(self.pod), name).await?;
         self.shown.insert((ConfigMap::GVR, pod::namespace(self.pod).into(), name.into()), version);
-        select(data, selection, "configmap", "config", name)
+        select(data, selection, "configmap", "configmap references non-existent config key", name)
     }
 
     async fn secret(&mut self, name: &str, selection: &Selection<'_>) -> Result<Payload, String> {
         let (data, version) = self.ctx.secret(pod::namespace(self.pod), name).await?;
         self.shown.insert((Secret::GVR, pod::namespace(self.pod).into(), name.into()), version);
-        select(data, selection, "secret", "secret", name)
+        select(data, selection, "secret", "references non-existent secret key", name)
     }
 
     fn downward(&self, items: &[DownwardAPIVolumeFile], mode: i32) -> Result<Payload, String> {
@@ -143,7 +143,7 @@ fn select(
     data: Data,
     selection: &Selection<'_>,
     kind: &str,
-    key_kind: &str,
+    no_key: &str,
     name: &str,
 ) -> Result<Payload, String> {
     let Some(data) = data else {
@@ -161,7 +161,7 @@ fn select(
                 payload.insert(item.path.clone(), file(value.clone(), mode));
             }
             None if selection.optional => {}
-            None => return Err(format!("references non-existent {key_kind} key: {}", item.key)),
+            None => return Err(format!("{no_key}: {}", item.key)),
         }
     }
     Ok(payload)
@@ -174,16 +174,16 @@ mod tests {
     #[test]
     fn items_choose_and_missing_keys_are_named() {
         let data: Data = Some([("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())].into());
-        let all = select(data.clone(), &selection(None, None, None), "configmap", "config", "m").unwrap();
-        assert_eq!(all.len(), 2);
+        let of = |data: &Data, items: Option<&[KeyToPath]>| {
+            select(data.clone(), &selection(items, None, None), "configmap", "no such key", "m")
+        };
+        assert_eq!(of(&data, None).unwrap().len(), 2);
         let item = |key: &str| KeyToPath { key: key.into(), path: "x/y".into(), mode: Some(0o400) };
-        let one =
-            select(data.clone(), &selection(Some(&[item("a")]), None, None), "configmap", "config", "m");
-        assert_eq!(one.unwrap()["x/y"], File { data: b"1".to_vec(), mode: 0o400, owner: None });
-        let missing = select(data, &selection(Some(&[item("z")]), None, None), "configmap", "config", "m");
-        assert_eq!(missing.unwrap_err(), "references non-existent config key: z");
-        assert!(
-            select(None, &selection(None, None, Some(true)), "secret", "secret", "s").unwrap().is_empty()
-        );
+        let one = of(&data, Some(&[item("a")])).unwrap();
+        assert_eq!(one["x/y"], File { data: b"1".to_vec(), mode: 0o400, owner: None });
+        assert_eq!(of(&data, Some(&[item("z")])).unwrap_err(), "no such key: z");
+        assert_eq!(of(&None, None).unwrap_err(), "configmap \"m\" not found");
+        let optional = selection(None, None, Some(true));
+        assert!(select(None, &optional, "secret", "no such key", "s").unwrap().is_empty());
     }
 }

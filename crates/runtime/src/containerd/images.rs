@@ -57,9 +57,19 @@ pub async fn import(socket: &Path, archive: impl AsyncRead) -> Result<Vec<String
 
 /// Removes one name of an image; the image itself goes with its last name.
 pub async fn remove(socket: &Path, name: &str) -> Result<(), Error> {
-    let mut command = Command::new("ctr");
-    command.arg("--address").arg(socket).args(["--namespace", "k8s.io", "images", "remove", "--sync", name]);
-    let output = command.stdin(Stdio::null()).output().await.map_err(Error::Run)?;
+    ctr(socket, &["remove", "--sync", name]).await
+}
+
+/// Mounts an image's files on a directory, read-only. What containerd keeps for that it removes after a day; the mount
+/// stays as long as the image does.
+pub(crate) async fn mount(socket: &Path, image: &str, at: &Path) -> Result<(), Error> {
+    ctr(socket, &["mount", image, &at.display().to_string()]).await
+}
+
+async fn ctr(socket: &Path, command: &[&str]) -> Result<(), Error> {
+    let mut ctr = Command::new("ctr");
+    ctr.arg("--address").arg(socket).args(["--namespace", "k8s.io", "images"]).args(command);
+    let output = ctr.stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(Error::Run)?;
     if output.status.success() {
         return Ok(());
     }

@@ -100,8 +100,10 @@ pub(super) struct Mount {
     pub selinux_relabel: bool,
     #[prost(int32, tag = "5")]
     pub propagation: i32,
-    #[prost(bool, tag = "8")]
-    pub recursive_read_only: bool,
+    #[prost(message, optional, tag = "9")]
+    pub image: Option<ImageSpec>,
+    #[prost(string, tag = "10")]
+    pub image_sub_path: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
