@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
 use tiphys_api::validate::Seen;
+use x509_parser::asn1_rs::Oid;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
@@ -86,10 +87,36 @@ fn signed(text: &str) -> Result<(), &'static str> {
     if !rest.is_empty() {
         return Err("x509: trailing data");
     }
-    request.verify_signature().map_err(|error| match error {
-        X509Error::SignatureUnsupportedAlgorithm => "x509: cannot verify signature: algorithm unimplemented",
-        _ => "x509: the signature is not that of the request's own key",
-    })
+    let verified = match request.verify_signature() {
+        Err(X509Error::SignatureUnsupportedAlgorithm) => {
+            signed_on_curve(&request).ok_or("x509: cannot verify signature: algorithm unimplemented")?
+        }
+        other => other.is_ok(),
+    };
+    if verified { Ok(()) } else { Err("x509: the signature is not that of the request's own key") }
+}
+
+/// Whether the signature is right, by the curves and digests that TLS knows (as P-521); `None`: it is none of those.
+fn signed_on_curve(request: &X509CertificationRequest<'_>) -> Option<bool> {
+    let (info, signature) = (&request.certification_request_info, &request.signature_algorithm.algorithm);
+    let key = &info.subject_pki;
+    let curve = key.algorithm.parameters.as_ref()?.as_oid().ok()?;
+    let (signature, public) = (der(signature)?, [der(&key.algorithm.algorithm)?, der(&curve)?].concat());
+    let known = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+    let algorithm = known.all.iter().find(|algorithm| {
+        algorithm.signature_alg_id().as_ref() == signature && algorithm.public_key_alg_id().as_ref() == public
+    })?;
+    Some(
+        algorithm
+            .verify_signature(&key.subject_public_key.data, info.raw, &request.signature_value.data)
+            .is_ok(),
+    )
+}
+
+/// An identifier as it is written within a larger one.
+fn der(oid: &Oid<'_>) -> Option<Vec<u8>> {
+    let bytes = oid.as_bytes();
+    Some([&[6, u8::try_from(bytes.len()).ok()?], bytes].concat())
 }
 
 fn conditions(request: &Value) -> &[Value] {
