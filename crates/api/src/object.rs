@@ -3,13 +3,15 @@
 //! - The bytes are complete: `apiVersion`, `kind` and `metadata.resourceVersion` included, keys sorted, no spaces.
 //!   Serving an object copies them; nothing is parsed or encoded again.
 //! - The header holds what caches, selectors, the garbage collector and queues ask for without a parse.
+//! - Its protobuf is made when somebody first asks for it and kept: who reads protobuf reads the same objects often.
 //! - Cloning is a reference count. An object never changes: a new version is a new `Object`.
 //!
 //! Measured: a 2.5 KB pod is 2.5 KB as bytes, 26 KB as a typed struct, 36 KB as a tree. So bytes live long.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::Value;
+use crate::protobuf::{self, Sealed};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -22,6 +24,7 @@ pub struct Object(Arc<Inner>);
 struct Inner {
     meta: Meta,
     json: Bytes,
+    sealed: OnceLock<Box<Sealed>>,
 }
 
 /// The header: what is asked of an object without parsing it.
@@ -106,7 +109,7 @@ pub struct OwnerRef {
 impl Object {
     /// An object from its canonical bytes and a header that was read from them.
     pub fn new(meta: Meta, json: Bytes) -> Self {
-        Self(Arc::new(Inner { meta, json }))
+        Self(Arc::new(Inner { meta, json, sealed: OnceLock::new() }))
     }
 
     /// Reads the header from canonical (or any) JSON bytes of one object.
@@ -138,6 +141,16 @@ impl Object {
     /// Decodes into a type that names just the fields it needs.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.0.json)
+    }
+
+    /// The object in protobuf; an error for kinds that have none.
+    pub fn sealed(&self) -> Result<&Sealed, protobuf::Error> {
+        if let Some(sealed) = self.0.sealed.get() {
+            return Ok(sealed);
+        }
+        let tree = self.value().map_err(|_| protobuf::Error::Malformed)?;
+        let sealed = Sealed::of(&tree)?;
+        Ok(self.0.sealed.get_or_init(|| Box::new(sealed)))
     }
 
     /// Whether both are the very same version in memory (not merely equal).

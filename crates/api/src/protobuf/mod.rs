@@ -1,8 +1,8 @@
 //! Protobuf for every built-in kind, driven by the table: there are no message types.
 //!
-//! - An object on the wire is four magic bytes and an envelope that names its kind ([`seal`], [`open`]).
-//! - A list is put together from the messages of its items ([`list`]), a watch event from an enveloped object
-//!   ([`event`]), so that an object is encoded once for all who read it.
+//! - An object on the wire is four magic bytes and an envelope that names its kind ([`Sealed`], [`open`]).
+//! - A list is put round the messages of its items ([`list`]), a watch event round an enveloped object ([`event`]), so
+//!   that an object is encoded once for all who read it.
 //! - A tree in canonical form comes back as it was. A zero that Go writes for want of a pointer is no value.
 //! - Custom resources have no protobuf.
 
@@ -14,10 +14,11 @@ mod wire;
 
 use std::sync::LazyLock;
 
-use crate::{Map, Value};
+use bytes::Bytes;
 
 use crate::gvr::Gvk;
 use crate::schema::{StructId, builtin};
+use crate::{Map, Value};
 use wire::{Reader, Wire, Writer};
 
 /// What every enveloped object starts with.
@@ -90,27 +91,59 @@ fn metadata_only(tree: &Value) -> Result<Vec<u8>, Error> {
     Ok(out.finish())
 }
 
-/// A message in its envelope: what a body is.
-pub fn seal(gvk: &Gvk, message: &[u8]) -> Vec<u8> {
+/// What stands after the message in an envelope: no encoding, no content type.
+const END: [u8; 4] = [3 << 3 | 2, 0, 4 << 3 | 2, 0];
+
+/// What stands before a message of so many bytes in an envelope.
+fn envelope(gvk: &Gvk, length: usize) -> Vec<u8> {
+    let mut names = Writer::default();
+    names.bytes(1, gvk.api_version().as_bytes());
+    names.bytes(2, gvk.kind.as_bytes());
     let mut out = Writer::default();
-    let kind = |out: &mut Writer| {
-        out.bytes(1, gvk.api_version().as_bytes());
-        out.bytes(2, gvk.kind.as_bytes());
-        Ok::<(), Error>(())
-    };
-    // The closure cannot fail.
-    out.message(1, kind).unwrap_or_default();
-    out.bytes(2, message);
-    out.bytes(3, b"");
-    out.bytes(4, b"");
+    out.bytes(1, &names.finish());
+    out.head(2, length);
     [&MAGIC[..], &out.finish()].concat()
+}
+
+/// A message in its envelope.
+fn seal(gvk: &Gvk, message: &[u8]) -> Sealed {
+    let mut bytes = envelope(gvk, message.len());
+    let start = bytes.len();
+    bytes.reserve_exact(message.len() + END.len());
+    bytes.extend_from_slice(message);
+    bytes.extend_from_slice(&END);
+    Sealed { bytes: bytes.into(), start }
+}
+
+/// An object in its envelope, and where its message is in that.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    bytes: Bytes,
+    start: usize,
+}
+
+impl Sealed {
+    /// A tree that names its kind.
+    pub fn of(tree: &Value) -> Result<Self, Error> {
+        let text = |name: &str| tree.get(name).and_then(Value::as_str).unwrap_or_default();
+        let gvk = Gvk::from_api_version(text("apiVersion"), text("kind"));
+        Ok(seal(&gvk, &message(&gvk, tree)?))
+    }
+
+    /// What a body is.
+    pub fn body(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What a list holds.
+    pub fn message(&self) -> Bytes {
+        self.bytes.slice(self.start..self.bytes.len() - END.len())
+    }
 }
 
 /// A whole tree that names its kind, enveloped.
 pub fn encode(tree: &Value) -> Result<Vec<u8>, Error> {
-    let text = |name: &str| tree.get(name).and_then(Value::as_str).unwrap_or_default();
-    let gvk = Gvk::from_api_version(text("apiVersion"), text("kind"));
-    Ok(seal(&gvk, &message(&gvk, tree)?))
+    Sealed::of(tree).map(|sealed| sealed.bytes.into())
 }
 
 /// A body's tree, with `apiVersion` and `kind` from the envelope.
@@ -162,15 +195,30 @@ pub fn read(gvk: &Gvk, message: &[u8]) -> Result<Map, Error> {
     decode::object(builtin().schema(), type_of(gvk)?, message)
 }
 
-/// A list's message from its `metadata` and the messages of its items. Every list has the same two fields.
-pub fn list<'a>(metadata: &Value, items: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, Error> {
+/// An enveloped list: what goes before its items, of which each has its own [`item_head`] and these many bytes, and what
+/// goes after them. Every list has the same two fields.
+pub fn list(
+    gvk: &Gvk,
+    metadata: &Value,
+    lengths: impl IntoIterator<Item = usize>,
+) -> Result<(Vec<u8>, &'static [u8]), Error> {
     static META: LazyLock<Option<StructId>> =
         LazyLock::new(|| builtin().struct_id("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"));
     let id = META.ok_or_else(|| Error::UnknownKind("ListMeta".into()))?;
-    let mut out = Writer::default();
-    out.bytes(1, &encode::object(builtin().schema(), id, metadata)?);
-    items.into_iter().for_each(|item| out.bytes(2, item));
-    Ok(out.finish())
+    let mut first = Writer::default();
+    first.bytes(1, &encode::object(builtin().schema(), id, metadata)?);
+    let first = first.finish();
+    let items: usize = lengths.into_iter().map(|length| item_head(length).len() + length).sum();
+    let mut start = envelope(gvk, first.len() + items);
+    start.extend_from_slice(&first);
+    Ok((start, &END))
+}
+
+/// What goes before an item of a list.
+pub fn item_head(length: usize) -> Vec<u8> {
+    let mut head = Writer::default();
+    head.head(2, length);
+    head.finish()
 }
 
 /// A frame of a watch stream: four bytes of length, then a `WatchEvent` with the enveloped object in it.

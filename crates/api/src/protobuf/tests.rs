@@ -24,7 +24,7 @@ fn what_go_writes_for_want_of_a_pointer_is_no_value() {
     // A Pod's message with spec.nodeName "" (10), hostNetwork false (11), priority 0 (25) and an empty status.
     let spec = [&b"\x52\x00\x58\x00\xc8\x01\x00"[..]].concat();
     let message = [&[0x12, u8::try_from(spec.len()).unwrap()], &spec[..], b"\x1a\x00"].concat();
-    let pod = open(&seal(&Gvk::new("", "v1", "Pod"), &message)).unwrap();
+    let pod = open(seal(&Gvk::new("", "v1", "Pod"), &message).body()).unwrap();
     assert_eq!(pod["spec"], json!({"priority": 0, "containers": []}));
     assert_eq!(pod["status"], json!({}));
 }
@@ -52,13 +52,19 @@ fn values_of_several_forms_survive() {
 
 #[test]
 fn lists_and_events_are_put_together_from_encoded_objects() {
-    let gvk = Gvk::new("", "v1", "ConfigMap");
-    let item = json!({"metadata": {"name": "a"}});
-    let encoded = message(&gvk, &item).unwrap();
-    let body = list(&json!({"resourceVersion": "5"}), [&encoded[..], &encoded[..]]).unwrap();
-    let tree = open(&seal(&Gvk::new("", "v1", "ConfigMapList"), &body)).unwrap();
-    assert_eq!((&tree["metadata"]["resourceVersion"], &tree["items"][1]), (&json!("5"), &item));
-    let frame = event("ADDED", &seal(&gvk, &encoded));
+    let item = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    let sealed = Sealed::of(&item).unwrap();
+    let (message, kinds) = (sealed.message(), Gvk::new("", "v1", "ConfigMapList"));
+    for count in [0, 2, 100] {
+        let (start, end) =
+            list(&kinds, &json!({"resourceVersion": "5"}), vec![message.len(); count]).unwrap();
+        let items = [item_head(message.len()), message.to_vec()].concat().repeat(count);
+        let tree = open(&[start, items, end.to_vec()].concat()).unwrap();
+        assert_eq!(tree["metadata"]["resourceVersion"], "5");
+        assert_eq!(tree["items"].as_array().map_or(0, Vec::len), count);
+        assert!(count == 0 || tree["items"][count - 1] == json!({"metadata": {"name": "a"}}));
+    }
+    let frame = event("ADDED", sealed.body());
     assert_eq!(usize::try_from(u32::from_be_bytes(frame[..4].try_into().unwrap())).unwrap(), frame.len() - 4);
     let watch = read(&Gvk::new("", "v1", "WatchEvent"), &frame[4..]).unwrap();
     assert_eq!((&watch["type"], &watch["object"]["kind"]), (&json!("ADDED"), &json!("ConfigMap")));
@@ -88,9 +94,9 @@ fn envelopes_may_hold_json_and_options_of_any_group() {
 #[test]
 fn strangers_are_refused() {
     assert_eq!(open(b"{}"), Err(Error::NoEnvelope));
-    assert!(matches!(open(&seal(&Gvk::new("x", "v1", "Y"), b"")), Err(Error::UnknownKind(_))));
+    assert!(matches!(open(seal(&Gvk::new("x", "v1", "Y"), b"").body()), Err(Error::UnknownKind(_))));
     let pod = Gvk::new("", "v1", "Pod");
-    assert_eq!(open(&seal(&pod, b"\x0a\xff")), Err(Error::Malformed));
+    assert_eq!(open(seal(&pod, b"\x0a\xff").body()), Err(Error::Malformed));
     // A schema within a schema, and so on.
     let name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
     let id = builtin().struct_id(name).unwrap();
@@ -121,7 +127,7 @@ proptest! {
     #[test]
     fn no_bytes_bring_it_down(bytes in prop::collection::vec(any::<u8>(), 0..200), pick in any::<prop::sample::Index>()) {
         let all: Vec<_> = builtin().iter().collect();
-        let _ = open(&seal(&pick.get(&all).gvk, &bytes));
+        let _ = open(seal(&pick.get(&all).gvk, &bytes).body());
         let _ = open(&[&MAGIC[..], &bytes].concat());
     }
 }

@@ -50,9 +50,14 @@ impl Writer {
 
     /// A string or bytes.
     pub fn bytes(&mut self, number: u32, value: &[u8]) {
-        self.raw_varint(u64::from(number) << 3 | 2);
-        self.raw_varint(value.len() as u64);
+        self.head(number, value.len());
         self.bytes.extend_from_slice(value);
+    }
+
+    /// What goes before so many bytes that are written elsewhere.
+    pub fn head(&mut self, number: u32, length: usize) {
+        self.raw_varint(u64::from(number) << 3 | 2);
+        self.raw_varint(length as u64);
     }
 
     /// A message, written in place; its length is put before it at the end.

@@ -1,8 +1,9 @@
 //! One change, as all watchers of a resource share it.
 //!
 //! The event keeps the object before and after, so that a watcher with a selector can see an update as an arrival
-//! or a departure; and it keeps each encoding that was made of it, so that a thousand watchers encode once.
+//! or a departure; and it keeps each frame that costs more than a copy, so that a thousand watchers encode once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub struct Event {
     /// `previous` with this event's revision, for watchers whose selection the object left.
     departed: OnceLock<Object>,
     frames: Mutex<Vec<(Frame, Bytes)>>,
+    /// The bytes of all frames that are kept at a ring's events.
+    kept: Arc<AtomicUsize>,
 }
 
 /// Names one encoding of one event: the codec's own number and the `type` of the frame.
@@ -57,13 +60,20 @@ pub struct Frame {
 }
 
 impl Event {
-    /// A change that was just committed.
-    pub fn new(kind: EventKind, object: Object, previous: Option<Object>, revision: u64) -> Self {
-        Self { kind, object, previous, revision, departed: OnceLock::new(), frames: Mutex::default() }
+    /// A change that was just committed. What its frames take is put to `kept`.
+    pub fn new(
+        kind: EventKind,
+        object: Object,
+        previous: Option<Object>,
+        revision: u64,
+        kept: Arc<AtomicUsize>,
+    ) -> Self {
+        let (departed, frames) = (OnceLock::new(), Mutex::default());
+        Self { kind, object, previous, revision, departed, frames, kept }
     }
 
     /// What the event takes of the ring's budget: its own version of the object and some overhead. The version before
-    /// is counted by the event that brought it.
+    /// is counted by the event that brought it; frames are counted as they are made.
     pub(super) fn bytes(&self) -> usize {
         self.object.json().len() + 512
     }
@@ -85,8 +95,16 @@ impl Event {
             return bytes.clone();
         }
         let bytes = make(self.shown(frame.kind));
+        self.kept.fetch_add(bytes.len(), Ordering::Relaxed);
         frames.push((frame, bytes.clone()));
         bytes
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        let bytes: usize = self.frames.get_mut().iter().map(|(_, bytes)| bytes.len()).sum();
+        self.kept.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

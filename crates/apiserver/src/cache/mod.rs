@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 pub use event::{Delivery, Event, EventKind, Frame};
 use futures::future::BoxFuture;
 pub use handover::Prepared;
+pub use order::Objects;
 use progress::Progress;
 pub use resource::{Cache, Span, TooOld};
 pub use select::Selection;

@@ -1,12 +1,14 @@
 //! The cache of one resource: its objects in key order, and the ring of its recent events.
 //!
-//! - Readers share a lock for as long as it takes to clone references; the feed is the only writer.
+//! - Readers share a lock for as long as it takes to clone references to chunks; the feed is the only writer.
 //! - The ring reaches back to `floor`: every event after that revision is in it. It is bounded by bytes.
 //! - A past state within the ring is the present one with the later events undone, so a paged list stays at its
 //!   revision without anyone keeping snapshots.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering as AtomicOrdering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -18,7 +20,7 @@ use tokio::sync::watch;
 use super::event::{Event, EventKind};
 use super::fields::FieldPaths;
 use super::handover::{Handover, Prepared};
-use super::order::{self, ByKey, Key, Keyed, Ordered};
+use super::order::{self, Objects, Ordered, key_of};
 use super::splice;
 
 /// The cache of one group-resource.
@@ -40,6 +42,8 @@ struct State {
     objects: Ordered,
     ring: VecDeque<Arc<Event>>,
     ring_bytes: usize,
+    /// Bytes of the frames that are kept at events, those included that a watcher holds after they left the ring.
+    kept: Arc<AtomicUsize>,
     /// All events after this revision are in the ring.
     floor: u64,
     /// The revision of the last event.
@@ -124,17 +128,17 @@ impl Cache {
 
     /// The newest version of one object.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Object> {
-        order::find(&self.state.read().objects, namespace, name).cloned()
+        self.state.read().objects.get(namespace, name).cloned()
     }
 
     /// Every object of a namespace, or of all.
     pub fn all(&self, namespace: &str) -> Vec<Object> {
-        order::from(&self.state.read().objects, ("", ""), namespace).cloned().collect()
+        self.state.read().objects.view(("", ""), namespace).to_vec()
     }
 
     /// The number of objects.
     pub fn len(&self) -> usize {
-        self.state.read().objects.len()
+        self.state.read().objects.count()
     }
 
     /// The revision of the last event (or of the fill, when there was none).
@@ -147,28 +151,31 @@ impl Cache {
         self.len() == 0
     }
 
-    /// Visits objects in key order until `visit` returns false, and tells the revision of the last event of the state
-    /// (or the span's own). It runs under the lock: it may only look and clone.
-    pub fn scan(&self, span: Span<'_>, mut visit: impl FnMut(&Object) -> bool) -> Result<u64, TooOld> {
+    /// The objects of a span and the revision of their state (that of the last event, unless the span has its own), where
+    /// that is the present state.
+    pub fn view(&self, span: Span<'_>) -> Option<(Objects, u64)> {
         let state = self.state.read();
-        let past = state.undo(span)?;
-        let revision = if span.revision == 0 { state.reached } else { span.revision };
-        let mut present = order::from(&state.objects, span.start, span.namespace).peekable();
-        let mut past = past.iter().peekable();
+        let present = span.revision == 0 || span.revision >= state.reached;
+        present.then(|| (state.objects.view(span.start, span.namespace), state.revision(span)))
+    }
+
+    /// Visits objects in key order until `visit` returns false, and tells the revision of their state.
+    pub fn scan(&self, span: Span<'_>, mut visit: impl FnMut(&Object) -> bool) -> Result<u64, TooOld> {
+        let (present, past, revision) = {
+            let state = self.state.read();
+            let past = state.undo(span)?;
+            (state.objects.view(span.start, span.namespace), past, state.revision(span))
+        };
+        let (mut present, mut past) = (present.iter().peekable(), past.iter().peekable());
         loop {
-            let shown = match (present.peek(), past.peek()) {
+            let order = match (present.peek(), past.peek()) {
                 (None, None) => return Ok(revision),
-                (Some(_), None) => present.next(),
-                (None, Some(_)) => past.next().and_then(|(_, object)| object.as_ref()),
-                (Some(now), Some((key, _))) => match order::compare(key_of(now), key.key()) {
-                    std::cmp::Ordering::Less => present.next(),
-                    std::cmp::Ordering::Greater => past.next().and_then(|(_, object)| object.as_ref()),
-                    std::cmp::Ordering::Equal => {
-                        present.next();
-                        past.next().and_then(|(_, object)| object.as_ref())
-                    }
-                },
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(now), Some((touched, _))) => order::compare(key_of(now), key_of(touched)),
             };
+            let now = if order.is_le() { present.next() } else { None };
+            let shown = if order.is_lt() { now } else { past.next().and_then(|(_, before)| before.as_ref()) };
             if let Some(object) = shown
                 && !visit(object)
             {
@@ -222,8 +229,12 @@ impl Cache {
     /// Forgets everything and begins anew with a state at a revision.
     pub(super) fn reset(&self, objects: Vec<Object>, revision: u64) {
         let mut state = self.state.write();
-        let objects = objects.into_iter().map(ByKey).collect();
-        *state = State { objects, floor: revision, reached: revision, ..State::default() };
+        *state = State {
+            objects: objects.into_iter().collect(),
+            floor: revision,
+            reached: revision,
+            ..State::default()
+        };
     }
 
     fn ready(&self, change: Change) -> Result<Ready, ApplyError> {
@@ -265,24 +276,24 @@ impl State {
     }
 
     fn put(&mut self, object: Object) -> Option<Event> {
-        let previous = self.objects.replace(ByKey(object.clone())).map(|o| o.0);
+        let previous = self.objects.replace(object.clone());
         let kind = if previous.is_some() { EventKind::Modified } else { EventKind::Added };
         let revision = object.meta().resource_version;
-        Some(Event::new(kind, object, previous, revision))
+        Some(Event::new(kind, object, previous, revision, self.kept.clone()))
     }
 
     fn delete(&mut self, key: &str, revision: u64) -> Option<Event> {
         let key = key.split_once('/').unwrap_or(("", key));
-        let previous = self.objects.take::<dyn order::Keyed>(&key)?.0;
+        let previous = self.objects.take(key)?;
         let last = splice::with_revision(&previous, revision);
-        Some(Event::new(EventKind::Deleted, last, Some(previous), revision))
+        Some(Event::new(EventKind::Deleted, last, Some(previous), revision, self.kept.clone()))
     }
 
     fn remember(&mut self, event: Event, max: usize) {
         self.ring_bytes += event.bytes();
         self.reached = event.revision;
         self.ring.push_back(Arc::new(event));
-        while self.ring_bytes > max && self.ring.len() > 1 {
+        while self.ring_bytes + self.kept.load(AtomicOrdering::Relaxed) > max && self.ring.len() > 1 {
             if let Some(oldest) = self.ring.pop_front() {
                 self.ring_bytes -= oldest.bytes();
                 self.floor = oldest.revision;
@@ -290,34 +301,33 @@ impl State {
         }
     }
 
-    /// The keys of the span that later events touched, with their objects as of the span's revision.
-    fn undo(&self, span: Span<'_>) -> Result<BTreeMap<Key, Option<Object>>, TooOld> {
-        let mut past = BTreeMap::new();
+    /// What later events of the span touched, in key order, each with the object as of the span's revision.
+    fn undo(&self, span: Span<'_>) -> Result<Vec<(Object, Option<Object>)>, TooOld> {
         if span.revision == 0 {
-            return Ok(past);
+            return Ok(Vec::new());
         }
         if span.revision < self.floor {
             return Err(TooOld { floor: self.floor });
         }
-        for event in self.ring.iter().rev().take_while(|e| e.revision > span.revision) {
-            let meta = event.object.meta();
-            if span.holds(key_of(&event.object)) {
-                past.insert(Key(meta.namespace.clone(), meta.name.clone()), event.previous.clone());
-            }
-        }
+        let later = self.ring.partition_point(|event| event.revision <= span.revision);
+        let touched = self.ring.range(later..).filter(|event| span.holds(key_of(&event.object)));
+        let mut past: Vec<_> = touched.map(|event| (event.object.clone(), event.previous.clone())).collect();
+        // Of the events of a key the first knows what was there before; the order of events stays within a key.
+        past.sort_by(|a, b| order::compare(key_of(&a.0), key_of(&b.0)));
+        past.dedup_by(|next, first| key_of(&next.0) == key_of(&first.0));
         Ok(past)
+    }
+
+    /// The revision of what a span shows.
+    fn revision(&self, span: Span<'_>) -> u64 {
+        if span.revision == 0 { self.reached } else { span.revision }
     }
 }
 
 impl Span<'_> {
     fn holds(&self, key: (&str, &str)) -> bool {
-        (self.namespace.is_empty() || self.namespace == key.0)
-            && order::compare(key, self.start) != std::cmp::Ordering::Less
+        (self.namespace.is_empty() || self.namespace == key.0) && order::compare(key, self.start).is_ge()
     }
-}
-
-fn key_of(object: &Object) -> (&str, &str) {
-    (&object.meta().namespace, &object.meta().name)
 }
 
 fn revision_at(ring: &VecDeque<Arc<Event>>, at: usize) -> Option<u64> {

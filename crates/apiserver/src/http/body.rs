@@ -4,6 +4,7 @@
 //!   connection asks for more. No tree, no second copy of the whole list: memory per reader is one chunk.
 //! - One chunk holds many small items, so that a chunk fills TLS records and HTTP/2 frames well.
 
+use std::iter::Peekable;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -30,31 +31,44 @@ pub enum Body {
     Incoming(Incoming),
 }
 
-/// A body of many shared pieces whose length is known.
+/// A body of many shared pieces. Its length is not known before its end.
 pub struct Pieces {
-    parts: Box<dyn Iterator<Item = Bytes> + Send>,
-    /// Bytes not yet sent, where known.
-    left: Option<u64>,
+    parts: Peekable<Box<dyn Iterator<Item = Bytes> + Send>>,
+    /// What was gathered already.
+    ready: Option<Bytes>,
+    sent: usize,
+    at_end: Option<Box<dyn FnOnce(usize) + Send>>,
 }
 
 impl Pieces {
-    /// `parts` in order; `length` is the sum of their lengths, if that is known beforehand.
-    pub fn new(parts: impl Iterator<Item = Bytes> + Send + 'static, length: Option<u64>) -> Self {
-        Self { parts: Box::new(parts), left: length }
+    fn new(parts: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+        let parts: Box<dyn Iterator<Item = Bytes> + Send> = Box::new(parts.filter(|part| !part.is_empty()));
+        Self { parts: parts.peekable(), ready: None, sent: 0, at_end: None }
+    }
+
+    /// Tells the length, once all of it was taken.
+    pub fn at_end(&mut self, tell: impl FnOnce(usize) + Send + 'static) {
+        self.at_end = Some(Box::new(tell));
     }
 
     /// The next chunk: a large piece as it is, small ones gathered.
     pub fn next_chunk(&mut self) -> Option<Bytes> {
-        let first = self.parts.find(|part| !part.is_empty())?;
-        let chunk = if first.len() >= CHUNK { first } else { self.gather(&first) };
-        self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
-        Some(chunk)
+        let next = self.ready.take().or_else(|| self.make());
+        match &next {
+            Some(chunk) => self.sent += chunk.len(),
+            None => self.at_end.take().into_iter().for_each(|tell| tell(self.sent)),
+        }
+        next
+    }
+
+    fn make(&mut self) -> Option<Bytes> {
+        let first = self.parts.next()?;
+        let gathers = first.len() < CHUNK && self.parts.peek().is_some();
+        Some(if gathers { self.gather(&first) } else { first })
     }
 
     fn gather(&mut self, first: &[u8]) -> Bytes {
-        let left = self.left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
-        let room = (CHUNK + first.len()).min(left.max(first.len()));
-        let mut chunk = BytesMut::with_capacity(room);
+        let mut chunk = BytesMut::with_capacity(CHUNK + first.len());
         chunk.extend_from_slice(first);
         while chunk.len() < CHUNK {
             let Some(part) = self.parts.next() else { break };
@@ -68,6 +82,26 @@ impl Body {
     /// No body.
     pub fn empty() -> Self {
         Self::Full(Bytes::new())
+    }
+
+    /// These parts in order. What fits a chunk goes out whole, with its length.
+    pub fn pieces(parts: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+        let mut pieces = Pieces::new(parts);
+        let first = pieces.next_chunk().unwrap_or_default();
+        if pieces.parts.peek().is_none() {
+            return Self::Full(first);
+        }
+        (pieces.ready, pieces.sent) = (Some(first), 0);
+        Self::Pieces(pieces)
+    }
+
+    /// All of a body that is made of parts.
+    pub fn gathered(self) -> Vec<u8> {
+        match self {
+            Self::Full(bytes) => bytes.into(),
+            Self::Pieces(mut pieces) => std::iter::from_fn(|| pieces.next_chunk()).flatten().collect(),
+            Self::Stream(_) | Self::Incoming(_) => Vec::new(),
+        }
     }
 }
 
@@ -112,8 +146,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Pieces(pieces) => pieces.left == Some(0),
-            Self::Stream(_) => false,
+            Self::Pieces(_) | Self::Stream(_) => false,
             Self::Incoming(body) => body.is_end_stream(),
         }
     }
@@ -121,8 +154,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Pieces(pieces) => pieces.left.map_or_else(SizeHint::default, SizeHint::with_exact),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Pieces(_) | Self::Stream(_) => SizeHint::default(),
             Self::Incoming(body) => body.size_hint(),
         }
     }
@@ -141,13 +173,27 @@ mod tests {
             .chain([Bytes::from(vec![b'x'; 3 * CHUNK])])
             .collect();
         let whole: Vec<u8> = parts.concat();
-        let mut body = Body::Pieces(Pieces::new(parts.into_iter(), Some(whole.len() as u64)));
+        let mut body = Body::pieces(parts.into_iter());
         let (mut seen, mut chunks) = (Vec::new(), 0);
         while let Some(frame) = body.frame().await {
             seen.extend_from_slice(&frame.unwrap().into_data().unwrap());
             chunks += 1;
         }
         assert!(seen == whole && chunks < 10, "{chunks} chunks");
-        assert!(http_body::Body::is_end_stream(&body));
+    }
+
+    #[test]
+    fn what_is_short_has_a_length() {
+        let short = Body::pieces(["", "ab", "", "c"].into_iter().map(Bytes::from));
+        assert_eq!(http_body::Body::size_hint(&short).exact(), Some(3));
+        let Body::Pieces(mut long) = Body::pieces(vec![Bytes::from(vec![0; CHUNK]); 3].into_iter()) else {
+            panic!("it does not fit a chunk")
+        };
+        let told = std::sync::Arc::new(std::sync::OnceLock::new());
+        let tell = told.clone();
+        long.at_end(move |length| tell.set(length).unwrap());
+        while long.next_chunk().is_some() {}
+        assert_eq!(told.get(), Some(&(3 * CHUNK)));
+        assert!(matches!(Body::pieces(std::iter::empty()), Body::Full(bytes) if bytes.is_empty()));
     }
 }

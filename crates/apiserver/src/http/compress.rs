@@ -10,25 +10,22 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::StreamExt;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderValue, VARY};
-use http_body::Body as _;
 
 use super::answer::Answer;
-use super::body::{Body, BodyError, Pieces};
+use super::body::{Body, BodyError};
 
 /// The smallest body worth compressing, in bytes.
-const THRESHOLD: u64 = 128 * 1024;
+const THRESHOLD: usize = 128 * 1024;
 
 /// Compresses the body if it is whole or in pieces, and large.
 pub fn gzip(answer: Answer) -> Answer {
-    let size = answer.body().size_hint().exact().unwrap_or(0);
-    if size < THRESHOLD || answer.headers().contains_key(CONTENT_ENCODING) {
-        return answer;
-    }
     let (mut head, body) = answer.into_parts();
     let body = match body {
-        Body::Full(bytes) => packed(Pieces::new([bytes].into_iter(), Some(size))),
-        Body::Pieces(pieces) => packed(pieces),
-        other => return Answer::from_parts(head, other),
+        _ if head.headers.contains_key(CONTENT_ENCODING) => return Answer::from_parts(head, body),
+        Body::Full(bytes) if bytes.len() >= THRESHOLD => packed([bytes].into_iter()),
+        // What does not fit one chunk is large enough.
+        Body::Pieces(mut pieces) => packed(std::iter::from_fn(move || pieces.next_chunk())),
+        small_or_stream => return Answer::from_parts(head, small_or_stream),
     };
     head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     head.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -43,17 +40,17 @@ pub fn gzip(answer: Answer) -> Answer {
     Answer::from_parts(head, body)
 }
 
-fn packed(pieces: Pieces) -> Body {
+fn packed(chunks: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
     let encoder = GzEncoder::new(Vec::with_capacity(64 * 1024), Compression::fast());
-    let chunks = futures::stream::unfold(Some((pieces, encoder)), |state| async move {
-        let (mut pieces, mut encoder) = state?;
+    let packed = futures::stream::unfold(Some((chunks, encoder)), |state| async move {
+        let (mut chunks, mut encoder) = state?;
         loop {
-            match pieces.next_chunk() {
+            match chunks.next() {
                 Some(chunk) => match encoder.write_all(&chunk) {
                     Ok(()) if encoder.get_ref().len() < 32 * 1024 => (),
                     Ok(()) => {
                         let ready = Bytes::from(std::mem::take(encoder.get_mut()));
-                        return Some((Ok(ready), Some((pieces, encoder))));
+                        return Some((Ok(ready), Some((chunks, encoder))));
                     }
                     Err(error) => return Some((Err(BodyError::from(error)), None)),
                 },
@@ -62,7 +59,7 @@ fn packed(pieces: Pieces) -> Body {
             tokio::task::consume_budget().await;
         }
     });
-    Body::Stream(chunks.boxed())
+    Body::Stream(packed.boxed())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Objects as bodies, in the agreed encoding and shape.
 //!
-//! The common case copies nothing and parses nothing: JSON of a whole object is the cache's own bytes. All other forms
-//! make a short-lived tree per object.
+//! The common case copies nothing and parses nothing: JSON of a whole object is the cache's own bytes, its protobuf is
+//! kept with it. All other forms make a short-lived tree per object.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -14,6 +14,9 @@ use super::negotiate::{Encoding, MediaType, Shape};
 pub fn object(object: &Object, encoding: Encoding) -> Result<Bytes, Status> {
     match encoding {
         Encoding::Json => Ok(object.json().clone()),
+        Encoding::Protobuf => {
+            object.sealed().map(|sealed| sealed.body().clone()).map_err(|error| no_protobuf(&error))
+        }
         _ => tree(&object.value().map_err(Status::internal)?, encoding),
     }
 }
@@ -25,10 +28,15 @@ pub fn tree(value: &Value, encoding: Encoding) -> Result<Bytes, Status> {
         Encoding::PrettyJson => lines(serde_json::to_vec_pretty(value)),
         Encoding::Yaml => serde_saphyr::to_string(value).map(Bytes::from).map_err(Status::internal),
         Encoding::Cbor => Ok(cbor::encode(value).into()),
-        Encoding::Protobuf => tiphys_api::protobuf::encode(value).map(Bytes::from).map_err(|error| {
-            Status::failure(406, "NotAcceptable", format!("the answer has no protobuf form: {error}"))
-        }),
+        Encoding::Protobuf => {
+            tiphys_api::protobuf::encode(value).map(Bytes::from).map_err(|error| no_protobuf(&error))
+        }
     }
+}
+
+/// 406 for what has none.
+pub fn no_protobuf(error: &tiphys_api::protobuf::Error) -> Status {
+    Status::failure(406, "NotAcceptable", format!("the answer has no protobuf form: {error}"))
 }
 
 fn lines(text: Result<Vec<u8>, serde_json::Error>) -> Result<Bytes, Status> {

@@ -71,11 +71,14 @@ impl Server {
             }
         };
         let mut answer = outcome.unwrap_or_else(|status| answer::status(&status, taste.encoding()));
+        let (code, size) = (answer.status().as_u16(), answer.body().size_hint().exact());
+        self.metrics.requests.answered(&dimensions, code, began.elapsed(), size);
+        if let Body::Pieces(pieces) = answer.body_mut() {
+            pieces.at_end(self.metrics.requests.sizes(&dimensions));
+        }
         if gzip {
             answer = compress::gzip(answer);
         }
-        let (code, size) = (answer.status().as_u16(), answer.body().size_hint().exact());
-        self.metrics.requests.answered(&dimensions, code, began.elapsed(), size);
         finish(answer, &audit_id, is_head)
     }
 

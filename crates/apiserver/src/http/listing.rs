@@ -1,77 +1,75 @@
 //! Collections as bodies: a head, the items as they are sent, a tail.
 //!
-//! - JSON takes the items' own bytes, so its length is known and a reader costs one chunk of memory.
+//! - JSON takes the items' own bytes as they are sent: the first go out before the last are looked at, and a reader
+//!   costs one chunk of memory.
 //! - Forms for people (indented, YAML) are made item by item, so that a large collection never stands as one tree.
-//! - Protobuf needs lengths before contents and is made whole, again item by item. CBOR needs only their number.
+//! - Protobuf needs lengths before contents, which are known once each item has its message. CBOR needs only their number.
 
 use bytes::Bytes;
 use http::StatusCode;
 use tiphys_api::{Gvk, Object, Status, Value, cbor, json, protobuf};
 
 use super::answer::{Answer, with_body};
-use super::body::{Body, Pieces};
+use super::body::Body;
 use super::encode;
 use super::negotiate::{Encoding, MediaType};
 use crate::registry::List;
 
 /// The end of a list.
 const TAIL: Bytes = Bytes::from_static(b"]}\n");
+/// Stands for an item that cannot be told.
+const NONE: Bytes = Bytes::from_static(b"null");
 
 /// A collection of whole objects. With `common`, items go without the version and kind that all of them have: the list
 /// says it.
 pub fn whole(list: List, gvk: &Gvk, common: Option<&Gvk>, media: MediaType) -> Result<Answer, Status> {
     let meta = list_meta(&list);
     if media.encoding == Encoding::Protobuf {
-        return binary(&list, gvk, &meta);
+        return binary(list, gvk, &meta, |item| item.sealed().map(protobuf::Sealed::message));
     }
-    let (bare, length) = (common.map(Bare::of), list.items.iter().map(|item| item.json().len()).sum());
-    let head = Head { gvk, meta: &meta, length };
-    let items = list.items.into_iter().map(|item| item.json().clone());
-    let Some(bare) = bare else { return Ok(answer(&head, items, media)) };
+    let head = Head { gvk, meta: &meta, count: list.items.len() };
+    let items = list.items.into_iter();
+    let Some(bare) = common.map(Bare::of) else {
+        return Ok(answer(&head, items.map(|item| item.json().clone()), media));
+    };
     if media.encoding == Encoding::Json {
-        let pieces = bare.json(&head, items.collect());
-        return Ok(with_body(StatusCode::OK, media.content_type(), Body::Pieces(pieces)));
+        return Ok(with_body(StatusCode::OK, media.content_type(), bare.json(&head, items)));
     }
-    Ok(answer(&head, items.map(move |item| bare.whole(&item)), media))
+    Ok(answer(&head, items.map(move |item| bare.whole(item.json())), media))
 }
 
 /// A collection of metadata only.
-pub fn partial(list: &List, media: MediaType) -> Result<Answer, Status> {
+pub fn partial(list: List, media: MediaType) -> Result<Answer, Status> {
     let gvk = Gvk::new("meta.k8s.io", if media.beta { "v1beta1" } else { "v1" }, "PartialObjectMetadataList");
     if media.encoding == Encoding::Protobuf {
-        return binary(list, &gvk, &list_meta(list));
+        let meta = list_meta(&list);
+        return binary(list, &gvk, &meta, |item| {
+            let tree = item.value().map_err(|_| protobuf::Error::Malformed)?;
+            protobuf::message(&Gvk::new("meta.k8s.io", "v1", "PartialObjectMetadata"), &tree).map(Bytes::from)
+        });
     }
-    let items: Result<Vec<Bytes>, Status> =
-        list.items.iter().map(|item| encode::partial(item, media.beta)).collect();
-    let items = items?;
-    let length = items.iter().map(Bytes::len).sum();
-    Ok(answer(&Head { gvk: &gvk, meta: &list_meta(list), length }, items.into_iter(), media))
+    let (meta, count) = (list_meta(&list), list.items.len());
+    // What is stored has metadata.
+    let items = list.items.into_iter().map(move |item| encode::partial(&item, media.beta).unwrap_or(NONE));
+    Ok(answer(&Head { gvk: &gvk, meta: &meta, count }, items, media))
 }
 
 /// What stands round the items.
 struct Head<'a> {
     gvk: &'a Gvk,
     meta: &'a Value,
-    /// Bytes of all items together.
-    length: usize,
+    /// How many items there are.
+    count: usize,
 }
 
-fn answer(
-    head: &Head<'_>,
-    items: impl ExactSizeIterator<Item = Bytes> + Send + 'static,
-    media: MediaType,
-) -> Answer {
-    let pieces = match media.encoding {
+fn answer(head: &Head<'_>, items: impl Iterator<Item = Bytes> + Send + 'static, media: MediaType) -> Answer {
+    let body = match media.encoding {
         Encoding::Yaml => yaml(head, items),
         Encoding::PrettyJson => indented(head, items),
         Encoding::Cbor => sequence(head, items),
-        _ => json(head, items),
+        _ => framed(start_of_json(head), items),
     };
-    with_body(StatusCode::OK, media.content_type(), Body::Pieces(pieces))
-}
-
-fn json(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
-    framed(start_of_json(head), items, head.length)
+    with_body(StatusCode::OK, media.content_type(), body)
 }
 
 fn start_of_json(head: &Head<'_>) -> String {
@@ -94,22 +92,15 @@ impl Bare {
         Self { version: format!(r#"{{"apiVersion":{version},"#), kind: format!(r#""kind":{kind},"#) }
     }
 
-    /// The items' own bytes, cut round what is left out. Their length is known beforehand where all begin alike.
-    fn json(self, head: &Head<'_>, items: Vec<Bytes>) -> Pieces {
+    /// The items' own bytes, cut round what is left out.
+    fn json(self, head: &Head<'_>, items: impl Iterator<Item = Object> + Send + 'static) -> Body {
         let start = Bytes::from(start_of_json(head));
-        let alike = items.iter().all(|item| {
-            item.strip_prefix(self.version.as_bytes())
-                .is_some_and(|rest| rest.starts_with(self.kind.as_bytes()))
-        });
-        let left_out = (self.version.len() - 1 + self.kind.len()) * items.len();
-        let length = (head.length + items.len().saturating_sub(1)).saturating_sub(left_out);
-        let all = alike.then_some((start.len() + length + TAIL.len()) as u64);
-        let items = items.into_iter().enumerate().flat_map(move |(at, item)| {
+        let items = items.enumerate().flat_map(move |(at, item)| {
             let open = Bytes::from_static(if at > 0 { b",{" } else { b"{" });
-            let (before, after) = self.parts(&item);
-            [open, before, after].into_iter().filter(|piece| !piece.is_empty())
+            let (before, after) = self.parts(item.json());
+            [open, before, after]
         });
-        Pieces::new([start].into_iter().chain(items).chain([TAIL]), all)
+        Body::pieces([start].into_iter().chain(items).chain([TAIL]))
     }
 
     /// What stays of an item, before and after its kind, without its opening brace.
@@ -154,24 +145,18 @@ fn member(text: &[u8], member: &[u8]) -> Option<usize> {
 }
 
 /// CBOR: a head that says how many there are, and the items one after the other.
-fn sequence(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
-    let start = Bytes::from(cbor::list_head(head.gvk, head.meta, items.len()));
+fn sequence(head: &Head<'_>, items: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    let start = Bytes::from(cbor::list_head(head.gvk, head.meta, head.count));
     let items = items.map(|item| {
         let tree = Value::from_json(&item).unwrap_or_default();
         Bytes::from(cbor::encode(&tree))
     });
-    Pieces::new([start].into_iter().chain(items), None)
+    Body::pieces([start].into_iter().chain(items))
 }
 
 /// `start`, the items between commas, and the end of a list in an object.
-pub fn framed(
-    start: String,
-    items: impl ExactSizeIterator<Item = Bytes> + Send + 'static,
-    length: usize,
-) -> Pieces {
-    let all = start.len() + length + items.len().saturating_sub(1) + TAIL.len();
-    let parts = [Bytes::from(start)].into_iter().chain(separated(items, b",")).chain([TAIL]);
-    Pieces::new(parts, Some(all as u64))
+pub fn framed(start: String, items: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    Body::pieces([Bytes::from(start)].into_iter().chain(separated(items, b",")).chain([TAIL]))
 }
 
 fn separated(items: impl Iterator<Item = Bytes>, comma: &'static [u8]) -> impl Iterator<Item = Bytes> {
@@ -182,23 +167,23 @@ fn separated(items: impl Iterator<Item = Bytes>, comma: &'static [u8]) -> impl I
 }
 
 /// Indented as one text: every item lies two levels deep.
-fn indented(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
+fn indented(head: &Head<'_>, items: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
     let empty = json!({"kind": head.gvk.kind, "apiVersion": head.gvk.api_version(), "metadata": head.meta});
     let text = serde_json::to_string_pretty(&empty).unwrap_or_default();
     // The text ends in a line with the closing brace; items come before it.
     let start = text.strip_suffix("\n}").unwrap_or(&text).to_owned() + ",\n  \"items\": [";
-    let (open, close) = if items.len() == 0 { ("", "]\n}\n") } else { ("\n    ", "\n  ]\n}\n") };
+    let (open, close) = if head.count == 0 { ("", "]\n}\n") } else { ("\n    ", "\n  ]\n}\n") };
     let items = items.map(|item| {
         let tree = Value::from_json(&item).unwrap_or_default();
         let text = serde_json::to_string_pretty(&tree).unwrap_or_default();
         Bytes::from(text.replace('\n', "\n    "))
     });
     let start = Bytes::from(start + open);
-    Pieces::new([start].into_iter().chain(separated(items, b",\n    ")).chain([Bytes::from(close)]), None)
+    Body::pieces([start].into_iter().chain(separated(items, b",\n    ")).chain([Bytes::from(close)]))
 }
 
-fn yaml(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 'static) -> Pieces {
-    let none = if items.len() == 0 { " []" } else { "" };
+fn yaml(head: &Head<'_>, items: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    let none = if head.count == 0 { " []" } else { "" };
     let start = format!("apiVersion: {}\nitems:{none}\n", head.gvk.api_version());
     let rest = json!({"kind": head.gvk.kind, "metadata": head.meta});
     let tail = serde_saphyr::to_string(&rest).unwrap_or_default();
@@ -207,23 +192,29 @@ fn yaml(head: &Head<'_>, items: impl ExactSizeIterator<Item = Bytes> + Send + 's
         let text = serde_saphyr::to_string(&tree).unwrap_or_default();
         Bytes::from(format!("- {}\n", text.trim_end().replace('\n', "\n  ")))
     });
-    Pieces::new([Bytes::from(start)].into_iter().chain(items).chain([Bytes::from(tail)]), None)
+    Body::pieces([Bytes::from(start)].into_iter().chain(items).chain([Bytes::from(tail)]))
 }
 
-fn binary(list: &List, gvk: &Gvk, meta: &Value) -> Result<Answer, Status> {
-    let refuse = |error: protobuf::Error| {
-        Status::failure(406, "NotAcceptable", format!("the answer has no protobuf form: {error}"))
-    };
-    let kind = gvk.kind.strip_suffix("List").unwrap_or(&gvk.kind);
-    let item_kind = Gvk { kind: kind.to_owned().into(), ..gvk.clone() };
-    let message = |object: &Object| {
-        let tree = object.value().map_err(Status::internal)?;
-        protobuf::message(&item_kind, &tree).map_err(refuse)
-    };
-    let items: Result<Vec<Vec<u8>>, Status> = list.items.iter().map(message).collect();
-    let message = protobuf::list(meta, items?.iter().map(Vec::as_slice)).map_err(refuse)?;
+/// Protobuf: the length of all goes before the first, so all messages are made before; those of whole objects are kept
+/// with them.
+fn binary(
+    list: List,
+    gvk: &Gvk,
+    meta: &Value,
+    message: impl Fn(&Object) -> Result<Bytes, protobuf::Error> + Send + 'static,
+) -> Result<Answer, Status> {
+    let refuse = |error: protobuf::Error| encode::no_protobuf(&error);
+    let lengths = list.items.iter().map(|item| message(item).map(|bytes| bytes.len()));
+    let lengths = lengths.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+    let (start, end) = protobuf::list(gvk, meta, lengths).map_err(refuse)?;
+    let items = list.items.into_iter().flat_map(move |item| {
+        // It was made before without an error.
+        let message = message(&item).unwrap_or_default();
+        [protobuf::item_head(message.len()).into(), message]
+    });
+    let body = Body::pieces([start.into()].into_iter().chain(items).chain([Bytes::from_static(end)]));
     let media = MediaType { encoding: Encoding::Protobuf, ..MediaType::default() };
-    Ok(with_body(StatusCode::OK, media.content_type(), protobuf::seal(gvk, &message)))
+    Ok(with_body(StatusCode::OK, media.content_type(), body))
 }
 
 /// `metadata` of a list.
@@ -252,15 +243,12 @@ mod tests {
                 "apiVersion": "v1", "data": data, "kind": "ConfigMap", "metadata": {"name": format!("c{n}")},
             }))
         };
-        List { items: (0..count).map(|n| make(n).unwrap()).collect(), resource_version: 7, ..List::default() }
+        let items: Vec<Object> = (0..count).map(|n| make(n).unwrap()).collect();
+        List { items: items.into(), resource_version: 7, ..List::default() }
     }
 
     fn text(answer: Answer) -> Vec<u8> {
-        match answer.into_body() {
-            Body::Full(bytes) => bytes.to_vec(),
-            Body::Pieces(mut pieces) => std::iter::from_fn(|| pieces.next_chunk()).flatten().collect(),
-            _ => unreachable!("lists are full or in pieces"),
-        }
+        answer.into_body().gathered()
     }
 
     #[test]
@@ -299,7 +287,7 @@ mod tests {
     fn pages_say_how_to_go_on() {
         let page = List { continue_token: "t".into(), remaining: Some(3), ..List::default() };
         let value: Value =
-            serde_json::from_slice(&text(partial(&page, MediaType::default()).unwrap())).unwrap();
+            serde_json::from_slice(&text(partial(page, MediaType::default()).unwrap())).unwrap();
         assert_eq!(
             value["metadata"],
             json!({"resourceVersion": "0", "continue": "t", "remainingItemCount": 3})
@@ -315,18 +303,5 @@ mod tests {
         assert_eq!(bare.whole(&Bytes::from_static(secret.as_bytes())), wanted);
         let other = r#"{"apiVersion":"v2","kind":"ConfigMap","metadata":{}}"#;
         assert_eq!(bare.whole(&Bytes::from_static(other.as_bytes())), other);
-    }
-
-    #[test]
-    fn the_length_of_a_list_is_known_where_its_items_begin_alike() {
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}});
-        for count in [0, 1, 3] {
-            let items = vec![Object::from_value(&pod).unwrap(); count];
-            let (kind, kinds) = (Gvk::new("", "v1", "Pod"), Gvk::new("", "v1", "PodList"));
-            let list = List { items, ..List::default() };
-            let answer = whole(list, &kinds, Some(&kind), MediaType::default()).unwrap();
-            let told = http_body::Body::size_hint(answer.body()).exact();
-            assert_eq!(told, Some(text(answer).len() as u64));
-        }
     }
 }

@@ -223,10 +223,8 @@ impl Asked<'_> {
 
     fn many(&self, list: crate::registry::List, call: &Call) -> Result<Answer, Status> {
         match self.media.shape {
-            Shape::Table => {
-                Tables::new(self.resource, self.media, TableForm::of(&call.query)?).of_list(&list)
-            }
-            Shape::PartialMetadata | Shape::PartialMetadataList => listing::partial(&list, self.media),
+            Shape::Table => Tables::new(self.resource, self.media, TableForm::of(&call.query)?).of_list(list),
+            Shape::PartialMetadata | Shape::PartialMetadataList => listing::partial(list, self.media),
             _ => {
                 // Go's own types leave out what their list says; custom resources, which have none, do not.
                 let built_in = Arc::ptr_eq(&self.resource.schema, schema::builtin().schema());

@@ -12,7 +12,6 @@ use tiphys_api::schema::Resource;
 use tiphys_api::{Gvk, Object, Status, Value, field, json};
 
 use super::answer::{Answer, with_body};
-use super::body::Body;
 use super::negotiate::{Encoding, MediaType};
 use super::query::Query;
 use super::{encode, listing};
@@ -78,23 +77,19 @@ impl Tables {
     }
 
     /// The table of a collection.
-    pub fn of_list(&self, list: &List) -> Result<Answer, Status> {
-        let now = Timestamp::now();
-        let empty = table(self.media, &listing::list_meta(list), &columns(&self.gvk), &[]);
-        let rows: Result<Vec<Bytes>, Status> =
-            list.items.iter().map(|object| self.row(object, now)).collect();
-        let rows = rows?;
-        let length = rows.iter().map(Bytes::len).sum();
-        let mut pieces = listing::framed(table_head(&empty), rows.into_iter(), length);
-        let body = match self.media.encoding {
-            Encoding::Json => Body::Pieces(pieces),
+    pub fn of_list(self, list: List) -> Result<Answer, Status> {
+        let (now, media) = (Timestamp::now(), self.media);
+        let empty = table(media, &listing::list_meta(&list), &columns(&self.gvk), &[]);
+        let rows = list.items.into_iter().map(move |object| self.row(&object, now).unwrap_or_default());
+        let body = listing::framed(table_head(&empty), rows.filter(|row| !row.is_empty()));
+        let body = match media.encoding {
+            Encoding::Json => body,
             // For people, and of at most some thousand rows: one tree.
             other => {
-                let text: Vec<u8> = std::iter::from_fn(|| pieces.next_chunk()).flatten().collect();
-                Body::Full(encode::tree(&Value::from_json(&text).map_err(Status::internal)?, other)?)
+                encode::tree(&Value::from_json(&body.gathered()).map_err(Status::internal)?, other)?.into()
             }
         };
-        Ok(with_body(StatusCode::OK, self.media.content_type(), body))
+        Ok(with_body(StatusCode::OK, media.content_type(), body))
     }
 
     /// `{"cells":[...],"object":{...}}`

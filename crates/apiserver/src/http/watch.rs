@@ -1,7 +1,8 @@
 //! Watches as streams of frames, one JSON document a line: `{"type":"ADDED","object":{...}}`. In protobuf each frame
 //! has its length before it; CBOR documents simply follow each other.
 //!
-//! - A frame is made once per event and form, kept at the event, and shared by all watchers ([`Event::frame`]).
+//! - A frame of JSON is the object's own bytes with a few round them, made as it is sent. Any other is made once per event
+//!   and form, kept at the event, and shared by all watchers ([`Event::frame`]).
 //! - What is ready goes out together: a lone frame by reference, several gathered into one chunk.
 //! - An error is a last frame of type `ERROR` with a Status; the end of the server ends the stream without one, so that
 //!   clients resume where they were.
@@ -59,7 +60,14 @@ impl Frames {
         if self.tables.is_some() {
             return self.make(kind, event.shown(kind));
         }
-        event.frame(Frame { encoding: form(self.media), kind }, |object| frame_of(self.media, kind, object))
+        if self.media.shape == Shape::Whole && !self.media.encoding.is_binary() {
+            return wrap(kind.as_str(), event.shown(kind).json());
+        }
+        event.frame(Frame { encoding: form(self.media), kind }, |object| match self.media.shape {
+            // Its bytes are kept with the event; with the object they would be a second time.
+            Shape::Whole => anew(self.media, kind, object),
+            _ => frame_of(self.media, kind, object),
+        })
     }
 
     fn make(&mut self, kind: EventKind, object: &Object) -> Bytes {
@@ -114,6 +122,12 @@ fn frame_of(media: MediaType, kind: EventKind, object: &Object) -> Bytes {
     let encoding = if media.encoding.is_binary() { media.encoding } else { Encoding::Json };
     let shaped = encode::shaped(object, MediaType { encoding, ..media });
     shaped.map_or_else(|status| error(media, &status), |bytes| enclose(media, kind.as_str(), &bytes))
+}
+
+fn anew(media: MediaType, kind: EventKind, object: &Object) -> Bytes {
+    let tree = object.value().map_err(Status::internal);
+    let made = tree.and_then(|tree| frame(media, kind.as_str(), &tree));
+    made.unwrap_or_else(|status| error(media, &status))
 }
 
 /// A frame around a tree.
@@ -243,13 +257,21 @@ mod tests {
 
     #[test]
     fn frames_are_made_once_per_form() {
-        let event = Event::new(EventKind::Added, object("p"), None, 5);
+        let kept = Arc::default();
+        let event = Event::new(EventKind::Added, object("p"), None, 5, Arc::clone(&kept));
         let whole = Frame { encoding: 0, kind: EventKind::Added };
         let first = event.frame(whole, |o| frame_of(MediaType::default(), EventKind::Added, o));
         let again = event.frame(whole, |_| unreachable!("the frame was kept"));
         assert_eq!(first, again);
         assert_eq!(value(&first)["object"]["metadata"]["name"], "p");
         assert!(first.ends_with(b"\n"));
+        assert_eq!(
+            kept.load(std::sync::atomic::Ordering::Relaxed),
+            first.len(),
+            "it counts while it is kept"
+        );
+        drop(event);
+        assert_eq!(kept.load(std::sync::atomic::Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Client for LocalClient {
         let resource = self.resource(gvr)?;
         let list = self.registry.list(&self.collection(&resource, namespace), &params::list(options)).await?;
         Ok(ObjectList {
-            items: list.items,
+            items: list.items.to_vec(),
             resource_version: list.resource_version,
             continue_token: list.continue_token,
         })

@@ -167,6 +167,12 @@ impl Requests {
         }
     }
 
+    /// Takes the size of an answer that is known only at its end.
+    pub fn sizes(&self, dimensions: &Dimensions) -> impl FnOnce(usize) + Send + use<> {
+        let series = self.series(dimensions);
+        move |size| series.sizes.observe(size as f64)
+    }
+
     /// Counts a request that was turned away or cut off in self-defence.
     pub fn terminated(&self, dimensions: &Dimensions, code: u16) {
         count(&self.series(dimensions).terminated, code);

@@ -79,7 +79,7 @@ impl Registry {
         let list = self.list(request, select).await?;
         // Several at once share commits of the store.
         let mut running = FuturesUnordered::new();
-        for object in &list.items {
+        for object in list.items.iter() {
             if running.len() >= AT_ONCE {
                 running.next().await.unwrap_or(Ok(()))?;
             }

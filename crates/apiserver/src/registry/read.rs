@@ -9,7 +9,7 @@ use super::page::{self, Token};
 use super::request::{List, ListParams, Request};
 use super::version::{self, Match};
 use super::{Registry, convert};
-use crate::cache::{Cache, Selection, Span, TooOld};
+use crate::cache::{Cache, Objects, Selection, Span, TooOld};
 
 /// Where a list starts and at which revision it stays.
 struct Page {
@@ -150,11 +150,31 @@ fn collect(
     {
         let item = cache.get(span.namespace, &selection.name).filter(|o| selection.matches(o.meta()));
         let revision = item.as_ref().map_or(0, |o| o.meta().resource_version).max(reached);
-        return Ok(List { items: item.into_iter().collect(), resource_version: revision, ..List::default() });
+        let items = item.into_iter().collect::<Vec<_>>().into();
+        return Ok(List { items, resource_version: revision, ..List::default() });
+    }
+    let own = |last: u64| if page.revision == 0 { last.max(reached) } else { page.revision };
+    if selection.is_plain()
+        && selection.name.is_empty()
+        && let Some((objects, last)) = cache.view(span)
+    {
+        return Ok(first_of(objects, limit, own(last)));
     }
     let mut taker = Taker::new(selection, limit);
     let last = cache.scan(span, |object| taker.take(object))?;
-    Ok(taker.finish(if page.revision == 0 { last.max(reached) } else { page.revision }))
+    Ok(taker.finish(own(last)))
+}
+
+/// The first of all objects up to the limit.
+fn first_of(mut items: Objects, limit: u64, revision: u64) -> List {
+    let all = items.len();
+    if limit > 0 {
+        items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    let more = (all - items.len()) as u64;
+    let next = items.last().filter(|_| more > 0).map(|last| Token::after(revision, last).encode());
+    let remaining = (more > 0).then_some(more);
+    List { items, resource_version: revision, continue_token: next.unwrap_or_default(), remaining }
 }
 
 /// Takes selected objects up to the limit, then only counts the rest (if that is cheap and asked for).
@@ -190,13 +210,14 @@ impl<'a> Taker<'a> {
             _ => String::new(),
         };
         let remaining = (self.more > 0 && self.selection.is_plain()).then_some(self.more);
-        List { items: self.items, resource_version: revision, continue_token: next, remaining }
+        List { items: self.items.into(), resource_version: revision, continue_token: next, remaining }
     }
 }
 
-fn convert_all(to: &Arc<Resource>, cache: &Cache, items: Vec<Object>) -> Result<Vec<Object>, Status> {
-    match convert::is_same(to, &cache.resource) {
-        true => Ok(items),
-        false => items.into_iter().map(|object| convert::to(to, &cache.resource, object)).collect(),
+fn convert_all(to: &Arc<Resource>, cache: &Cache, items: Objects) -> Result<Objects, Status> {
+    if convert::is_same(to, &cache.resource) {
+        return Ok(items);
     }
+    let converted = items.into_iter().map(|object| convert::to(to, &cache.resource, object));
+    converted.collect::<Result<Vec<_>, _>>().map(Objects::from)
 }

@@ -10,6 +10,7 @@ use tiphys_api::Object;
 use tiphys_api::schema::Resource;
 
 use crate::auth::User;
+use crate::cache::Objects;
 
 /// What is asked of, and by whom. The caller has authorized it.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +146,7 @@ pub struct DeleteParams {
 #[derive(Clone, Debug, Default)]
 pub struct List {
     /// The objects in key order: the cache's own, complete bytes.
-    pub items: Vec<Object>,
+    pub items: Objects,
     /// `metadata.resourceVersion`
     pub resource_version: u64,
     /// `metadata.continue`; empty at the end.
