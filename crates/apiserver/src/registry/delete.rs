@@ -25,8 +25,10 @@ enum Plan {
     Pending,
     /// It is marked and lives on.
     Mark(Value),
-    /// It goes now. Kinds with a grace period answer with what this makes of the object: marked, with none left.
-    Remove(Option<Value>),
+    /// It goes now.
+    Remove,
+    /// It goes now, but first it is marked: whoever watches a kind with a grace period sees each deletion begin.
+    MarkAndRemove(Value),
 }
 
 impl Registry {
@@ -115,35 +117,50 @@ impl Registry {
         params: &DeleteParams,
         current: &Object,
     ) -> Result<Result<Deleted, u64>, Status> {
-        let meta = current.meta();
-        let (key, version) = ((meta.namespace.as_ref(), meta.name.as_ref()), meta.resource_version);
         let tree = current.value().map_err(Status::internal)?;
         match plan(tree, rules, params, Timestamp::now()) {
             Plan::Pending => Ok(Ok(Deleted::Terminating(current.clone()))),
-            Plan::Remove(last) => {
-                let removed = match params.dry_run {
-                    true => Commit::Done(version),
-                    false => self.remove(cache, key, version).await?,
-                };
-                Ok(match (removed, last) {
-                    (Commit::Conflict(revision), _) => Err(revision),
-                    (Commit::Done(revision), None) => Ok(Deleted::Gone(with_revision(current, revision))),
-                    (Commit::Done(revision), Some(last)) => {
-                        Ok(Deleted::Gone(commit::prepare(cache, last)?.imagined(revision)))
-                    }
-                })
-            }
-            Plan::Mark(tree) => {
-                let next = commit::prepare(cache, tree)?;
-                if params.dry_run {
-                    return Ok(Ok(Deleted::Terminating(next.imagined(version))));
-                }
-                Ok(match self.put(cache, key, next, version).await? {
-                    Commit::Done(object) => Ok(Deleted::Terminating(object)),
-                    Commit::Conflict(revision) => Err(revision),
-                })
-            }
+            Plan::Remove => self.remove_now(cache, params, current).await,
+            Plan::MarkAndRemove(tree) => match self.mark(cache, params, current, tree).await? {
+                Commit::Done(marked) => self.remove_now(cache, params, &marked).await,
+                Commit::Conflict(revision) => Ok(Err(revision)),
+            },
+            Plan::Mark(tree) => Ok(match self.mark(cache, params, current, tree).await? {
+                Commit::Done(object) => Ok(Deleted::Terminating(object)),
+                Commit::Conflict(revision) => Err(revision),
+            }),
         }
+    }
+
+    async fn mark(
+        &self,
+        cache: &Cache,
+        params: &DeleteParams,
+        current: &Object,
+        marked: Value,
+    ) -> Result<Commit<Object>, Status> {
+        let (meta, next) = (current.meta(), commit::prepare(cache, marked)?);
+        match params.dry_run {
+            true => Ok(Commit::Done(next.imagined(meta.resource_version))),
+            false => self.put(cache, (&meta.namespace, &meta.name), next, meta.resource_version).await,
+        }
+    }
+
+    async fn remove_now(
+        &self,
+        cache: &Cache,
+        params: &DeleteParams,
+        current: &Object,
+    ) -> Result<Result<Deleted, u64>, Status> {
+        let meta = current.meta();
+        let removed = match params.dry_run {
+            true => Commit::Done(meta.resource_version),
+            false => self.remove(cache, (&meta.namespace, &meta.name), meta.resource_version).await?,
+        };
+        Ok(match removed {
+            Commit::Done(revision) => Ok(Deleted::Gone(with_revision(current, revision))),
+            Commit::Conflict(revision) => Err(revision),
+        })
     }
 }
 
@@ -171,14 +188,18 @@ fn plan(mut object: Value, rules: &Rules, params: &DeleteParams, now: Timestamp)
     }
     let grace = rules.grace.map_or(0, |grace| grace(&object, params.grace_period_seconds));
     set_finalizers(&mut object, rules, params);
-    let held = !tree::items(&object, &["metadata", "finalizers"]).is_empty()
-        || !tree::items(&object, &["spec", "finalizers"]).is_empty();
+    let held = is_held(&object);
     if grace == 0 && !held && rules.grace.is_none() {
-        return Plan::Remove(None);
+        return Plan::Remove;
     }
     mark(&mut object, now.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(now), grace);
     (rules.on_delete)(&mut object);
-    if grace == 0 && !held { Plan::Remove(Some(object)) } else { Plan::Mark(object) }
+    if grace == 0 && !held { Plan::MarkAndRemove(object) } else { Plan::Mark(object) }
+}
+
+/// Whether somebody has still to finish something about the object.
+fn is_held(object: &Value) -> bool {
+    ["metadata", "spec"].iter().any(|part| !tree::items(object, &[part, "finalizers"]).is_empty())
 }
 
 /// The grace period of an object that is already terminating.
@@ -189,9 +210,12 @@ fn terminating(object: &Value) -> Option<i64> {
         .map(|_| metadata("deletionGracePeriodSeconds").as_i64().unwrap_or(0))
 }
 
-/// A second deletion may only shorten the grace period.
+/// A second deletion may only shorten the grace period. One that finds nothing left of it ends what the first began.
 fn shorten(mut object: Value, left: i64, params: &DeleteParams) -> Plan {
-    let held = !tree::items(&object, &["metadata", "finalizers"]).is_empty();
+    let held = is_held(&object);
+    if left == 0 && !held {
+        return Plan::Remove;
+    }
     let Some(wanted) = params.grace_period_seconds.map(|s| s.max(0)).filter(|wanted| *wanted < left) else {
         return Plan::Pending;
     };
@@ -202,7 +226,7 @@ fn shorten(mut object: Value, left: i64, params: &DeleteParams) -> Plan {
         metadata.insert("deletionTimestamp".into(), tree::time(ends));
     }
     metadata.insert("deletionGracePeriodSeconds".into(), wanted.into());
-    if wanted == 0 && !held { Plan::Remove(Some(object)) } else { Plan::Mark(object) }
+    if wanted == 0 && !held { Plan::MarkAndRemove(object) } else { Plan::Mark(object) }
 }
 
 fn mark(object: &mut Value, ends: Timestamp, grace: i64) {
