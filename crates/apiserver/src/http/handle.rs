@@ -23,6 +23,7 @@ use super::server::{Peer, Server};
 use super::{compress, paths, resource, websocket};
 use crate::auth::{self, Attributes, Decision, User};
 use crate::metrics::{Dimensions, InFlight};
+use crate::node_proxy;
 
 /// How long an answer may take, unless the request says less with `?timeout=` or streams.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -95,7 +96,11 @@ impl Server {
         let long = info.is_long_running(&query);
         let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
         let _flying = if long { None } else { Some(self.admit(mutating, &user, dimensions)?) };
-        self.authorize(&info, &user).await?;
+        self.authorize(&info, &user, info.verb).await?;
+        if info.verb == "get" && node_proxy::enters(&info) {
+            // A WebSocket begins with a GET, but who may only read may not run programs.
+            self.authorize(&info, &user, "create").await?;
+        }
         let raw_query = head.uri.query().unwrap_or_default().to_owned();
         let socket = websocket::Wanted::of(&info, &mut head);
         let upgrade = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
@@ -142,8 +147,8 @@ impl Server {
         Err(Status::too_many_requests("Too many requests, please try again later.", 1))
     }
 
-    async fn authorize(&self, info: &RequestInfo, user: &User) -> Result<(), Status> {
-        let attributes = attributes(info, user);
+    async fn authorize(&self, info: &RequestInfo, user: &User, verb: &str) -> Result<(), Status> {
+        let attributes = attributes(info, user, verb);
         let decision = self.authorizer.authorize(&attributes).await;
         self.metrics.authorization.count(matches!(decision, Decision::Allow));
         match decision {
@@ -210,10 +215,10 @@ impl Taste {
 }
 
 /// What an authorizer is asked about a request.
-fn attributes<'a>(info: &'a RequestInfo, user: &'a User) -> Attributes<'a> {
+pub fn attributes<'a>(info: &'a RequestInfo, user: &'a User, verb: &'a str) -> Attributes<'a> {
     Attributes {
         user,
-        verb: info.verb,
+        verb,
         group: &info.group,
         version: &info.version,
         resource: &info.resource,

@@ -25,6 +25,11 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::Full(Bytes::new())
+    }
+
     /// Reads the whole body; 413 when it is over [`LIMIT`].
     pub async fn collect(self, headers: &HeaderMap) -> Result<Bytes, Status> {
         let announced =

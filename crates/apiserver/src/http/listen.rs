@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -44,6 +45,11 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// How often a quiet HTTP/2 peer is asked whether it lives, and how long it may take to answer.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
+
+/// How long a connection is quiet before the kernel asks whether the peer lives, and between two questions; and how many
+/// stay without an answer.
+const PROBE: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
 
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -127,8 +133,7 @@ async fn connection(
     stop: CancellationToken,
 ) {
     let local = socket.local_addr().is_ok_and(|address| address.ip() == from.ip()) || from.ip().is_loopback();
-    // Small answers go out at once.
-    let _ = socket.set_nodelay(true);
+    prepare(&socket);
     let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
@@ -143,6 +148,16 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(%from, %error, "connection ended");
     }
+}
+
+/// Small answers go out at once, and a peer that vanished without a word is noticed: a stream may have nothing to say to
+/// it for ever. Where the system refuses, it works as well, but less so.
+pub fn prepare(socket: &TcpStream) {
+    let _ = socket.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, PROBE);
+    let _ = sockopt::set_tcp_keepintvl(socket, PROBE);
+    let _ = sockopt::set_tcp_keepcnt(socket, PROBES);
 }
 
 async fn serve_h2(

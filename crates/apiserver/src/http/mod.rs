@@ -17,7 +17,7 @@ mod health;
 pub mod incoming;
 #[cfg(test)]
 mod laws;
-mod listen;
+pub(crate) mod listen;
 mod listing;
 mod negotiate;
 mod params;
@@ -29,7 +29,7 @@ mod server;
 mod table;
 mod tls;
 mod watch;
-mod websocket;
+pub(crate) mod websocket;
 
 pub use listen::{Config, Error, bind, serve};
 pub use server::{Parts, Peer, Server, StaticDocument, git_version};

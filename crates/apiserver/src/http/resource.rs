@@ -236,7 +236,7 @@ impl Asked<'_> {
 }
 
 async fn take(call: &mut Call) -> Result<bytes::Bytes, Status> {
-    let body = std::mem::replace(&mut call.body, super::incoming::RequestBody::Full(bytes::Bytes::new()));
+    let body = std::mem::replace(&mut call.body, super::incoming::RequestBody::empty());
     body.collect(&call.headers).await
 }
 

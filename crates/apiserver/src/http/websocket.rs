@@ -19,6 +19,8 @@ use hyper_util::rt::TokioIo;
 use tiphys_api::Status;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 
 use super::answer::{self, Answer};
@@ -32,7 +34,7 @@ const LINES: &str = "application/json";
 /// A request that wants its answer in messages.
 pub struct Wanted {
     upgrade: OnUpgrade,
-    accept: String,
+    key: HeaderValue,
     form: Form,
     protocol: Option<&'static str>,
 }
@@ -59,10 +61,10 @@ impl Wanted {
         if !streams || !asked || head.method != Method::GET {
             return None;
         }
-        let accept = derive_accept_key(head.headers.get(SEC_WEBSOCKET_KEY)?.as_bytes());
+        let key = head.headers.get(SEC_WEBSOCKET_KEY)?.clone();
         let (form, protocol) =
             if info.verb == "watch" { (Form::Lines, None) } else { log_form(&head.headers) };
-        Some(Self { upgrade: head.extensions.remove()?, accept, form, protocol })
+        Some(Self { upgrade: head.extensions.remove()?, key, form, protocol })
     }
 
     /// The answer as a WebSocket; refusals stay plain answers.
@@ -73,17 +75,28 @@ impl Wanted {
         if self.form == Form::Lines && !is_lines(&answer) {
             return answer::status(&Status::not_acceptable(LINES), Encoding::Json);
         }
-        let mut switched = Response::new(Body::empty());
-        *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        switched.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        switched.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        answer::set(&mut switched, SEC_WEBSOCKET_ACCEPT, &self.accept);
-        if let Some(protocol) = self.protocol {
-            answer::set(&mut switched, SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
+        let switched = switched(&self.key, self.protocol);
         tokio::spawn(pump(self.upgrade, answer.into_body(), self.form));
         switched
     }
+}
+
+/// The answer to a client whose key this is: it goes on in messages.
+pub fn switched(key: &HeaderValue, protocol: Option<&str>) -> Answer {
+    let mut switched = Response::new(Body::empty());
+    *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    switched.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    switched.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    answer::set(&mut switched, SEC_WEBSOCKET_ACCEPT, &derive_accept_key(key.as_bytes()));
+    if let Some(protocol) = protocol {
+        answer::set(&mut switched, SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    switched
+}
+
+/// The end of a stream that ended well.
+pub fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
 /// Whether the body is a line per event: what is binary cannot be cut into messages at its line ends.
@@ -136,7 +149,7 @@ async fn pump(upgrade: OnUpgrade, mut body: Body, form: Form) {
         }
     }
     // The peer may be gone already.
-    let _ = socket.close(None).await;
+    let _ = socket.send(goodbye()).await;
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::pass::Passage;
 use crate::http::incoming::RequestBody;
+use crate::http::listen;
 
 /// How long connecting may take, handshakes included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -109,7 +110,7 @@ impl Connector {
     ) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
         let dial = |source| ConnectError::Dial { address: address.to_owned(), source };
         let socket = TcpStream::connect((passage.host.as_str(), passage.port)).await.map_err(dial)?;
-        let _ = socket.set_nodelay(true);
+        listen::prepare(&socket);
         if !passage.tls {
             return handshake(socket).await;
         }

@@ -2,16 +2,20 @@
 //!
 //! - `pods/{log,exec,attach,portforward}` and `nodes/proxy` go to the node's kubelet over HTTPS, at the kubelet's own
 //!   paths, with the server's client certificate. `pods/proxy` and `services/proxy` go straight to the endpoint.
-//! - Upgrades (SPDY/3.1 and WebSocket) are not understood here: the kubelet answers 101, and from then on this copies.
-//!   A side that closes its half closes only that half on the other side.
+//! - Upgrades (SPDY/3.1 and WebSocket) are mostly not understood here: the kubelet answers 101, and from then on this
+//!   copies. A side that closes its half closes only that half on the other side.
+//! - WebSockets that runtimes do not understand are SPDY on the other side ([`socket`]).
 //! - Where a stream goes is decided purely ([`locate`], [`endpoint`]) from cached objects.
 //! - The caller's credentials never leave the server.
 
+mod channels;
 mod connect;
 mod endpoint;
 mod locate;
 mod options;
 mod pass;
+mod socket;
+mod spdy;
 
 use std::sync::Arc;
 
@@ -80,6 +84,11 @@ pub fn serves(info: &RequestInfo) -> bool {
 /// Whether admission judges it, as the operation CONNECT: all but reading a log.
 pub fn connects(info: &RequestInfo) -> bool {
     Road::of(info).is_some_and(|road| road != Road::Log)
+}
+
+/// Whether a request leads into a container, where it may do anything.
+pub fn enters(info: &RequestInfo) -> bool {
+    matches!(Road::of(info), Some(Road::Exec | Road::Attach | Road::PortForward))
 }
 
 impl NodeProxy {

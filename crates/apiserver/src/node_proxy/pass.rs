@@ -14,6 +14,7 @@ use tiphys_api::Status;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{ConnectError, Connector};
+use super::socket::{self, Form};
 use crate::http::answer::Answer;
 use crate::http::body::Body;
 use crate::http::handle::Call;
@@ -21,7 +22,7 @@ use crate::http::incoming::RequestBody;
 use crate::metrics::InFlight;
 
 /// How much of a kubelet's error text is shown, in bytes.
-const ERROR_TEXT: usize = 64 * 1024;
+pub const ERROR_TEXT: usize = 64 * 1024;
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,18 @@ impl Lasting {
     pub fn new(counted: InFlight, stop: CancellationToken) -> Self {
         Self { counted, stop }
     }
+
+    /// Lets a stream run; how it broke off interests only who looks for it.
+    pub async fn run(self, stream: impl Future<Output = std::io::Result<()>>) {
+        let outcome = tokio::select! {
+            () = self.stop.cancelled() => Ok(()),
+            outcome = stream => outcome,
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "an upgraded stream broke off");
+        }
+        drop(self.counted);
+    }
 }
 
 /// Reads a log: the kubelet's text as it comes, its refusals as Statuses.
@@ -66,7 +79,7 @@ pub async fn log(
     call: Call,
     lasting: Lasting,
 ) -> Result<Answer, Status> {
-    let request = request(passage, Method::GET, HeaderMap::new(), RequestBody::Full(bytes::Bytes::new()))?;
+    let request = request(passage, Method::GET, HeaderMap::new(), RequestBody::empty())?;
     let scheme = if passage.tls { "https" } else { "http" };
     let url = || format!("{scheme}://{}{}", passage.authority(), passage.path);
     let response = connector.send(passage, request).await;
@@ -79,13 +92,18 @@ pub async fn log(
     Ok(answer)
 }
 
+/// What a refusal says, as far as it is shown.
+pub async fn error_text(response: Response<Incoming>) -> String {
+    match Limited::new(response.into_body(), ERROR_TEXT).collect().await {
+        Ok(all) => String::from_utf8_lossy(&all.to_bytes()).trim_end().to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
 /// A kubelet's error as kube-apiserver tells it.
 async fn refusal(response: Response<Incoming>, name: &str) -> Status {
     let code = response.status();
-    let text = match Limited::new(response.into_body(), ERROR_TEXT).collect().await {
-        Ok(all) => String::from_utf8_lossy(&all.to_bytes()).trim_end().to_owned(),
-        Err(error) => error.to_string(),
-    };
+    let text = error_text(response).await;
     match code {
         StatusCode::INTERNAL_SERVER_ERROR => Status::internal(text),
         StatusCode::BAD_REQUEST => Status::bad_request(text),
@@ -110,6 +128,12 @@ pub async fn through(
     if upgrade.is_none() && matches!(call.info.subresource.as_str(), "exec" | "attach" | "portforward") {
         return Err(Status::bad_request("Upgrade request required"));
     }
+    let upgrade = match (upgrade, Form::of(&call.info.subresource, &call.headers)) {
+        (Some(client), Some(form)) => {
+            return socket::answer(connector, &passage, call, client, form, lasting).await;
+        }
+        (upgrade, _) => upgrade,
+    };
     let prefix = proxy_prefix(&call);
     let headers = forwarded(&call.headers, upgrade.is_some());
     let request = request(&passage, call.method, headers, call.body)?;
@@ -117,7 +141,7 @@ pub async fn through(
         connector.send(&passage, request).await.map_err(|error| unreachable(&error, upgrade.is_some()))?;
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(client)) = (response.status(), upgrade) {
         let node = hyper::upgrade::on(&mut response);
-        tokio::spawn(copy(client, node, lasting));
+        tokio::spawn(lasting.run(copy_both(client, node)));
         return Ok(Response::from_parts(response.into_parts().0, Body::empty()));
     }
     Ok(passed_back(response, &passage, &prefix, lasting))
@@ -129,7 +153,8 @@ fn proxy_prefix(call: &Call) -> String {
     call.info.path.strip_suffix(rest).unwrap_or(&call.info.path).trim_end_matches('/').to_owned()
 }
 
-fn unreachable(error: &ConnectError, upgrading: bool) -> Status {
+/// Why the other side was not reached.
+pub fn unreachable(error: &ConnectError, upgrading: bool) -> Status {
     if upgrading {
         Status::failure(500, "InternalError", format!("error dialing backend: {error}"))
     } else {
@@ -137,7 +162,8 @@ fn unreachable(error: &ConnectError, upgrading: bool) -> Status {
     }
 }
 
-fn request(
+/// A request along a passage.
+pub fn request(
     passage: &Passage,
     method: Method,
     headers: HeaderMap,
@@ -154,7 +180,7 @@ fn request(
 }
 
 /// The client's headers without its credentials and without what concerns only its own connection.
-fn forwarded(headers: &HeaderMap, upgrading: bool) -> HeaderMap {
+pub fn forwarded(headers: &HeaderMap, upgrading: bool) -> HeaderMap {
     let mut out = HeaderMap::new();
     for (name, value) in headers {
         let secret = *name == AUTHORIZATION
@@ -225,18 +251,6 @@ fn held(body: Incoming, lasting: Lasting) -> Body {
     });
     let data = http_body_util::BodyDataStream::new(held).take_until(Box::pin(stop.cancelled_owned()));
     Body::Stream(data.map(|chunk| chunk.map_err(Into::into)).boxed())
-}
-
-async fn copy(client: OnUpgrade, node: OnUpgrade, lasting: Lasting) {
-    let Lasting { counted, stop } = lasting;
-    let outcome = tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        outcome = copy_both(client, node) => outcome,
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "an upgraded stream broke off");
-    }
-    drop(counted);
 }
 
 async fn copy_both(client: OnUpgrade, node: OnUpgrade) -> std::io::Result<()> {

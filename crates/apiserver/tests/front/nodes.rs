@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{SinkExt, StreamExt};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -17,6 +17,8 @@ use tiphys_apiserver::pki::{Authority, Leaf, Pki};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::support::{Running, start, whole};
 
@@ -52,8 +54,15 @@ async fn kubelet(pki: &Pki) -> SocketAddr {
 async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let text = format!("{} {}", request.method(), request.uri());
     let secret = request.headers().contains_key("authorization");
+    if text.contains("command=absent") {
+        return Ok(Response::builder().status(500).body("container not found".into()).unwrap());
+    }
     if request.headers().contains_key("upgrade") {
-        tokio::spawn(echo(hyper::upgrade::on(&mut request)));
+        let upgrade = hyper::upgrade::on(&mut request);
+        match request.headers().contains_key("x-stream-protocol-version") {
+            true => drop(tokio::spawn(runtime(upgrade))),
+            false => drop(tokio::spawn(echo(upgrade))),
+        }
         let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
         let response = response.header("connection", "Upgrade").header("upgrade", "SPDY/3.1");
         return Ok(response.header("x-asked", text).body(Full::default()).unwrap());
@@ -74,6 +83,30 @@ async fn echo(upgraded: hyper::upgrade::OnUpgrade) {
     stream.read_to_end(&mut heard).await.unwrap();
     heard.extend_from_slice(b" and goodbye");
     stream.write_all(&heard).await.unwrap();
+    stream.shutdown().await.unwrap();
+}
+
+/// A runtime that speaks SPDY: once standard input (its second stream) has ended, it says all of it on standard output
+/// (the third), and on the first how it went.
+async fn runtime(upgraded: hyper::upgrade::OnUpgrade) {
+    let mut stream = TokioIo::new(upgraded.await.unwrap());
+    let (mut heard, mut head) = (Vec::new(), [0; 8]);
+    loop {
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[5], head[6], head[7]]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[..4] == [0, 0, 0, 3] {
+            heard.extend(payload);
+            if head[4] == 1 {
+                break;
+            }
+        }
+    }
+    let frame = |stream: u8, text: &[u8]| {
+        [&[0, 0, 0, stream, 0, 0, 0, u8::try_from(text.len()).unwrap()], text].concat()
+    };
+    let all = [frame(5, &heard), frame(1, br#"{"status":"#), frame(1, br#""Success"}"#)].concat();
+    stream.write_all(&all).await.unwrap();
     stream.shutdown().await.unwrap();
 }
 
@@ -144,6 +177,60 @@ async fn a_stream_that_is_half_closed_is_still_answered() {
     let mut heard = String::new();
     stream.read_to_string(&mut heard).await.unwrap();
     assert_eq!(heard, "hello and goodbye");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_ends_before_output_over_websocket() {
+    let running = start().await;
+    node_and_pod(&running).await;
+    let path = format!("{POD}/exec?command=cat&stdin=1&stdout=1");
+    let both = Some("v5.channel.k8s.io, v4.channel.k8s.io");
+    let mut socket = running.websocket(&path, both).await;
+    for message in [b"\0hel".as_slice(), b"\0lo", b"\xff\0"] {
+        socket.send(Message::Binary(Bytes::from_static(message))).await.unwrap();
+    }
+    assert_eq!(socket.next().await.unwrap().unwrap().into_data(), "\x01hello");
+    assert_eq!(socket.next().await.unwrap().unwrap().into_data(), "\x03{\"status\":\"Success\"}");
+    let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else { panic!("no close") };
+    assert_eq!(close.code, CloseCode::Normal);
+    let mut absent = running.websocket(&format!("{POD}/exec?command=absent&stdout=1"), both).await;
+    let told = absent.next().await.unwrap().unwrap().into_data();
+    assert!(String::from_utf8_lossy(&told).contains("unable to upgrade connection: container not found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forwarded_ports_are_tunnelled_through_websocket() {
+    let running = start().await;
+    node_and_pod(&running).await;
+    let tunnel = Some("SPDY/3.1+portforward.k8s.io");
+    let mut socket = running.websocket(&format!("{POD}/portforward"), tunnel).await;
+    let ended = [0, 0, 0, 3, 1, 0, 0, 3, b'a', b'b', b'c'];
+    socket.send(Message::Binary(Bytes::copy_from_slice(&ended))).await.unwrap();
+    let mut heard = Vec::new();
+    while let Message::Binary(bytes) = socket.next().await.unwrap().unwrap() {
+        heard.extend(bytes);
+    }
+    assert!(heard.starts_with(&[0, 0, 0, 5, 0, 0, 0, 3, b'a', b'b', b'c']), "{heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_read_does_not_get_into_containers() {
+    let running = start().await;
+    node_and_pod(&running).await;
+    let reader = |path: &str| {
+        let (running, path) = (&running, format!("{POD}{path}"));
+        async move { running.ask("GET", &path, &[("impersonate-user", "reader")], "").await }
+    };
+    assert_eq!(reader("").await.status(), 200);
+    assert_eq!(reader("/log").await.status(), 200);
+    for path in ["/exec?command=ls&stdout=1", "/attach?stdout=1", "/portforward"] {
+        let refused = reader(path).await;
+        let text = String::from_utf8_lossy(refused.body()).into_owned();
+        assert!(
+            refused.status() == 403 && text.contains(r#"cannot create resource \"pods/"#),
+            "{path}: {text}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
