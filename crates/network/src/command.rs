@@ -1,6 +1,8 @@
-//! The host's commands this crate runs: `iptables`, `iptables-restore`, `ip`. Each waits for the lock of others (`-w`).
+//! The host's commands: `iptables` and `ip6tables` with their `-save` and `-restore`, `ip`, `conntrack`. Those that change
+//! rules wait for the lock of others (`-w`).
 
 use std::io;
+use std::net::IpAddr;
 use std::process::{Output, Stdio};
 
 use tokio::io::AsyncWriteExt;
@@ -11,7 +13,7 @@ use tokio::process::Command;
 pub enum Error {
     /// It could not be started; most often it is not installed.
     #[error(
-        "cannot run {command}: {source}; install the distribution's package that holds it (iptables, iproute2)"
+        "cannot run {command}: {source}; install the distribution's package that holds it (iptables, iproute2, conntrack)"
     )]
     Start {
         /// Name of the program.
@@ -27,6 +29,43 @@ pub enum Error {
         /// What it wrote to standard error.
         message: String,
     },
+}
+
+/// Which of the two sets of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// `iptables`
+    V4,
+    /// `ip6tables`
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    fn save(self) -> &'static str {
+        match self {
+            Self::V4 => "iptables-save",
+            Self::V6 => "ip6tables-save",
+        }
+    }
+
+    fn restore(self) -> &'static str {
+        match self {
+            Self::V4 => "iptables-restore",
+            Self::V6 => "ip6tables-restore",
+        }
+    }
+
+    fn conntrack(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
 }
 
 /// One rule in a chain that others own, leading to a chain of ours.
@@ -66,20 +105,26 @@ impl Jump {
 }
 
 /// Applies rules in one atomic step per table, leaving all other chains alone.
-pub async fn iptables_restore(rules: &str) -> Result<(), Error> {
-    let start = |source| Error::Start { command: "iptables-restore".into(), source };
-    let mut child = Command::new("iptables-restore")
+pub async fn restore(family: Family, rules: &str) -> Result<(), Error> {
+    let command = family.restore();
+    let start = |source| Error::Start { command: command.into(), source };
+    let mut child = Command::new(command)
         .args(["-w", "--noflush"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(start)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(rules.as_bytes()).await.map_err(start)?;
-    }
-    let output = child.wait_with_output().await.map_err(start)?;
-    check("iptables-restore --noflush", &output)
+    let mut stdin = child.stdin.take();
+    let feed = async {
+        if let Some(stdin) = &mut stdin {
+            // What it says when it stops reading is worth more than that it did.
+            let _ = stdin.write_all(rules.as_bytes()).await;
+        }
+        drop(stdin);
+    };
+    let ((), output) = tokio::join!(feed, child.wait_with_output());
+    check(&format!("{command} --noflush"), &output.map_err(start)?)
 }
 
 /// Empties and deletes a chain of ours; an absent one is fine.
@@ -145,9 +190,35 @@ fn check(command: &str, output: &Output) -> Result<(), Error> {
     Err(Error::Failed { command: command.to_owned(), message })
 }
 
-/// All chains and rules of the filter and nat tables.
-pub async fn iptables_save() -> Result<String, Error> {
-    let output = output("iptables-save", &[]).await?;
-    check("iptables-save", &output)?;
+/// All chains and rules of a table (`filter`, `nat`).
+pub async fn save(family: Family, table: &str) -> Result<String, Error> {
+    let output = output(family.save(), &["-t", table]).await?;
+    check(family.save(), &output)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The kernel's UDP flows, a line each.
+pub async fn udp_flows(family: Family) -> Result<String, Error> {
+    let output = output("conntrack", &["-L", "-p", "udp", "-f", family.conntrack()]).await?;
+    check("conntrack -L", &output)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Makes the kernel forget UDP flows that these options of `conntrack -D` choose; that there are none is no error.
+pub async fn forget_udp_flows(family: Family, options: &[String]) -> Result<(), Error> {
+    let mut args = vec!["-D", "-p", "udp", "-f", family.conntrack()];
+    args.extend(options.iter().map(String::as_str));
+    let output = output("conntrack", &args).await?;
+    let none = String::from_utf8_lossy(&output.stderr).contains("0 flow entries");
+    if none { Ok(()) } else { check("conntrack -D", &output) }
+}
+
+/// This node's addresses, on whatever interface.
+pub async fn local_addresses() -> Result<Vec<IpAddr>, Error> {
+    let listed = output("ip", &["-o", "address", "show"]).await?;
+    check("ip address show", &listed)?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    // `2: eth0    inet 192.0.2.1/24 brd ...`
+    let address = |line: &str| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok();
+    Ok(text.lines().filter_map(address).collect())
 }

@@ -73,7 +73,7 @@ impl Network {
         for (key, value, needed) in SYSCTLS {
             set_sysctl(key, value, *needed)?;
         }
-        command::iptables_restore(&rules::install(self)).await?;
+        command::restore(command::Family::V4, &rules::install(self)).await?;
         for jump in rules::jumps(self) {
             jump.ensure().await?;
         }
@@ -103,7 +103,8 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(path, text).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
-fn set_sysctl(key: &str, value: &str, needed: bool) -> Result<(), Error> {
+/// Sets a switch of the kernel unless it is set. One that is not needed may be missing from the kernel.
+pub fn set_sysctl(key: &str, value: &str, needed: bool) -> Result<(), Error> {
     let path = Path::new("/proc/sys").join(key);
     match std::fs::read_to_string(&path) {
         Ok(now) if now.trim() == value => Ok(()),

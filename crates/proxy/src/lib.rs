@@ -1,36 +1,36 @@
 //! kube-proxy: Services reach pods by packet rules that the kernel applies; no packet passes through this process.
 //!
-//! - Follows Services and EndpointSlices by informers; a change marks the picture dirty, one task makes the rules follow.
-//!   Changes that come while it works are one change for the next round.
-//! - [`model`] reads objects, [`rules`] renders every chain, [`apply`] writes what differs, in one `iptables-restore`.
+//! - Follows Services, EndpointSlices and its own Node by informers. A change marks a Service; one task reads those marked,
+//!   and only them, and makes the rules follow. Changes that come while it works are one change for the next round.
+//! - [`model`] reads objects, [`rules`] renders a port, [`tables`] finds what changed, [`kernel`] writes it, in one
+//!   `iptables-restore` for each family.
 //! - Chains are this instance's own ([`rules::Names`]). What a killed process left is found at the start and mended.
 
-pub mod apply;
+mod conntrack;
+mod endpoints;
+mod health;
+pub mod kernel;
 pub mod model;
 pub mod rules;
+pub mod saved;
+pub mod tables;
+mod watch;
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use tiphys_api::{Gvr, Object};
-use tiphys_client::{Client, Informer, Informers, typed};
-use tiphys_network::command::{self, Jump};
-use tokio::sync::Notify;
+use tiphys_client::{Client, Informers};
+use tiphys_network::command::{self, Family};
 use tokio_util::sync::CancellationToken;
 
-use model::Port;
-use rules::{Chains, Names, Node};
+use kernel::Kernel;
+use model::Picture;
+use rules::Names;
+use tables::Tables;
+use watch::Watch;
 
-const SERVICES: Gvr = Gvr::new("", "v1", "services");
-const SLICES: Gvr = Gvr::new("discovery.k8s.io", "v1", "endpointslices");
-/// Label that says which Service a slice belongs to.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// Label of Services that another proxy serves.
-const FOREIGN: &str = "service.kubernetes.io/service-proxy-name";
 /// Pause after rules could not be written, before the next try.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -41,37 +41,31 @@ pub struct Config {
     pub instance: String,
     /// Name of this node.
     pub node_name: String,
-    /// Range of all pods.
+    /// Ranges of all pods, at most one of a family, divided by commas.
     pub cluster_cidr: String,
     /// Cluster addresses that this node answers itself, as cluster DNS.
     pub answered_here: BTreeSet<Ipv4Addr>,
 }
 
+/// Why the proxy cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A switch of the kernel that Services need.
+    #[error(transparent)]
+    Network(#[from] tiphys_network::Error),
+}
+
 /// Runs until `stop` is cancelled. Rules stay when it ends: Services go on answering.
-pub async fn run(
-    config: Config,
-    client: Arc<dyn Client>,
-    stop: CancellationToken,
-) -> Result<(), command::Error> {
-    let informers = Informers::new(client);
-    let (services, slices) = (informers.of(&SERVICES), informers.of(&SLICES));
-    let picture = Arc::new(Picture::default());
-    services.synced().await;
-    slices.synced().await;
-    picture.clone().follow(&services);
-    picture.clone().follow(&slices);
-    let mut proxy = Proxy::start(config).await?;
+pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToken) -> Result<(), Error> {
+    // Node ports answer on the loopback address, too; see `Tables::loopback`.
+    tiphys_network::set_sysctl("net/ipv4/conf/all/route_localnet", "1", true)?;
+    let watch = Watch::start(&Informers::new(client), &config.node_name);
+    watch.synced().await;
+    let mut proxy = Proxy::new(config);
     loop {
-        let ports = ports(&services, &slices, &proxy.config.node_name);
-        let again = match proxy.sync(&ports).await {
-            Ok(()) => Duration::MAX,
-            Err(error) => {
-                tracing::error!(%error, "cannot write the Services' rules; trying again");
-                RETRY
-            }
-        };
+        let again = if proxy.sync(&watch).await { Duration::MAX } else { RETRY };
         tokio::select! {
-            () = picture.changed.notified() => {}
+            () = watch.changed() => {}
             () = tokio::time::sleep(again) => {}
             () = stop.cancelled() => return Ok(()),
         }
@@ -81,122 +75,52 @@ pub async fn run(
 /// Takes every rule of an instance away; what is not there is no error.
 pub async fn cleanup(instance: &str) -> Result<(), command::Error> {
     let names = Names::new(instance);
-    for jump in jumps(&names) {
-        jump.remove().await?;
+    kernel::remove(Family::V4, &names).await?;
+    // A kernel without IPv6 has none of its rules.
+    if let Err(error) = kernel::remove(Family::V6, &names).await {
+        tracing::debug!(%error, "no IPv6 rules");
     }
-    let have = left_behind(&names).await?;
-    let text = apply::difference(&have, &Chains::new());
-    if text.is_empty() { Ok(()) } else { command::iptables_restore(&text).await }
+    Ok(())
 }
 
-/// Says that something changed.
-#[derive(Default)]
-struct Picture {
-    changed: Notify,
-}
-
-impl Picture {
-    fn follow(self: Arc<Self>, informer: &Informer) {
-        informer.on_change(Box::new(move |_, _| self.changed.notify_one()));
-    }
-}
-
+/// The rules of both families, and what follows from them.
 struct Proxy {
     config: Config,
-    names: Names,
-    node: Node,
-    written: Chains,
+    families: [Kernel; 2],
+    health: health::Server,
 }
 
 impl Proxy {
-    async fn start(config: Config) -> Result<Self, command::Error> {
+    fn new(config: Config) -> Self {
         let names = Names::new(&config.instance);
-        let node =
-            Node { cluster_cidr: config.cluster_cidr.clone(), answered_here: config.answered_here.clone() };
-        let written = left_behind(&names).await?;
-        let mut proxy = Self { config, names, node, written };
-        // The chains must be there before a jump can lead to them.
-        let fixed = rules::render(&[], &proxy.node, &proxy.names);
-        let first = proxy.written.keys().all(|key| !fixed.contains_key(key));
-        if first {
-            proxy.write(fixed).await?;
-        }
-        for jump in jumps(&proxy.names) {
-            jump.ensure().await?;
-        }
-        Ok(proxy)
+        let family = |family| {
+            let pods = config.cluster_cidr.split(',').find(|range| range.contains(':') == (family == Family::V6));
+            Kernel::new(Tables::new(family, names.clone(), pods.map(str::to_owned)), names.clone())
+        };
+        Self { families: [family(Family::V4), family(Family::V6)], config, health: health::Server::default() }
     }
 
-    async fn sync(&mut self, ports: &[Port]) -> Result<(), command::Error> {
-        let want = rules::render(ports, &self.node, &self.names);
-        self.write(want).await
+    /// Brings the rules to what the watch has seen; whether all could be written.
+    async fn sync(&mut self, watch: &Watch) -> bool {
+        for key in watch.take() {
+            let Picture { ports, health } = watch.read(&key);
+            let answered = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if self.config.answered_here.contains(&ip));
+            let ports = ports.into_iter().filter(|port| !answered(port.cluster_ip));
+            let (four, six) = ports.partition(|port| port.cluster_ip.is_ipv4());
+            for (kernel, ports) in self.families.iter_mut().zip([four, six]) {
+                kernel.set(&key, ports);
+            }
+            self.health.set(&key, health).await;
+        }
+        let mut written = true;
+        for kernel in &mut self.families {
+            if let Err(error) = kernel.write().await {
+                tracing::error!(%error, "cannot write the Services' rules; trying again");
+                written = false;
+            }
+        }
+        written
     }
-
-    async fn write(&mut self, want: Chains) -> Result<(), command::Error> {
-        let text = apply::difference(&self.written, &want);
-        if !text.is_empty() {
-            command::iptables_restore(&text).await?;
-        }
-        self.written = want;
-        Ok(())
-    }
-}
-
-/// Our chains that are there already, their rules unknown: whatever they hold, they differ from what is wanted.
-async fn left_behind(names: &Names) -> Result<Chains, command::Error> {
-    let saved = command::iptables_save().await?;
-    let unknown = || vec!["unknown".to_owned()];
-    Ok(apply::present(&saved, &names.prefix()).into_iter().map(|key| (key, unknown())).collect())
-}
-
-fn jumps(names: &Names) -> [Jump; 7] {
-    let jump = |table, chain, role: &str, new: bool| {
-        let mut rule: Vec<String> =
-            ["-m", "comment", "--comment", "tiphys Services"].map(String::from).into();
-        if new {
-            rule.extend(["-m", "conntrack", "--ctstate", "NEW"].map(String::from));
-        }
-        rule.extend(["-j".to_owned(), names.chain(role)]);
-        Jump { table, chain, rule }
-    };
-    [
-        jump("nat", "PREROUTING", "SERVICES", false),
-        jump("nat", "OUTPUT", "SERVICES", false),
-        jump("nat", "POSTROUTING", "MASQ", false),
-        jump("filter", "FORWARD", "REJECT", true),
-        jump("filter", "OUTPUT", "REJECT", true),
-        jump("filter", "INPUT", "REJECT", true),
-        jump("filter", "INPUT", "LOCAL", false),
-    ]
-}
-
-/// Every port of every Service that is ours to serve.
-fn ports(services: &Informer, slices: &Informer, node: &str) -> Vec<Port> {
-    let mut by_service: HashMap<(String, String), Vec<EndpointSlice>> = HashMap::new();
-    for slice in slices.list("") {
-        let Some(service) = slice.meta().labels.get(SERVICE_NAME).map(str::to_owned) else { continue };
-        if let Some(decoded) = decode(&slice) {
-            by_service.entry((slice.meta().namespace.to_string(), service)).or_default().push(decoded);
-        }
-    }
-    let mut all = Vec::new();
-    for service in services.list("") {
-        let meta = service.meta();
-        if meta.labels.get(FOREIGN).is_some() {
-            continue;
-        }
-        let own = by_service.remove(&(meta.namespace.to_string(), meta.name.to_string())).unwrap_or_default();
-        if let Some(decoded) = decode::<Service>(&service) {
-            all.extend(model::ports(&decoded, &own, node));
-        }
-    }
-    all
-}
-
-fn decode<T: typed::Kind>(object: &Object) -> Option<T> {
-    typed::decode(object)
-        .inspect_err(|error| tracing::warn!(%error, object = object.meta().key(), "unreadable object"))
-        .ok()
 }
 
 #[cfg(test)]

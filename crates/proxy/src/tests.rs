@@ -1,24 +1,31 @@
 //! Rules are compared with what stands in `testdata/`; `REWRITE=1` writes it anew.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
-use super::*;
-use crate::model::tests::{service, slice};
+use crate::model::tests::{here, service, slice};
+use crate::model::{self, Port};
+use crate::rules::Names;
+use crate::saved::Saved;
+use crate::tables::Tables;
+use tiphys_network::command::Family;
 
-/// Everything that a Service with these endpoints writes, with the tag left out so that a person can read it.
+fn ports(spec: &Value, endpoints: &Value) -> Vec<Port> {
+    let mut service = service(spec);
+    let ingress = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}});
+    service.status = Some(serde_json::from_value(ingress).unwrap());
+    model::read(&service, &[slice(endpoints)], &here()).ports
+}
+
+fn tables() -> Tables {
+    Tables::new(Family::V4, Names::new("tiphys0"), Some("10.42.0.0/16".into()))
+}
+
+/// All that is written for a Service beside what is written for none, with the tag left out so that a person can read it.
 fn rendered(spec: &Value, endpoints: &Value) -> String {
-    let names = Names::new("tiphys0");
-    let node = Node { cluster_cidr: "10.42.0.0/16".into(), answered_here: BTreeSet::new() };
-    let ports = model::ports(&service(spec), &[slice(endpoints)], "here");
-    let mut text = String::new();
-    for ((table, chain), rules) in rules::render(&ports, &node, &names) {
-        for rule in rules {
-            writeln!(text, "{} {chain} {rule}", table.name()).unwrap();
-        }
-    }
-    text.replace(&names.prefix(), "")
+    let mut tables = tables();
+    tables.everything(&Saved::default());
+    tables.set("n/s", ports(spec, endpoints));
+    tables.changes().replace(&Names::new("tiphys0").prefix(), "")
 }
 
 /// Compares with a file of `testdata/`.
@@ -61,11 +68,86 @@ fn nothing_behind_is_refused() {
 }
 
 #[test]
+fn without_services() {
+    compare(
+        "without_services",
+        &tables().everything(&Saved::default()).concat().replace(&Names::new("tiphys0").prefix(), ""),
+    );
+}
+
+#[test]
+fn external_traffic_that_stays_local() {
+    let spec = json!({"clusterIP": "10.43.0.9", "type": "LoadBalancer", "externalTrafficPolicy": "Local",
+        "loadBalancerSourceRanges": ["192.0.2.0/24"], "ports": [{"name": "http", "port": 80, "nodePort": 30080}]});
+    let mut list = endpoints(&["10.42.0.2", "10.42.0.3"]);
+    list[1]["nodeName"] = "there".into();
+    compare("external_traffic_that_stays_local", &rendered(&spec, &list));
+    let elsewhere = Value::from(vec![list[1].clone()]);
+    compare("external_traffic_without_local_endpoints", &rendered(&spec, &elsewhere));
+}
+
+#[test]
 fn chain_names_fit_and_differ() {
-    let spec = json!({"clusterIP": "10.43.0.9", "sessionAffinity": "ClientIP", "ports": [{"name": "http", "port": 80}]});
-    let ports = model::ports(&service(&spec), &[slice(&endpoints(&["10.42.0.2", "10.42.0.3"]))], "here");
-    let node = Node { cluster_cidr: "10.42.0.0/16".into(), answered_here: BTreeSet::new() };
-    let chains = rules::render(&ports, &node, &Names::new("a-bridge-of-15c"));
-    assert_eq!(chains.len(), 6 + 3);
-    assert!(chains.keys().all(|(_, name)| name.len() <= 28), "{chains:?}");
+    let spec = json!({"clusterIP": "10.43.0.9", "type": "NodePort", "sessionAffinity": "ClientIP", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]});
+    let mut tables = Tables::new(Family::V4, Names::new("a-bridge-of-15c"), None);
+    tables.set("n/s", ports(&spec, &endpoints(&["10.42.0.2", "10.42.0.3"])));
+    let text = tables.everything(&Saved::default()).concat();
+    let names: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix(':')?.split(' ').next()).collect();
+    assert_eq!(names.len(), 7 + 1 + 3, "{names:?}");
+    assert!(names.iter().all(|name| name.len() <= 28), "{names:?}");
+}
+
+#[test]
+fn only_what_differs_is_written() {
+    let spec = |number: u16| json!({"clusterIP": "10.43.0.9", "ports": [{"name": "http", "port": number}]});
+    let mut tables = tables();
+    tables.everything(&Saved::default());
+    let chains = |text: &str| -> Vec<String> {
+        let names = text.lines().filter_map(|l| l.strip_prefix(':')?.split(' ').next()?.split_once('-'));
+        names.map(|(_, name)| name.split_inclusive('-').next().unwrap().to_owned()).collect()
+    };
+    let mut set = |number: Option<u16>, addresses: &[&str]| {
+        let mut list = endpoints(addresses);
+        list.as_array_mut().unwrap().iter_mut().for_each(|e| e["nodeName"] = "there".into());
+        tables.set("n/s", number.map(|number| ports(&spec(number), &list)).unwrap_or_default());
+        tables.changes()
+    };
+    assert_eq!(chains(&set(Some(80), &["10.42.0.2"])), ["S-", "B-", "SERVICES"]);
+    assert_eq!(set(Some(80), &["10.42.0.2"]), "");
+    assert_eq!(chains(&set(Some(80), &["10.42.0.3"])), ["S-"]);
+    assert_eq!(chains(&set(Some(81), &["10.42.0.3"])), ["B-"]);
+    let refused = set(Some(81), &[]);
+    assert_eq!(chains(&refused), ["R-", "REFUSED", "S-", "B-", "SERVICES"]);
+    assert_eq!(refused.matches("\n-X ").count(), 2);
+    assert_eq!(chains(&set(None, &[])), ["R-", "REFUSED"]);
+}
+
+#[test]
+fn many_services_come_in_several_texts_and_are_led_to_last() {
+    let spec = |i: usize| json!({"clusterIP": format!("10.43.{}.{}", i / 250, i % 250), "ports": [{"name": "http", "port": 80}]});
+    let mut tables = tables();
+    for i in 0..2_000 {
+        let mut ports = ports(&spec(i), &endpoints(&["10.42.0.2", "10.42.0.3", "10.42.0.4"]));
+        ports[0].name = format!("n/s{i}:http");
+        tables.set(&format!("n/s{i}"), ports);
+    }
+    let mut saved = Saved::default();
+    saved.chains.insert((crate::rules::Table::Nat, "old".into()));
+    let texts = tables.everything(&saved);
+    assert_eq!(texts.len(), 2);
+    assert!(!texts[0].contains("-B-") && texts[0].contains("-MARK - "));
+    let all = texts.concat();
+    let mut declared: Vec<&str> = all.lines().filter(|line| line.starts_with(':')).collect();
+    let count = declared.len();
+    declared.sort_unstable();
+    declared.dedup();
+    assert_eq!((declared.len(), count), (2_000 + 250 + 7 + 1, 2_000 + 250 + 7 + 1));
+    assert!(texts[1].contains("-X old\n"));
+}
+
+#[test]
+fn removal_takes_jumps_before_chains() {
+    let mut saved = Saved::default();
+    saved.add(crate::rules::Table::Nat, ":T-A - [0:0]\n-A INPUT -j T-A\n", "T-");
+    assert_eq!(crate::tables::removal(&saved), "*nat\n:T-A - [0:0]\n-D INPUT -j T-A\n-X T-A\nCOMMIT\n");
 }
