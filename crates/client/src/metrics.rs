@@ -1,5 +1,7 @@
 //! Counters, gauges and histograms, and how they are written: Prometheus' text form.
 
+pub mod process;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;

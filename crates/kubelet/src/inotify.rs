@@ -2,20 +2,29 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
+/// What happened to a watched file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// It has another name.
+    pub(crate) moved: bool,
+    /// A writer closed it.
+    pub(crate) closed: bool,
+}
+
 /// A watched file or directory.
 pub(crate) struct Watch(AsyncFd<OwnedFd>);
 
 impl Watch {
-    /// Watches a file: whether it grows, is closed by its writer, or is moved or removed.
-    pub(crate) fn file(path: &Path) -> io::Result<Self> {
-        let moved = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
-        Self::new(path, WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE | moved)
+    /// Watches an open file, whatever its name is by now: whether it grows, is closed by its writer, or is moved.
+    pub(crate) fn file(file: &impl AsRawFd) -> io::Result<Self> {
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Self::new(Path::new(&link), WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE | WatchFlags::MOVE_SELF)
     }
 
     /// Watches a directory: which files are written, moved or removed.
@@ -30,23 +39,24 @@ impl Watch {
         registered(fd).map(Self)
     }
 
-    /// Waits for changes, and takes in all that are there. Whether the watched thing itself was moved or removed.
-    pub(crate) async fn changed(&self) -> io::Result<bool> {
+    /// Waits for changes, and takes in all that are there.
+    pub(crate) async fn changed(&self) -> io::Result<Changes> {
         let mut guard = self.0.readable().await?;
         let mut buffer = [MaybeUninit::uninit(); 1024];
         let mut reader = inotify::Reader::new(self.0.get_ref(), &mut buffer);
-        let mut moved = false;
+        let mut changes = Changes::default();
         loop {
             match reader.next() {
                 Ok(event) => {
-                    moved |= event.events().intersects(ReadFlags::MOVE_SELF | ReadFlags::DELETE_SELF)
+                    changes.moved |= event.events().contains(ReadFlags::MOVE_SELF);
+                    changes.closed |= event.events().contains(ReadFlags::CLOSE_WRITE);
                 }
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(error) => return Err(error.into()),
             }
         }
         guard.clear_ready();
-        Ok(moved)
+        Ok(changes)
     }
 }
 

@@ -10,11 +10,13 @@ use parking_lot::Mutex;
 use tiphys_api::Object;
 use tiphys_client::{Informer, typed};
 use tiphys_runtime::{Event, EventStream, Filter};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actor::{self, Found, Handle};
 use crate::context::Context;
+use crate::ops::News;
 use crate::{container, pod, sandbox};
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -28,6 +30,10 @@ pub(crate) struct Manager {
     found: Mutex<HashMap<String, Found>>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// An actor has ended.
+    ended: Notify,
+    /// The API's picture of a pod from a file is gone, or is to go.
+    mirrors: Notify,
 }
 
 impl Manager {
@@ -38,6 +44,8 @@ impl Manager {
             found: Mutex::default(),
             tasks: TaskTracker::new(),
             stop,
+            ended: Notify::new(),
+            mirrors: Notify::new(),
         })
     }
 
@@ -88,7 +96,12 @@ impl Manager {
         let manager = self.clone();
         pods.on_change(Box::new(move |old, new| match (old, new) {
             (_, Some(object)) => manager.changed(object),
-            (Some(object), None) => manager.removed(&object.meta().uid),
+            (Some(object), None) => {
+                if mirrored(object).is_some() {
+                    manager.mirrors.notify_one();
+                }
+                manager.removed(&object.meta().uid);
+            }
             (None, None) => {}
         }));
     }
@@ -98,6 +111,9 @@ impl Manager {
         if let Some(of) = mirrored(object) {
             // The API's picture of a pod from a file: the file's pod has the actor.
             uid = of;
+            if std::str::from_utf8(object.json()).is_ok_and(|text| text.contains("\"deletionTimestamp\"")) {
+                self.mirrors.notify_one();
+            }
         }
         if let Some(handle) = self.actors.lock().get(&uid) {
             handle.pod.send_replace(Some(object.clone()));
@@ -116,6 +132,18 @@ impl Manager {
         }
     }
 
+    /// The newest version of a pod.
+    pub(crate) fn pod(&self, uid: &str) -> Option<Pod> {
+        let object = self.actors.lock().get(uid)?.pod.borrow().clone()?;
+        typed::decode(&object).ok()
+    }
+
+    /// Ends a pod for what it uses, with so many seconds of grace. Whether there is one that can be told so.
+    pub(crate) fn evict(&self, uid: &str, message: String, grace: i64) -> bool {
+        let tell = self.actors.lock().get(uid).map(|handle| handle.tell.clone());
+        tell.is_some_and(|tell| tell.try_send(News::Evict(message, grace)).is_ok())
+    }
+
     /// Starts the actor of a pod, with what the runtime had of it.
     pub(crate) fn start(self: &Arc<Self>, pod: Pod, object: Option<Object>) {
         let uid = pod::uid(&pod).to_owned();
@@ -130,8 +158,25 @@ impl Manager {
         self.tasks.spawn(async move {
             if stop.run_until_cancelled(future).await.is_some() {
                 manager.actors.lock().remove(&uid);
+                manager.ended.notify_waiters();
             }
         });
+    }
+
+    /// Waits until nothing is left of a pod.
+    pub(crate) async fn until_ended(&self, uid: &str) {
+        loop {
+            let ended = self.ended.notified();
+            if !self.has(uid) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Waits until the picture of a pod from a file has to be made anew.
+    pub(crate) async fn mirror_gone(&self) {
+        self.mirrors.notified().await;
     }
 
     /// Whether a pod has an actor.

@@ -2,13 +2,15 @@
 //!
 //! - The lease is renewed every ten seconds; the status is written when it changes, else every five minutes.
 //! - Until the runtime and its network are ready they are asked often, so that the node is Ready at once.
+//! - With each renewal goes a look at what the node runs short of ([`crate::eviction`]) and at what piled up ([`crate::gc`]):
+//!   the node wakes up once for all of them.
 
 pub(crate) mod machine;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -21,24 +23,32 @@ use tiphys_client::{Api, PatchKind};
 
 use crate::Config;
 use crate::context::Context;
+use crate::eviction::Pressure;
+use crate::eviction::monitor::Monitor;
+use crate::gc::images::Images;
+use crate::manager::Manager;
 use machine::Machine;
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);
+/// After something was done about a shortage.
+const AGAIN: Duration = Duration::from_secs(1);
 const NOT_READY: Duration = Duration::from_millis(250);
 const REPORT_SECONDS: i64 = 300;
 
 /// What pods without limits may use, by resource.
 pub(crate) fn allocatable(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
-    status::resources(config, machine)
+    status::allocatable(&config.settings, machine)
 }
 
 /// Keeps the node's object until the process ends.
-pub(crate) async fn run(ctx: Arc<Context>, machine: Machine) {
-    let mut keeper = Keeper { ctx, machine, node: None, reported: None, ready: false, pod_cidr: None };
+pub(crate) async fn run(manager: Arc<Manager>) {
+    let mut keeper = Keeper::new(manager);
     loop {
+        let acted = keeper.housekeep().await;
         let pause = match keeper.beat().await {
+            Ok(()) if keeper.ready && acted => AGAIN,
             Ok(()) if keeper.ready => RENEW,
             Ok(()) => NOT_READY,
             Err(status) => {
@@ -52,7 +62,11 @@ pub(crate) async fn run(ctx: Arc<Context>, machine: Machine) {
 
 struct Keeper {
     ctx: Arc<Context>,
-    machine: Machine,
+    manager: Arc<Manager>,
+    monitor: Monitor,
+    images: Images,
+    pressures: BTreeSet<Pressure>,
+    housekept: Option<Instant>,
     node: Option<Node>,
     reported: Option<(NodeStatus, Timestamp)>,
     ready: bool,
@@ -61,6 +75,36 @@ struct Keeper {
 }
 
 impl Keeper {
+    fn new(manager: Arc<Manager>) -> Self {
+        Self {
+            ctx: manager.context(),
+            manager,
+            monitor: Monitor::default(),
+            images: Images::default(),
+            pressures: BTreeSet::new(),
+            housekept: None,
+            node: None,
+            reported: None,
+            ready: false,
+            pod_cidr: None,
+        }
+    }
+
+    /// Looks at what is short and at what piled up. Whether pods were ended, so that there is more to see soon.
+    async fn housekeep(&mut self) -> bool {
+        // A node that is not ready yet beats much faster than anything here changes.
+        if self.housekept.is_some_and(|at| at.elapsed() < AGAIN) {
+            return false;
+        }
+        self.housekept = Some(Instant::now());
+        let now = Timestamp::now();
+        let look = Box::pin(self.monitor.look(&self.manager, &mut self.images, now)).await;
+        self.pressures = look.pressures;
+        Box::pin(self.images.look(&self.ctx, now)).await;
+        Box::pin(crate::gc::logs::look(&self.ctx)).await;
+        look.acted
+    }
+
     async fn beat(&mut self) -> Result<(), Status> {
         if self.node.is_none() {
             self.node = Some(self.register().await?);
@@ -92,7 +136,7 @@ impl Keeper {
 
     async fn register(&self) -> Result<Node, Status> {
         let config = &self.ctx.config;
-        let labels = labels(config, &self.machine);
+        let labels = labels(config, &self.ctx.machine);
         let node = Node {
             metadata: ObjectMeta {
                 name: Some(config.node_name.clone()),
@@ -116,12 +160,12 @@ impl Keeper {
 
     async fn report(&mut self) -> Result<(), Status> {
         let now = Timestamp::now();
-        let findings = status::find(&self.ctx).await;
+        let findings = status::find(&self.ctx, self.pressures.clone()).await;
         self.ready = findings.complaint.is_none();
         let known = self.reported.as_ref().map(|(status, _)| status.clone());
         let known =
             known.or_else(|| self.node.as_ref().and_then(|node| node.status.clone())).unwrap_or_default();
-        let new = status::status(&self.ctx, &self.machine, &findings, &known, now);
+        let new = status::status(&self.ctx, &findings, &known, now);
         let fresh =
             self.reported.as_ref().is_some_and(|(_, at)| now.as_second() - at.as_second() < REPORT_SECONDS);
         if fresh && status::same(&known, &new) {

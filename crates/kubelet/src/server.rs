@@ -1,11 +1,12 @@
 //! The kubelet's HTTPS server: logs, exec, attach, port-forward, run, pods, health, metrics.
 //!
-//! - Clients show a certificate of the configured authority; only the users named (the API server's) and the members of
-//!   `system:masters` may ask for anything but `/healthz`.
+//! - Who asks and whether they may is decided before anything is looked at ([`access`]).
 //! - Streams are passed raw to the address that the runtime gives for them ([`upgrade`]): whatever protocol client and
 //!   runtime speak, the kubelet does not interpret it.
 
+pub(crate) mod access;
 mod auth;
+mod figures;
 mod find;
 mod routes;
 mod upgrade;
@@ -13,13 +14,14 @@ mod upgrade;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -27,6 +29,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use auth::Who;
+
+/// How long a client may take to greet.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a client may take to say what it wants.
+const HEAD: Duration = Duration::from_secs(30);
+/// Before the next attempt to accept a connection after a failed one.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// How the server is set up. Keys and certificates are PEM.
 #[derive(Clone)]
@@ -41,8 +50,6 @@ pub struct Config {
     pub key: String,
     /// Certificates of the authority whose clients are believed.
     pub client_ca: String,
-    /// Common names of the clients that may ask for everything, beside the group `system:masters`.
-    pub allowed_users: Vec<String>,
 }
 
 /// Why the server cannot be set up.
@@ -86,7 +93,7 @@ pub(crate) async fn serve(listener: Listener, ctx: Arc<Context>, stop: Cancellat
         };
         let Ok((tcp, _)) = accepted else {
             // Out of file descriptors: those in use end first.
-            tokio::task::yield_now().await;
+            tokio::time::sleep(BREATH).await;
             continue;
         };
         let (tls, ctx, stop) = (listener.tls.clone(), ctx.clone(), stop.clone());
@@ -96,25 +103,22 @@ pub(crate) async fn serve(listener: Listener, ctx: Arc<Context>, stop: Cancellat
 
 async fn connection(tcp: TcpStream, tls: TlsAcceptor, ctx: Arc<Context>) {
     let _ = tcp.set_nodelay(true);
-    let Ok(stream) = tls.accept(tcp).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await else { return };
     let who = Arc::new(auth::who(&stream));
     let service = service_fn(move |request: Request<Incoming>| {
         let (ctx, who) = (ctx.clone(), who.clone());
         async move { Ok::<_, Infallible>(answer(&ctx, &who, request).await) }
     });
-    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let served = http.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.with_upgrades().await {
         tracing::debug!(%error, "a connection to the kubelet ended badly");
     }
 }
 
 async fn answer(ctx: &Arc<Context>, who: &Who, request: Request<Incoming>) -> Response<Body> {
-    if request.uri().path() == "/healthz" {
-        return routes::text(200, "ok");
-    }
-    let allowed =
-        ctx.config.server.as_ref().map(|server| server.allowed_users.as_slice()).unwrap_or_default();
-    match who.check(allowed) {
+    match access::check(ctx, who, &request).await {
         Ok(()) => Box::pin(routes::route(ctx, request)).await,
         Err((code, message)) => routes::text(code, message),
     }

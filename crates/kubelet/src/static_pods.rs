@@ -3,13 +3,14 @@
 
 mod mirror;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use tiphys_api::decode;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::inotify::Watch;
 use crate::manager::Manager;
@@ -40,12 +41,14 @@ pub(crate) async fn start(manager: &Arc<Manager>) -> Started {
 pub(crate) async fn follow(manager: Arc<Manager>, (mut known, changes): Started) {
     let ctx = manager.context();
     let Some(dir) = ctx.config.static_pod_dir.clone() else { return std::future::pending().await };
+    let mut pending = HashMap::new();
     loop {
         for pod in known.values() {
             mirror::keep(&ctx, pod).await;
         }
         tokio::select! {
             () = changed(changes.as_ref()) => {}
+            () = manager.mirror_gone() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
         let now = read(&dir, &ctx.config.node_name).await;
@@ -55,11 +58,25 @@ pub(crate) async fn follow(manager: Arc<Manager>, (mut known, changes): Started)
         }
         for (uid, pod) in &now {
             if !known.contains_key(uid) {
-                manager.start(pod.clone(), None);
+                let before = known.values().find(|old| pod::full_name(old) == pod::full_name(pod));
+                pending.insert(uid.clone(), start_after(&manager, before.map(pod::uid), pod.clone()));
             }
         }
+        // A version that was never started is forgotten with its manifest.
+        pending.retain(|uid, _| now.contains_key(uid));
         known = now;
     }
+}
+
+/// Starts a pod once nothing is left of the one that had its name: the two may want the same ports of the node.
+fn start_after(manager: &Arc<Manager>, before: Option<&str>, pod: Pod) -> AbortOnDropHandle<()> {
+    let (manager, before) = (manager.clone(), before.map(str::to_owned));
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Some(before) = before {
+            manager.until_ended(&before).await;
+        }
+        manager.start(pod, None);
+    }))
 }
 
 async fn changed(changes: Option<&Watch>) {

@@ -49,6 +49,9 @@ pub struct Settings {
     pub merged_into: Option<PathBuf>,
     /// Socket of a runtime that is not ours, if any.
     pub runtime_endpoint: Option<String>,
+    /// The kubelet's own configuration file, if any.
+    #[serde(default)]
+    pub kubelet_config: Option<PathBuf>,
 }
 
 impl Settings {
@@ -86,6 +89,7 @@ impl Settings {
             kubeconfig: PathBuf::new(),
             merged_into: None,
             runtime_endpoint: node.runtime_endpoint.clone(),
+            kubelet_config: node.kubelet_config.as_deref().map(std::path::absolute).transpose()?,
         })
     }
 

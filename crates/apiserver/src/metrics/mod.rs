@@ -5,7 +5,6 @@
 //!   is bounded.
 //! - Other parts add their own lines with [`Metrics::register`].
 
-mod process;
 mod request;
 mod store;
 
@@ -17,7 +16,7 @@ pub use request::{Dimensions, InFlight, Requests};
 use store::{StoreTimes, Timed};
 pub use store::{render_objects, render_size};
 use tiphys_api::Gvr;
-use tiphys_client::metrics::{Attempts, Counters, Histograms};
+use tiphys_client::metrics::{Attempts, Counters, Histograms, process};
 pub use tiphys_client::metrics::{Counter, Histogram, header, line};
 use tiphys_store::Store;
 

@@ -1,6 +1,6 @@
 //! The node's status: addresses, resources, conditions, images, in Kubernetes' words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -9,14 +9,32 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tiphys_api::quantity::{Format, Quantity as Amount};
 use tiphys_runtime::{Condition, Image};
 
 use super::machine::Machine;
-use crate::Config;
+use crate::configuration::Settings;
 use crate::context::Context;
+use crate::eviction::{Pressure, Signal};
 
 /// The most images told, the largest first.
 const IMAGES_MAX: usize = 50;
+
+/// Reason and message of a pressure, met and not.
+type Words = [(&'static str, &'static str); 2];
+
+const MEMORY: Words = [
+    ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+    ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+];
+const DISK: Words = [
+    ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+    ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+];
+const PROCESSES: Words = [
+    ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+    ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+];
 
 /// What was asked of the runtime.
 pub(super) struct Findings {
@@ -24,10 +42,12 @@ pub(super) struct Findings {
     images: Vec<Image>,
     /// Why the node is not ready; `None`: it is.
     pub(super) complaint: Option<String>,
+    /// What it runs short of.
+    pub(super) pressures: BTreeSet<Pressure>,
 }
 
 /// Asks the runtime.
-pub(super) async fn find(ctx: &Context) -> Findings {
+pub(super) async fn find(ctx: &Context, pressures: BTreeSet<Pressure>) -> Findings {
     let runtime = &ctx.runtime;
     let version = match runtime.version().await {
         Ok(version) => format!("{}://{}", version.name, version.version),
@@ -37,7 +57,7 @@ pub(super) async fn find(ctx: &Context) -> Findings {
         Err(error) => Some(format!("container runtime is down: {error}")),
         Ok(conditions) => conditions.iter().find_map(complaint),
     };
-    Findings { version, images: runtime.list_images().await.unwrap_or_default(), complaint }
+    Findings { version, images: runtime.list_images().await.unwrap_or_default(), complaint, pressures }
 }
 
 fn complaint(condition: &Condition) -> Option<String> {
@@ -50,43 +70,75 @@ fn complaint(condition: &Condition) -> Option<String> {
     (!condition.ok).then(|| format!("{what}=false {said}"))
 }
 
-pub(super) fn status(
-    ctx: &Context,
-    machine: &Machine,
-    findings: &Findings,
-    known: &NodeStatus,
-    now: Timestamp,
-) -> NodeStatus {
-    let resources: BTreeMap<String, Quantity> =
-        resources(&ctx.config, machine).into_iter().map(|(key, value)| (key, Quantity(value))).collect();
+pub(super) fn status(ctx: &Context, findings: &Findings, known: &NodeStatus, now: Timestamp) -> NodeStatus {
+    let machine = &ctx.machine;
+    let capacity = capacity(&ctx.config.settings, machine);
+    let allocatable = allocatable(&ctx.config.settings, machine);
+    let quantities = |resources: BTreeMap<String, String>| -> BTreeMap<String, Quantity> {
+        resources.into_iter().map(|(key, value)| (key, Quantity(value))).collect()
+    };
     let address = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", ctx.config.node_ip.to_string()),
             address("Hostname", ctx.config.node_name.clone()),
         ]),
-        allocatable: Some(resources.clone()),
-        capacity: Some(resources),
+        allocatable: Some(quantities(allocatable)),
+        capacity: Some(quantities(capacity)),
         conditions: Some(conditions(findings, known, now)),
         daemon_endpoints: ctx.config.server.as_ref().map(|server| NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: server.port.into() }),
         }),
         images: Some(images(&findings.images)),
-        node_info: Some(info(ctx, machine, findings)),
+        node_info: Some(info(ctx, findings)),
         ..NodeStatus::default()
     }
 }
 
 /// Capacity by resource, as quantities.
-pub(super) fn resources(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
+pub(super) fn capacity(settings: &Settings, machine: &Machine) -> BTreeMap<String, String> {
     let mut resources = BTreeMap::from([
         ("cpu".to_owned(), machine.cpus.to_string()),
         ("memory".to_owned(), format!("{}Ki", machine.memory / 1024)),
         ("ephemeral-storage".to_owned(), format!("{}Ki", machine.storage / 1024)),
-        ("pods".to_owned(), config.max_pods.to_string()),
+        ("pods".to_owned(), settings.max_pods.to_string()),
     ]);
     for (size, bytes) in &machine.hugepages {
         resources.insert(format!("hugepages-{size}"), bytes.to_string());
+    }
+    resources
+}
+
+/// What pods may have of it: without what is reserved, and without what evictions keep free.
+pub(super) fn allocatable(settings: &Settings, machine: &Machine) -> BTreeMap<String, String> {
+    let mut resources = capacity(settings, machine);
+    for (name, text) in &mut resources {
+        let kept =
+            |list: &BTreeMap<String, String>| list.get(name.as_str()).and_then(|text| text.parse().ok());
+        let mut left: Amount = match text.parse() {
+            Ok(quantity) => quantity,
+            Err(_) => continue,
+        };
+        for reserved in [kept(&settings.kube_reserved), kept(&settings.system_reserved)].into_iter().flatten()
+        {
+            left = left - reserved;
+        }
+        let signal = match name.as_str() {
+            "memory" => Some((Signal::Memory, machine.memory)),
+            "ephemeral-storage" => Some((Signal::NodeDisk, machine.storage)),
+            _ => None,
+        };
+        let free = signal.and_then(|(signal, all)| {
+            let amount = settings.eviction_hard.get(signal)?;
+            i64::try_from(amount.of(u64::try_from(all).ok()?)).ok()
+        });
+        if let Some(free) = free {
+            left = left - Amount::from_units(free, Format::BinarySi);
+        }
+        if left.sign() < 0 {
+            left = left - left;
+        }
+        *text = left.to_string();
     }
     resources
 }
@@ -105,12 +157,15 @@ fn conditions(findings: &Findings, known: &NodeStatus, now: Timestamp) -> Vec<No
             last_transition_time: Some(before.and_then(|c| c.last_transition_time.clone()).unwrap_or(now)),
         }
     };
-    let (memory, disk, pids) =
-        ("KubeletHasSufficientMemory", "KubeletHasNoDiskPressure", "KubeletHasSufficientPID");
+    let pressure = |kind: Pressure, name: &str, [bad, good]: [(&str, &str); 2]| {
+        let met = findings.pressures.contains(&kind);
+        let (reason, message) = if met { bad } else { good };
+        condition(name, met, reason, message)
+    };
     vec![
-        condition("MemoryPressure", false, memory, "kubelet has sufficient memory available"),
-        condition("DiskPressure", false, disk, "kubelet has no disk pressure"),
-        condition("PIDPressure", false, pids, "kubelet has sufficient PID available"),
+        pressure(Pressure::Memory, "MemoryPressure", MEMORY),
+        pressure(Pressure::Disk, "DiskPressure", DISK),
+        pressure(Pressure::Processes, "PIDPressure", PROCESSES),
         match &findings.complaint {
             None => condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
             Some(why) => condition("Ready", false, "KubeletNotReady", why),
@@ -128,7 +183,8 @@ fn images(images: &[Image]) -> Vec<ContainerImage> {
     images.into_iter().take(IMAGES_MAX).map(told).collect()
 }
 
-fn info(ctx: &Context, machine: &Machine, findings: &Findings) -> NodeSystemInfo {
+fn info(ctx: &Context, findings: &Findings) -> NodeSystemInfo {
+    let machine = &ctx.machine;
     NodeSystemInfo {
         architecture: machine.architecture.clone(),
         boot_id: machine.boot_id.clone(),
@@ -154,4 +210,30 @@ pub(super) fn same(old: &NodeStatus, new: &NodeStatus) -> bool {
         status
     };
     still(old) == still(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_may_have_what_is_not_reserved() {
+        let machine = Machine { cpus: 4, memory: 8 << 30, storage: 100 << 30, ..Machine::default() };
+        let settings = Settings {
+            kube_reserved: [("cpu".to_owned(), "250m".to_owned()), ("memory".to_owned(), "1Gi".to_owned())]
+                .into(),
+            system_reserved: [("cpu".to_owned(), "250m".to_owned())].into(),
+            ..Settings::default()
+        };
+        let may = allocatable(&settings, &machine);
+        // 8 Gi - 1 Gi - 100 Mi
+        assert_eq!(
+            (may["cpu"].as_str(), may["memory"].as_str(), may["pods"].as_str()),
+            ("3500m", "7068Mi", "110")
+        );
+        assert_eq!(may["ephemeral-storage"], "90Gi");
+        assert_eq!(capacity(&settings, &machine)["memory"], "8388608Ki");
+        let all = Settings { system_reserved: [("cpu".to_owned(), "9".to_owned())].into(), ..settings };
+        assert_eq!(allocatable(&all, &machine)["cpu"], "0");
+    }
 }

@@ -1,4 +1,4 @@
-//! Who asks: client certificates, and what their subjects may do.
+//! Who asks, as far as the client's certificate tells.
 
 use std::sync::Arc;
 
@@ -13,24 +13,10 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::Config;
 
 /// A client: the subject of its certificate, empty without one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Who {
-    user: String,
-    groups: Vec<String>,
-}
-
-impl Who {
-    /// Whether the client may ask for anything; else the code and text of the refusal.
-    pub(super) fn check(&self, allowed: &[String]) -> Result<(), (u16, String)> {
-        if self.user.is_empty() {
-            return Err((401, "Unauthorized".into()));
-        }
-        if allowed.contains(&self.user) || self.groups.iter().any(|group| group == "system:masters") {
-            return Ok(());
-        }
-        let user = &self.user;
-        Err((403, format!("Forbidden (user={user}, verb=proxy, resource=nodes, subresource(s)=[proxy])")))
-    }
+    pub(super) user: String,
+    pub(super) groups: Vec<String>,
 }
 
 /// The TLS set-up: a client may come without a certificate, but not with one of a stranger.
@@ -65,22 +51,4 @@ fn subject(der: &[u8]) -> Option<Who> {
     let user = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
     let groups = subject.iter_organization().filter_map(|group| group.as_str().ok().map(str::to_owned));
     Some(Who { user, groups: groups.collect() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_api_server_and_masters_may_ask() {
-        let who = |user: &str, groups: &[&str]| Who {
-            user: user.into(),
-            groups: groups.iter().map(ToString::to_string).collect(),
-        };
-        let allowed = ["api".to_owned()];
-        assert!(who("api", &[]).check(&allowed).is_ok());
-        assert!(who("me", &["system:masters"]).check(&allowed).is_ok());
-        assert_eq!(who("me", &["x"]).check(&allowed).unwrap_err().0, 403);
-        assert_eq!(Who::default().check(&allowed).unwrap_err().0, 401);
-    }
 }

@@ -3,22 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
-use tiphys_client::ListOptions;
-use tiphys_client::typed::Kind;
-use tiphys_runtime::{ContainerState, ExecRequest, Filter};
+use tiphys_runtime::ExecRequest;
 
 use super::find::{self, Refusal};
-use super::{Body, upgrade};
+use super::{Body, figures, upgrade};
 use crate::context::Context;
-use crate::{logs, sandbox};
+use crate::logs;
 
-type Answer = Result<Response<Body>, Refusal>;
+pub(super) type Answer = Result<Response<Body>, Refusal>;
 
 pub(super) fn empty() -> Body {
     Empty::new().boxed()
@@ -33,7 +29,7 @@ pub(super) fn text(code: u16, message: impl Into<String>) -> Response<Body> {
     response
 }
 
-fn json(body: &serde_json::Value) -> Response<Body> {
+pub(super) fn json(body: &serde_json::Value) -> Response<Body> {
     let mut response = text(200, body.to_string());
     let kind = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
@@ -43,8 +39,33 @@ fn json(body: &serde_json::Value) -> Response<Body> {
 pub(super) async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().trim_matches('/').to_owned();
     let parts: Vec<&str> = path.split('/').collect();
+    let answer = match allow(ctx, parts.first().copied().unwrap_or_default(), request.method()) {
+        Ok(()) => to(ctx, &parts, request).await,
+        Err(refusal) => Err(refusal),
+    };
+    answer.unwrap_or_else(|(code, message)| text(code, message))
+}
+
+/// What a node is looked into with; may be turned off.
+const DEBUGGING: &[&str] = &["containerLogs", "exec", "attach", "portForward", "run", "runningpods"];
+
+/// Whether the first part of the path is served, and by this method.
+fn allow(ctx: &Context, first: &str, method: &Method) -> Result<(), Refusal> {
+    if DEBUGGING.contains(&first) && !ctx.config.settings.enable_debugging_handlers {
+        return Err((405, "Debug endpoints are disabled.\n".into()));
+    }
+    let allowed = match first {
+        "exec" | "attach" | "portForward" => method == Method::GET || method == Method::POST,
+        "run" => method == Method::POST,
+        _ => method == Method::GET,
+    };
+    if allowed { Ok(()) } else { Err((405, "405: Method Not Allowed".into())) }
+}
+
+async fn to(ctx: &Arc<Context>, parts: &[&str], request: Request<Incoming>) -> Answer {
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    let answer = match parts[..] {
+    match *parts {
+        ["healthz"] | ["healthz", "ping" | "syncloop"] => Ok(text(200, "ok")),
         ["containerLogs", namespace, pod, container] => {
             container_logs(ctx, namespace, pod, container, &query).await
         }
@@ -60,12 +81,8 @@ pub(super) async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Res
         ["run", namespace, pod, container] | ["run", namespace, pod, _, container] => {
             run(ctx, namespace, pod, container, &query).await
         }
-        ["pods"] | ["runningpods"] => pods(ctx).await,
-        ["stats", "summary"] => summary(ctx).await,
-        ["metrics"] => metrics(ctx).await,
-        _ => Err((404, "404 page not found".into())),
-    };
-    answer.unwrap_or_else(|(code, message)| text(code, message))
+        _ => figures::answer(ctx, parts).await,
+    }
 }
 
 /// A query string's pairs, decoded.
@@ -219,57 +236,6 @@ async fn run(ctx: &Context, namespace: &str, pod: &str, name: &str, query: &Quer
     let said = [output.stdout, output.stderr].concat();
     let code = if output.exit_code == 0 { 200 } else { 500 };
     Ok(text(code, String::from_utf8_lossy(&said)))
-}
-
-async fn pods(ctx: &Context) -> Answer {
-    let fields = format!("spec.nodeName={}", ctx.config.node_name);
-    let options = ListOptions { fields, ..ListOptions::default() };
-    let list =
-        ctx.client.list(&Pod::GVR, "", &options).await.map_err(|status| (status.code, status.message))?;
-    let items: Vec<tiphys_api::Value> = list.items.iter().filter_map(|object| object.value().ok()).collect();
-    Ok(json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})))
-}
-
-async fn metrics(ctx: &Context) -> Answer {
-    let failed = |error: tiphys_runtime::Error| (500, error.to_string());
-    let containers = ctx.runtime.list_containers(&Filter::default()).await.map_err(failed)?;
-    let sandboxes = ctx.runtime.list_sandboxes(&Filter::default()).await.map_err(failed)?;
-    let running = containers.iter().filter(|c| c.state == ContainerState::Running && ctx.owns(&c.id)).count();
-    let ready = sandboxes.iter().filter(|s| s.ready && ctx.owns(&s.id)).count();
-    Ok(text(
-        200,
-        format!(
-            "# HELP kubelet_running_containers Number of containers currently running\n\
-             # TYPE kubelet_running_containers gauge\n\
-             kubelet_running_containers{{container_state=\"running\"}} {running}\n\
-             # HELP kubelet_running_pods Number of pods that have a running pod sandbox\n\
-             # TYPE kubelet_running_pods gauge\nkubelet_running_pods {ready}\n"
-        ),
-    ))
-}
-
-/// `/stats/summary`: what each container uses.
-async fn summary(ctx: &Context) -> Answer {
-    let stats = ctx.runtime.list_stats().await.map_err(|error| (500, error.to_string()))?;
-    let mut pods = std::collections::BTreeMap::<String, (serde_json::Value, Vec<serde_json::Value>)>::new();
-    for one in stats.into_iter().filter(|one| ctx.owns(&one.id)) {
-        let label = |key: &str| one.labels.get(key).cloned().unwrap_or_default();
-        let uid = label(sandbox::POD_UID);
-        let pod =
-            json!({"name": label(sandbox::POD_NAME), "namespace": label(sandbox::POD_NAMESPACE), "uid": uid});
-        let time = crate::state::time(one.timestamp).to_string();
-        pods.entry(uid).or_insert_with(|| (pod, Vec::new())).1.push(json!({
-            "name": label(crate::container::NAME),
-            "cpu": {"time": time, "usageCoreNanoSeconds": one.cpu_nanos},
-            "memory": {"time": time, "workingSetBytes": one.working_set_bytes, "rssBytes": one.rss_bytes},
-            "rootfs": {"time": time, "usedBytes": one.writable_bytes},
-        }));
-    }
-    let pods: Vec<_> = pods
-        .into_values()
-        .map(|(pod, containers)| json!({"podRef": pod, "containers": containers}))
-        .collect();
-    Ok(json(&json!({"node": {"nodeName": ctx.config.node_name}, "pods": pods})))
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use tiphys_api::{Value, json};
 
 use super::TOOLS;
 
+/// How the names of all of them begin.
+pub const OWN: &str = "tiphys.local/";
 /// The sandbox.
 pub const PAUSE: &str = "tiphys.local/pause:1";
 /// The HTTP server of the first example.

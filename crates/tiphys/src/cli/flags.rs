@@ -136,6 +136,9 @@ pub struct NodeFlags {
         help_heading = "Node"
     )]
     pub kubelet_port: u16,
+    /// `KubeletConfiguration` (kubelet.config.k8s.io/v1beta1) of the node
+    #[arg(long, env = "TIPHYS_KUBELET_CONFIG", value_name = "FILE", help_heading = "Node")]
+    pub kubelet_config: Option<PathBuf>,
     /// Name of the pods' bridge
     #[arg(
         long,

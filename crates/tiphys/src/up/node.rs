@@ -32,8 +32,6 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The control group above all pods, at the root of its hierarchy, where monitoring tools look for it.
 pub const CGROUP_ROOT: &str = "kubepods";
-/// The API server's name in its client certificate.
-const API_SERVER: &str = "kube-apiserver-kubelet-client";
 
 /// A part of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +214,6 @@ fn serving_with(settings: &Settings, certificate: String, key: String, client_ca
         certificate,
         key,
         client_ca,
-        allowed_users: vec![API_SERVER.to_owned()],
     }
 }
 
@@ -229,16 +226,19 @@ fn kubelet_config(
         node_name: settings.node_name.clone(),
         node_ip: settings.node_ip,
         root_dir: settings.kubelet_dir(),
+    let file = kubelet_settings(settings)?;
+    let dns = vec![settings.cluster_dns.to_string()];
         log_dir: settings.data_dir.join("log/pods"),
-        static_pod_dir: Some(settings.data_dir.join("manifests")),
-        resolv_conf: RESOLV_CONF.into(),
-        cluster_dns: vec![settings.cluster_dns.to_string()],
-        cluster_domain: settings.cluster_domain.clone(),
+        static_pod_dir: file.static_pod_path.clone().or(Some(settings.data_dir.join("manifests"))),
+        resolv_conf: file.resolv_conf.clone().unwrap_or_else(|| RESOLV_CONF.into()),
+        cluster_dns: if file.cluster_dns.is_empty() { dns } else { file.cluster_dns.clone() },
+        cluster_domain: file.cluster_domain.clone().unwrap_or_else(|| settings.cluster_domain.clone()),
         cgroup_root: format!("/{CGROUP_ROOT}"),
-        max_pods: 110,
+        kept_images: vec![image::OWN.to_owned()],
         version: tiphys_apiserver::http::git_version(&build()),
         labels: BTreeMap::new(),
-        taints: Vec::new(),
+        taints: file.register_with_taints.clone(),
+        settings: file,
         server,
         runtime: ground.runtime.clone().context("the kubelet needs a container runtime")?,
     })
@@ -248,6 +248,18 @@ fn kubelet_config(
 pub fn build() -> String {
     format!("tiphys{}", env!("CARGO_PKG_VERSION"))
 }
+/// What the kubelet's own configuration file says.
+fn kubelet_settings(settings: &Settings) -> Result<tiphys_kubelet::configuration::Settings> {
+    let Some(path) = &settings.kubelet_config else { return Ok(Default::default()) };
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (file, idle) = tiphys_kubelet::configuration::Settings::parse(&bytes)
+        .with_context(|| format!("failed to load kubelet config file {}", path.display()))?;
+    if !idle.is_empty() {
+        tracing::warn!(fields = idle.join(","), "fields of the kubelet's configuration that have no effect here");
+    }
+    Ok(file)
+}
+
 
 fn proxy_config(settings: &Settings) -> tiphys_proxy::Config {
     tiphys_proxy::Config {
@@ -319,5 +331,5 @@ pub fn remote_config(kubeconfig: &Path) -> Result<tiphys_client::remote::Config>
 
 /// The node's flags of a process without a node.
 pub fn no_node() -> NodeFlags {
-    NodeFlags { runtime_endpoint: None, kubelet_port: 0, bridge: String::new(), stop_pods: false }
+    NodeFlags { runtime_endpoint: None, kubelet_port: 0, kubelet_config: None, bridge: String::new(), stop_pods: false }
 }

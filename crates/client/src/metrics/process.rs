@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tiphys_client::metrics::header;
+use super::header;
 
 /// Clock ticks per second of `/proc/self/stat`: fixed at 100 in Linux' interface to programs.
 const TICKS: f64 = 100.0;
