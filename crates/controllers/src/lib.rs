@@ -36,6 +36,7 @@ mod replicaset;
 mod resource_quota;
 mod resources;
 mod service_cidr;
+mod service_lb;
 mod statefulset;
 mod storage;
 mod taints;
@@ -154,6 +155,7 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("ttl", Box::pin(node_ttl::run(context.clone())));
     start("service-cidr", Box::pin(service_cidr::run_ranges(context.clone())));
     start("service-address", Box::pin(service_cidr::run_addresses(context.clone())));
+    start("service-lb", Box::pin(service_lb::run(context.clone())));
     start("taint-eviction", Box::pin(node::evict::run(context.clone())));
     start("pod-garbage-collector", Box::pin(pod_gc::run(context.clone())));
     while let Some(ended) = running.join_next().await {

@@ -73,6 +73,22 @@ fn named_ports_are_those_of_the_pod() {
     assert_eq!(groups[0].endpoints[0].zone.as_deref(), Some("zone-a"));
 }
 
+#[test]
+fn ready_endpoints_are_for_the_zone_or_node_that_the_service_prefers() {
+    let hints = |wish: &str, pods: &[Arc<Facts>]| {
+        let mut service = service();
+        service.spec.as_mut().unwrap().traffic_distribution = Some(wish.into());
+        view::groups(&service, pods, |_| Some("zone-a".into()))[0].endpoints[0].hints.clone()
+    };
+    let node = pods(0..1)[0].node.to_string();
+    let zone = hints("PreferSameZone", &pods(0..1)).unwrap();
+    assert_eq!(zone.for_zones.as_ref().unwrap()[0].name, "zone-a");
+    assert_eq!((hints("PreferClose", &pods(0..1)), zone.for_nodes.clone()), (Some(zone.clone()), None));
+    let near = hints("PreferSameNode", &pods(0..1)).unwrap();
+    assert_eq!((near.for_nodes.unwrap()[0].name.clone(), near.for_zones), (node, zone.for_zones));
+    assert_eq!(hints("", &pods(0..1)), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_service_follows_its_pods() {
     let client = FakeClient::new();

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Service, ServicePort, ServiceSpec};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tiphys_client::typed::Kind;
 
@@ -88,19 +90,36 @@ pub(super) fn groups(
 fn endpoint(service: &Service, pod: &Facts, address: &str, zone: Option<String>) -> Endpoint {
     let publish = service.spec.as_ref().and_then(|s| s.publish_not_ready_addresses).unwrap_or(false);
     let (serving, terminating) = (pod.ready(), pod.deleting());
+    let ready = publish || (serving && !terminating);
+    let node = Some(pod.node.to_string()).filter(|node| !node.is_empty());
     Endpoint {
+        hints: hints(service, node.as_deref(), zone.as_deref()).filter(|_| ready),
         addresses: vec![address.to_owned()],
         conditions: Some(EndpointConditions {
-            ready: Some(publish || (serving && !terminating)),
+            ready: Some(ready),
             serving: Some(serving),
             terminating: Some(terminating),
         }),
         hostname: hostname(service, pod),
-        node_name: Some(pod.node.to_string()).filter(|node| !node.is_empty()),
+        node_name: node,
         target_ref: Some(target(pod)),
         zone,
         ..Endpoint::default()
     }
+}
+
+/// For whom an endpoint is, by the service's `trafficDistribution`: those of its zone, or first those of its node.
+fn hints(service: &Service, node: Option<&str>, zone: Option<&str>) -> Option<EndpointHints> {
+    let wish = service.spec.as_ref()?.traffic_distribution.as_deref()?;
+    let for_zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
+    let hints = match wish {
+        "PreferSameZone" | "PreferClose" => EndpointHints { for_zones, for_nodes: None },
+        "PreferSameNode" => {
+            EndpointHints { for_zones, for_nodes: node.map(|node| vec![ForNode { name: node.to_owned() }]) }
+        }
+        _ => return None,
+    };
+    Some(hints).filter(|hints| *hints != EndpointHints::default())
 }
 
 /// A pod's host name counts under the service that it names as its subdomain.

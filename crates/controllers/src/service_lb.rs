@@ -1,0 +1,261 @@
+//! The built-in load balancer: Services of type LoadBalancer get the addresses of the Ready nodes, whose proxies take their
+//! ports in. Where there is no cloud, that makes them reachable from outside.
+//!
+//! - A Service that names a `loadBalancerClass` is another's.
+//! - A port of the nodes is given once: to the oldest Service that asks for it. The others wait, and an event says for whom.
+//!   The ports of the API server and of the kubelets are never given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service, ServiceSpec};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use parking_lot::RwLock;
+use tiphys_api::{Object, json};
+use tiphys_client::typed::{Kind, decode};
+use tiphys_client::{Client, Informer, PatchKind, Recorder, Target, WorkQueue, WriteOptions};
+
+use crate::context::{Context, Key, Outcome, ignore_not_found};
+
+/// Label of nodes that load balancers leave out.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// The reason of events, as the cloud controllers' is.
+const FAILED: &str = "SyncLoadBalancerFailed";
+
+/// A protocol and port of the nodes.
+type NodePort = (String, i32);
+
+/// What a Service asks of the nodes, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Claim {
+    /// Creation time and uid: the order in which Services come.
+    since: (String, String),
+    ports: BTreeSet<NodePort>,
+}
+
+type Claims = RwLock<BTreeMap<Key, Claim>>;
+
+struct Controller {
+    client: Arc<dyn Client>,
+    recorder: Recorder,
+    services: Arc<Informer>,
+    nodes: Arc<Informer>,
+    slices: Arc<Informer>,
+    claims: Arc<Claims>,
+}
+
+/// Runs the controller until the context stops.
+pub(crate) async fn run(context: Arc<Context>) {
+    let client = context.client("service-controller");
+    let controller = Arc::new(Controller {
+        recorder: context.recorder(&client, "service-controller"),
+        client,
+        services: context.informer(&Service::GVR),
+        nodes: context.informer(&Node::GVR),
+        slices: context.informer(&EndpointSlice::GVR),
+        claims: Arc::default(),
+    });
+    let queue = Arc::new(WorkQueue::new());
+    let (to, claims) = (queue.clone(), controller.claims.clone());
+    controller.services.on_change(Box::new(move |old, new| {
+        let Some(object) = new.or(old) else { return };
+        to.add(Key::of(object));
+        let claim = new.and_then(|new| decode(new).ok()).and_then(|service| claim(&service));
+        if note(&claims, Key::of(object), claim) {
+            claims.read().keys().for_each(|key| to.add(key.clone()));
+        }
+    }));
+    let (to, claims) = (queue.clone(), controller.claims.clone());
+    controller.nodes.on_change(Box::new(move |old, new| {
+        let facts = |node: Option<&Object>| node.and_then(|node| decode(node).ok()).map(|node| facts(&node));
+        if !claims.read().is_empty() && facts(old) != facts(new) {
+            claims.read().keys().for_each(|key| to.add(key.clone()));
+        }
+    }));
+    let informers = [&controller.services, &controller.nodes, &controller.slices].map(Arc::clone);
+    let reconcile = move |key: Key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
+    };
+    context.work(queue, context.config.workers, &informers.each_ref(), reconcile).await;
+}
+
+/// Keeps a Service's claim; whether it is another than before.
+fn note(claims: &Claims, key: Key, claim: Option<Claim>) -> bool {
+    let mut claims = claims.write();
+    match claim {
+        Some(claim) => claims.insert(key, claim.clone()) != Some(claim),
+        None => claims.remove(&key).is_some(),
+    }
+}
+
+impl Controller {
+    async fn reconcile(&self, key: &Key) -> Outcome {
+        let Some(object) = self.services.get(&key.namespace, &key.name) else { return Ok(None) };
+        let Ok(service) = decode::<Service>(&object) else { return Ok(None) };
+        let Some(spec) = service.spec.as_ref().filter(|spec| spec.load_balancer_class.is_none()) else {
+            return Ok(None);
+        };
+        let nodes: Vec<Facts> =
+            self.nodes.list("").iter().filter_map(|node| Some(facts(&decode(node).ok()?))).collect();
+        let refusal = refusal(key, &self.claims.read(), &self.reserved(&nodes));
+        let wanted = match &refusal {
+            None if is_balanced(spec) => ingress(spec, &nodes),
+            _ => Vec::new(),
+        };
+        let now = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.clone());
+        if now.unwrap_or_default() != wanted {
+            let ingress = Some(wanted).filter(|wanted| !wanted.is_empty());
+            let body = json!({"status": {"loadBalancer": {"ingress": ingress}}}).to_string();
+            let target = Target::new(&Service::GVR, &key.namespace, &key.name).sub("status");
+            let patched =
+                self.client.patch(&target, PatchKind::Merge, body.into(), &WriteOptions::default()).await;
+            ignore_not_found(patched.map(drop))?;
+        }
+        if let Some(refusal) = refusal {
+            let message = format!("Error syncing load balancer: {refusal}");
+            self.recorder.event(&service.reference(), "Warning", FAILED, message);
+        }
+        Ok(None)
+    }
+
+    /// Ports on which the cluster itself listens.
+    fn reserved(&self, nodes: &[Facts]) -> BTreeSet<NodePort> {
+        let api =
+            self.slices.get("default", "kubernetes").and_then(|slice| decode::<EndpointSlice>(&slice).ok());
+        let api = api.and_then(|slice| slice.ports).into_iter().flatten().filter_map(|port| port.port);
+        nodes.iter().filter_map(|node| node.kubelet).chain(api).map(|port| ("TCP".to_owned(), port)).collect()
+    }
+}
+
+fn is_balanced(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none()
+}
+
+/// What a Service asks for, if it is one of ours.
+fn claim(service: &Service) -> Option<Claim> {
+    let spec = service.spec.as_ref().filter(|spec| is_balanced(spec))?;
+    let created = service.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string());
+    let port = |port: &k8s_openapi::api::core::v1::ServicePort| {
+        (port.protocol.clone().unwrap_or_else(|| "TCP".into()), port.port)
+    };
+    Some(Claim {
+        since: (created.unwrap_or_default(), service.uid().to_owned()),
+        ports: spec.ports.iter().flatten().map(port).collect(),
+    })
+}
+
+/// Why a Service cannot have its ports.
+fn refusal(key: &Key, claims: &BTreeMap<Key, Claim>, reserved: &BTreeSet<NodePort>) -> Option<String> {
+    let own = claims.get(key)?;
+    if let Some((protocol, port)) = own.ports.intersection(reserved).next() {
+        return Some(format!("port {port}/{protocol} of the nodes is the cluster's own"));
+    }
+    let older = claims.iter().filter(|(_, other)| other.since < own.since);
+    older.into_iter().find_map(|(holder, other)| {
+        let (protocol, port) = own.ports.intersection(&other.ports).next()?;
+        Some(format!("port {port}/{protocol} of the nodes is taken by Service {holder}"))
+    })
+}
+
+/// What matters of a node.
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    /// Where it is reached from outside; empty while it is to get nothing.
+    addresses: Vec<IpAddr>,
+    kubelet: Option<i32>,
+}
+
+fn facts(node: &Node) -> Facts {
+    let status = node.status.clone().unwrap_or_default();
+    let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    let excluded = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED));
+    let of = |sort: &str| -> Vec<IpAddr> {
+        let listed = status.addresses.iter().flatten().filter(|address| address.type_ == sort);
+        listed.filter_map(|address| address.address.parse().ok()).collect()
+    };
+    let mut addresses = of("ExternalIP");
+    if addresses.is_empty() {
+        addresses = of("InternalIP");
+    }
+    if !ready || excluded {
+        addresses.clear();
+    }
+    let kubelet = status.daemon_endpoints.and_then(|endpoints| endpoints.kubelet_endpoint).map(|e| e.port);
+    Facts { addresses, kubelet }
+}
+
+/// The addresses that a Service of these families gets.
+fn ingress(spec: &ServiceSpec, nodes: &[Facts]) -> Vec<LoadBalancerIngress> {
+    let families = spec.ip_families.clone().unwrap_or_default();
+    let wanted = |ip: &&IpAddr| {
+        let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+        families.is_empty() || families.iter().any(|f| f == family)
+    };
+    let addresses: BTreeSet<&IpAddr> = nodes.iter().flat_map(|node| &node.addresses).filter(wanted).collect();
+    let point = |ip: &IpAddr| LoadBalancerIngress {
+        ip: Some(ip.to_string()),
+        ip_mode: Some("VIP".into()),
+        ..LoadBalancerIngress::default()
+    };
+    addresses.into_iter().map(point).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tiphys_client::fake::FakeClient;
+
+    use super::*;
+    use crate::testing::{Cluster, typed};
+
+    fn service(name: &str, created: &str, port: i32, more: &tiphys_api::Value) -> Service {
+        let mut service: Service = typed(json!({
+            "metadata": {"namespace": "n", "name": name, "uid": name, "creationTimestamp": created},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": port}], "ipFamilies": ["IPv4"]}}));
+        let spec = service.spec.as_mut().unwrap();
+        spec.load_balancer_class = more["class"].as_str().map(str::to_owned);
+        service
+    }
+
+    fn node(name: &str, address: &str, ready: &str) -> Node {
+        typed(json!({"metadata": {"name": name}, "status": {
+            "addresses": [{"type": "InternalIP", "address": address}, {"type": "InternalIP", "address": "fd00::1"}],
+            "conditions": [{"type": "Ready", "status": ready}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}}))
+    }
+
+    fn given(cluster: &Cluster, name: &str) -> String {
+        let status = cluster.client.find::<Service>("n", name).unwrap().status.unwrap_or_default();
+        let points = status.load_balancer.and_then(|b| b.ingress).unwrap_or_default();
+        points.into_iter().filter_map(|point| point.ip).collect::<Vec<_>>().join(" ")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn services_get_the_ready_nodes_addresses_and_ports_once() {
+        let client = FakeClient::new();
+        client.put(&node("a", "192.0.2.1", "True"));
+        client.put(&node("b", "192.0.2.2", "False"));
+        let day = |day: u8| format!("2026-01-0{day}T00:00:00Z");
+        client.put(&service("first", &day(1), 80, &json!({})));
+        client.put(&service("second", &day(2), 80, &json!({})));
+        client.put(&service("kubelet", &day(1), 10250, &json!({})));
+        client.put(&service("foreign", &day(1), 81, &json!({"class": "x/y"})));
+        let cluster = Cluster::start(client);
+        cluster.settle().await;
+        let all = || ["first", "second", "kubelet", "foreign"].map(|name| given(&cluster, name));
+        assert_eq!(all(), ["192.0.2.1", "", "", ""]);
+        let events = cluster.events().join("\n");
+        assert!(events.contains("SyncLoadBalancerFailed: Error syncing load balancer: port 80/TCP of the nodes is taken by Service n/first"), "{events}");
+        assert!(events.contains("10250/TCP of the nodes is the cluster's own"), "{events}");
+        cluster.client.put(&node("b", "192.0.2.2", "True"));
+        cluster.client.remove(&Service::GVR, "n", "first");
+        cluster.settle().await;
+        assert_eq!(given(&cluster, "second"), "192.0.2.1 192.0.2.2");
+        let mut plain = cluster.client.find::<Service>("n", "second").unwrap();
+        plain.spec.as_mut().unwrap().type_ = Some("ClusterIP".into());
+        cluster.client.put(&plain);
+        cluster.settle().await;
+        assert_eq!(given(&cluster, "second"), "");
+    }
+}
