@@ -6,7 +6,7 @@ STATIC = -- -C target-feature=+crt-static
 BIN ?= target/release/tiphys
 export TIPHYS_BIN ?= $(CURDIR)/target/e2e/tiphys
 
-.PHONY: help run build packages test test-packages build-test lint unit e2e bench bench-api bench-controllers bench-store bench-engines soak install
+.PHONY: help run build packages test test-packages build-test lint unit e2e bench bench-api bench-controllers bench-node bench-store bench-engines soak install
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -53,6 +53,9 @@ bench-api: packages build ## The same of the API alone
 
 bench-controllers: packages build ## The same of the controllers, on simulated nodes
 	$(CARGO) run --release --package tiphys-bench -- scale steady
+
+bench-node: packages build ## The same of a node: pods, Services
+	$(CARGO) run --release --package tiphys-bench -- pods node services
 
 bench-store: test-packages ## The state store beside etcd
 	$(CARGO) bench --package tiphys-store --bench store

@@ -5,6 +5,7 @@ mod creates;
 mod fanout;
 mod idle;
 mod list;
+mod node;
 mod pods;
 mod size;
 mod start;
@@ -50,6 +51,18 @@ pub const ALL: &[Measure] = &[
         run: |g| Box::pin(pods::run(g)),
     },
     Measure {
+    Measure {
+        name: "node",
+        about: "50 pods at once, and 110 at rest",
+        needs_root: true,
+        run: |g| Box::pin(node::run(g)),
+    },
+    Measure {
+        name: "services",
+        about: "1,000 and 10,000 Services in the kernel",
+        needs_root: true,
+        run: |g| Box::pin(services::run(g)),
+    },
         name: "creates",
         about: "API creates by concurrency",
         needs_root: true,

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod http;
 pub mod local;
 pub mod metrics;
+pub mod node_metrics;
 pub mod node_proxy;
 pub mod pki;
 pub mod registry;

@@ -50,7 +50,9 @@ impl Served {
     }
 
     fn with(settings: &Settings) -> Self {
-        let off = builtin().iter().filter(|resource| !settings.serves(&resource.gvr));
+        // What elsewhere another server adds is not among the versions that are turned on and off.
+        let own = |gvr: &Gvr| gvr.group != crate::node_metrics::GROUP;
+        let off = builtin().iter().filter(|resource| own(&resource.gvr) && !settings.serves(&resource.gvr));
         Self { off: off.map(|resource| resource.gvr.clone()).collect() }
     }
 

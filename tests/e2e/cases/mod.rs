@@ -10,6 +10,8 @@ mod kube_rs;
 mod lifecycle;
 mod probes;
 mod python;
+mod node;
+mod pods;
 mod quota;
 mod security;
 mod services;
@@ -43,6 +45,8 @@ pub enum Run {
     Own(fn() -> Result<()>),
     /// One of its own, where nothing is missing.
     If(fn() -> Option<String>, fn() -> Result<()>),
+    /// A namespace in the one whose nodes are simulated.
+    Simulated(fn(&Namespace<'_>) -> Result<()>),
 }
 
 /// Every case.
@@ -66,6 +70,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::CASES,
         docker::CASES,
         first::CASES,
+        node::CASES,
     ]
     .into_iter()
     .flatten()

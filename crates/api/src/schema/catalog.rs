@@ -25,7 +25,8 @@ pub struct Catalog {
 }
 
 static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {
-    let table = table::parse(table::FILES).expect("the committed table is parsed by a test");
+    let files: Vec<&'static str> = table::FILES.iter().copied().chain([table::METRICS]).collect();
+    let table = table::parse(&files).expect("the committed table is parsed by a test");
     let names = Names::parse(table::NAMES).expect("the committed names are parsed by a test");
     Catalog::new(table, &names)
 });

@@ -11,6 +11,8 @@ use crate::gvr::{Gvk, Gvr};
 
 /// The generated texts.
 pub const FILES: &[&str] = &include!("../../schema/generated/index.in");
+/// An API that the generated texts do not have, by hand.
+pub const METRICS: &str = include_str!("../../schema/metrics.v1beta1.txt");
 /// Closed sets and other rules, by hand; [`crate::validate`] reads those about names and absence.
 pub const RULES: &str = include_str!("../../schema/rules.txt");
 /// Fields whose zero is a value of its own, by hand.

@@ -10,9 +10,11 @@ use tiphys_api::{Status, Value, json};
 use super::answer::{self, Answer};
 use super::handle::Call;
 use super::negotiate::{MediaType, Shapes};
+use super::path::RequestInfo;
+use super::query::Query;
 use super::server::Server;
 use crate::local::Documents;
-use crate::metrics;
+use crate::{metrics, node_metrics};
 
 /// Served paths by what they start with, as metrics call them. Longer ones first.
 const KNOWN: &[&str] = &[
@@ -93,6 +95,23 @@ impl Server {
         }
     }
 
+    /// The JSON of a list of what is measured, for components of this process.
+    async fn measured(&self, info: &RequestInfo, query: &Query) -> Result<Bytes, Status> {
+        let resource = self.resource(&info.group, &info.version, &info.resource);
+        let resource = resource.filter(|_| node_metrics::serves(info) && info.verb == "list");
+        let resource = resource.ok_or_else(Status::no_such_path)?;
+        let selection = node_metrics::selection(
+            &resource,
+            info,
+            query.text("labelSelector"),
+            query.text("fieldSelector"),
+        )?;
+        let items = self.node_metrics.list(info, &selection).await?;
+        let items: Vec<Value> = items.iter().filter_map(|object| object.value().ok()).collect();
+        let list = json!({"kind": &*resource.list_kind, "apiVersion": resource.gvr.api_version(), "metadata": {}, "items": items});
+        Ok(list.to_string().into())
+    }
+
     /// What `/` lists.
     fn index(&self) -> Vec<String> {
         let mut paths: Vec<String> = KNOWN.iter().map(|path| (*path).to_owned()).collect();
@@ -106,7 +125,11 @@ impl Server {
 #[async_trait]
 impl Documents for Server {
     async fn document(&self, path: &str) -> Result<Bytes, Status> {
-        self.json(path)
+        let (plain, query) = path.split_once('?').unwrap_or((path, ""));
+        let query = Query::parse(query);
+        let info = RequestInfo::parse(&Method::GET, plain, &query)
+            .map_err(|error| Status::bad_request(error.to_string()))?;
+        if info.is_resource { self.measured(&info, &query).await } else { self.json(path) }
     }
 }
 

@@ -9,15 +9,16 @@ use tiphys_api::{Gvk, Object, Status, Value};
 
 use super::answer::{self, Answer};
 use super::handle::Call;
-use super::negotiate::{self, BodyForm, MediaType, Shape, Shapes};
+use super::negotiate::{self, BodyForm, Encoding, MediaType, Shape, Shapes};
 use super::path::RequestInfo;
 use super::server::Server;
 use super::table::{TableForm, Tables};
 use super::watch::{self, Frames, Running};
 use super::{encode, listing, params};
 use crate::metrics::Dimensions;
+use crate::node_metrics;
 use crate::node_proxy::{self, Lasting};
-use crate::registry::{Body, DeleteParams, Deleted, PatchType, Request, Written};
+use crate::registry::{List, Body, DeleteParams, Deleted, PatchType, Request, Written};
 
 /// Answers one request for a resource.
 pub async fn answer(server: &Arc<Server>, mut call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
@@ -29,6 +30,9 @@ pub async fn answer(server: &Arc<Server>, mut call: Call, dimensions: &Dimension
         return server.nodes.answer(server.lister.as_ref(), call, lasting).await;
     }
     let asked = Asked { server, resource: &resource, media: media(&call)?, dimensions };
+    if node_metrics::serves(&call.info) {
+        return asked.measured(&call).await;
+    }
     match call.info.verb {
         "get" => asked.get(&call).await,
         "list" => asked.list(&call).await,
@@ -121,6 +125,24 @@ impl Asked<'_> {
             subresource: &call.info.subresource,
             user: &call.user,
         }
+    }
+
+    /// Objects that exist only while they are asked for.
+    async fn measured(&self, call: &Call) -> Result<Answer, Status> {
+        let metrics = &self.server.node_metrics;
+        // A duration is a message of its own in protobuf, which the table of kinds does not know.
+        let media = match self.media.encoding {
+            Encoding::Protobuf => MediaType { encoding: Encoding::Json, ..self.media },
+            _ => self.media,
+        };
+        let asked = Self { media, ..*self };
+        if call.info.verb == "get" {
+            return asked.one(StatusCode::OK, &metrics.get(self.resource, &call.info).await?, call);
+        }
+        let params = params::list(&call.query)?;
+        let selection = node_metrics::selection(self.resource, &call.info, &params.labels, &params.fields)?;
+        let items = metrics.list(&call.info, &selection).await?;
+        asked.many(List { items: items.into(), ..List::default() }, call)
     }
 
     async fn get(&self, call: &Call) -> Result<Answer, Status> {
@@ -221,7 +243,7 @@ impl Asked<'_> {
         Gvk { kind: self.resource.list_kind.to_string().into(), ..self.resource.gvk.clone() }
     }
 
-    fn many(&self, list: crate::registry::List, call: &Call) -> Result<Answer, Status> {
+    fn many(&self, list: List, call: &Call) -> Result<Answer, Status> {
         match self.media.shape {
             Shape::Table => Tables::new(self.resource, self.media, TableForm::of(&call.query)?).of_list(list),
             Shape::PartialMetadata | Shape::PartialMetadataList => listing::partial(list, self.media),

@@ -12,6 +12,7 @@ use super::documents::Documents;
 use super::health::{Health, Scope};
 use crate::auth::{Authenticator, Authorizer, Lister, PeerCertificates};
 use crate::metrics::Metrics;
+use crate::node_metrics::NodeMetrics;
 use crate::node_proxy::NodeProxy;
 use crate::registry::Registry;
 use crate::served::Served;
@@ -78,6 +79,7 @@ pub struct Server {
     pub(super) authenticator: Arc<dyn Authenticator>,
     pub(super) authorizer: Arc<dyn Authorizer>,
     pub(super) nodes: NodeProxy,
+    pub(super) node_metrics: NodeMetrics,
     pub(super) lister: Arc<dyn Lister>,
     pub(super) served: Vec<StaticDocument>,
     pub(super) documents: Documents,
@@ -97,6 +99,7 @@ impl Server {
             registry: parts.registry,
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
+            node_metrics: NodeMetrics::new(parts.nodes.clone(), parts.lister.clone()),
             nodes: parts.nodes,
             lister: parts.lister,
             served: parts.documents,

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
+use http::Method;
 use tiphys_api::schema::{Catalog, Resource};
 use tiphys_api::selector::FieldSelector;
 use tiphys_api::{Gvr, Object, Status};
@@ -23,6 +24,9 @@ use tiphys_client::{
 
 use crate::auth::{self, Attributes, Authorizer, Decision, User};
 use crate::cache::{Delivery, EventKind};
+use crate::http::handle::attributes;
+use crate::http::path::RequestInfo;
+use crate::http::query::Query;
 use crate::registry::{Body, Deleted, Registry, Request, Watch};
 
 /// One identity's access to the registry of the same process.
@@ -175,18 +179,10 @@ impl Client for LocalClient {
     }
 
     async fn get_path(&self, path: &str) -> Result<Bytes, Status> {
-        let attributes = Attributes {
-            user: &self.user,
-            verb: "get",
-            group: "",
-            version: "",
-            resource: "",
-            subresource: "",
-            namespace: "",
-            name: "",
-            path,
-        };
-        self.decide(&attributes).await?;
+        let (plain, query) = path.split_once('?').unwrap_or((path, ""));
+        let info = RequestInfo::parse(&Method::GET, plain, &Query::parse(query))
+            .map_err(|error| Status::bad_request(error.to_string()))?;
+        self.decide(&attributes(&info, &self.user, info.verb)).await?;
         match &self.documents {
             Some(documents) => documents.document(path).await,
             None => Err(Status::no_such_path()),

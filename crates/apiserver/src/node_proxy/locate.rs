@@ -96,6 +96,13 @@ struct DaemonEndpoint {
     port: u16,
 }
 
+impl Node {
+    /// Whether it says where its kubelet listens: simulated ones have none.
+    pub fn tells_its_port(&self) -> bool {
+        self.status.daemon_endpoints.kubelet_endpoint.port != 0
+    }
+}
+
 /// The kubelet's port where the Node does not say.
 const KUBELET_PORT: u16 = 10250;
 

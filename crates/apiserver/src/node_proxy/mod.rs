@@ -14,6 +14,7 @@ mod endpoint;
 mod locate;
 mod options;
 mod pass;
+mod read;
 mod socket;
 mod spdy;
 
