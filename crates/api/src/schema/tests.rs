@@ -139,7 +139,9 @@ fn the_table_is_complete() {
 
 #[test]
 fn every_field_but_the_kind_has_its_place_in_protobuf() {
-    for record in builtin().schema().structs.iter().filter(|r| !r.name.contains(".pkg.version.")) {
+    // Neither is ever said in protobuf: the version, and metrics, whose durations are messages there.
+    let said = |name: &str| ![".pkg.version.", ".metrics."].iter().any(|part| name.contains(part));
+    for record in builtin().schema().structs.iter().filter(|r| said(&r.name)) {
         let lost = record.fields.iter().filter(|f| f.proto.is_none());
         let lost: Vec<&str> =
             lost.map(|f| f.name.as_ref()).filter(|name| !matches!(*name, "apiVersion" | "kind")).collect();
