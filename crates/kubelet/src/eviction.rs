@@ -72,12 +72,7 @@ impl Signal {
 
     /// An amount of it as messages write it.
     pub(crate) fn written(self, amount: u64) -> String {
-        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
-        match self.format() {
-            // Kubernetes writes measured bytes in Ki.
-            Format::BinarySi => format!("{}Ki", amount / 1024),
-            _ => Quantity::from_units(amount, Format::DecimalSi).to_string(),
-        }
+        Quantity::from_units(i64::try_from(amount).unwrap_or(i64::MAX), self.format()).to_string()
     }
 }
 
@@ -121,10 +116,7 @@ impl Amount {
     fn written(&self, signal: Signal, capacity: u64) -> String {
         match self {
             Self::Quantity(text, _) => text.clone(),
-            Self::Part(..) => match signal.format() {
-                Format::BinarySi => self.of(capacity).to_string(),
-                _ => signal.written(self.of(capacity)),
-            },
+            Self::Part(..) => signal.written(self.of(capacity)),
         }
     }
 }

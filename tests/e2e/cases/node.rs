@@ -144,7 +144,9 @@ fn configuration() -> Result<()> {
     };
     let refused = start("maxPod: 1\n").err().context("a slip of the pen was taken")?;
     ensure!(format!("{refused:#}").contains("unknown field \"maxPod\""), "{refused:#}");
-    start("maxPods: 7\nkubeReserved: {cpu: 100m}\ncontainerLogMaxSize: '300'\ncontainerLogMaxFiles: 3\n")?;
+    start(
+        "evictionHard: {memory.available: 1Mi}\nmaxPods: 7\nkubeReserved: {cpu: 100m}\ncontainerLogMaxSize: '300'\ncontainerLogMaxFiles: 3\n",
+    )?;
     let ns = cluster.namespace("node")?;
     let of_node =
         |path: &str| cluster.kubectl(&["get", "nodes", "-o", &format!("jsonpath={{.items[0].{path}}}")]);
@@ -174,6 +176,8 @@ fn configuration() -> Result<()> {
         status["phase"] == "Failed" && message.starts_with("The node was low on resource: memory."),
         "{status}"
     );
+    let conditions = status["conditions"].as_array().context("no conditions")?;
+    ensure!(conditions.iter().any(|c| c["reason"] == "TerminationByKubelet"), "{status}");
     ensure!(of_node("status.conditions[?(@.type==\"MemoryPressure\")].status")? == "True");
     eventually("the node is tainted", || {
         ensure!(of_node("spec.taints[*].key")?.contains("node.kubernetes.io/memory-pressure"));

@@ -105,8 +105,8 @@ mod tests {
         let text = message(&met, &candidate("p", 0, "100Mi", 300 << 20));
         assert_eq!(
             text,
-            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 51200Ki. \
-             Container c was using 307200Ki, request is 100Mi, has larger consumption of memory. "
+            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. \
+             Container c was using 300Mi, request is 100Mi, has larger consumption of memory. "
         );
     }
 }

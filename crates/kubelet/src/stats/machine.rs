@@ -11,17 +11,15 @@ use super::group::{Cpu, Memory, TICK_NANOS, Table, Throttle, Usage};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileSystem {
     pub(crate) capacity: u64,
+    /// What who is not root may still take.
     pub(crate) available: u64,
+    /// What is taken, by anybody.
+    pub(crate) used: u64,
     pub(crate) inodes: u64,
     pub(crate) inodes_free: u64,
 }
 
 impl FileSystem {
-    /// Bytes in use by anybody.
-    pub(crate) fn used(&self) -> u64 {
-        self.capacity.saturating_sub(self.available)
-    }
-
     pub(crate) fn inodes_used(&self) -> u64 {
         self.inodes.saturating_sub(self.inodes_free)
     }
@@ -56,6 +54,7 @@ pub(crate) fn file_system(path: &Path) -> Option<FileSystem> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(FileSystem {
         capacity: found.f_blocks.saturating_mul(found.f_frsize),
+        used: found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize),
         available: found.f_bavail.saturating_mul(found.f_frsize),
         inodes: found.f_files,
         inodes_free: found.f_favail,

@@ -66,9 +66,9 @@ pub(crate) fn summary(sample: &Sample, before: &Before, beside: &Beside) -> Valu
         "nodeName": beside.node_name,
         "startTime": whole(beside.booted),
         "network": network(&beside.interfaces, at),
-        "fs": beside.root.map(|fs| file_system(&fs, fs.used(), at)),
+        "fs": beside.root.map(|fs| file_system(&fs, fs.used, at)),
         "runtime": {
-            "imageFs": beside.images.map(|fs| file_system(&fs, beside.images_used.unwrap_or(fs.used()), at)),
+            "imageFs": beside.images.map(|fs| file_system(&fs, beside.images_used.unwrap_or(fs.used), at)),
         },
         "rlimit": beside.processes.map(|p| json!({"time": whole(at), "maxpid": p.most, "curproc": p.now})),
     })));
@@ -130,13 +130,13 @@ fn usage(
         let rate =
             group.and_then(|group| before.get(group)).and_then(|then| rate(*then, (usage.at, cpu.total)));
         let cpu = json!({"time": time, "usageNanoCores": rate, "usageCoreNanoSeconds": cpu.total});
-        told.insert("cpu".into(), cpu);
+        told.insert("cpu".into(), Value::Object(object(cpu)));
     }
     if let Some(memory) = usage.memory {
         let most = capacity.or(memory.limit);
         told.insert(
             "memory".into(),
-            json!({
+            Value::Object(object(json!({
                 "time": time,
                 "availableBytes": most.map(|most| most.saturating_sub(memory.working_set)),
                 "usageBytes": memory.usage,
@@ -144,7 +144,7 @@ fn usage(
                 "rssBytes": memory.rss,
                 "pageFaults": memory.faults,
                 "majorPageFaults": memory.major_faults,
-            }),
+            }))),
         );
         told.insert("swap".into(), json!({"time": time, "swapUsageBytes": memory.swap}));
     }
@@ -205,7 +205,7 @@ mod tests {
             node_name: "n1".into(),
             booted: Timestamp::UNIX_EPOCH,
             memory: 1000,
-            root: Some(FileSystem { capacity: 100, available: 40, inodes: 10, inodes_free: 9 }),
+            root: Some(FileSystem { capacity: 100, used: 60, available: 40, inodes: 10, inodes_free: 9 }),
             images: None,
             images_used: None,
             processes: None,

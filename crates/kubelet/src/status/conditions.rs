@@ -37,12 +37,21 @@ pub(super) fn conditions(pod: &Pod, state: &State, status: &PodStatus, now: Time
         ("PodScheduled", TRUE),
     ];
     found.extend(resize(pod, state));
-    let foreign: Vec<PodCondition> = known.iter().filter(|c| !is_own(&c.type_)).cloned().collect();
+    found.extend(disrupted(state));
+    let made = |kind: &str| is_own(kind) || found.iter().any(|(own, _)| *own == kind);
+    let foreign: Vec<PodCondition> = known.iter().filter(|c| !made(&c.type_)).cloned().collect();
     let generation = pod.metadata.generation;
     let mut all: Vec<PodCondition> =
         found.iter().map(|(kind, finding)| condition(kind, finding, &known, generation, now)).collect();
     all.extend(foreign);
     all
+}
+
+/// A pod that the node ends for what it uses says so: its controller need not count that as a failure of the pod's own.
+fn disrupted(state: &State) -> Option<(&'static str, Finding)> {
+    let verdict = state.verdict.as_ref().filter(|verdict| verdict.reason == "Evicted")?;
+    let finding = (true, Some("TerminationByKubelet"), Some(verdict.message.clone()));
+    Some(("DisruptionTarget", finding))
 }
 
 /// Whether this kubelet writes a condition; all others are someone else's.

@@ -30,6 +30,8 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// The host's resolvers, for pods' names outside the cluster.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
+/// What the kubelet is set to where nothing else is said.
+const KUBELET_DEFAULTS: &[u8] = include_bytes!("kubelet.yaml");
 /// The control group above all pods, at the root of its hierarchy, where monitoring tools look for it.
 pub const CGROUP_ROOT: &str = "kubepods";
 
@@ -208,13 +210,7 @@ pub fn serving(settings: &Settings, flags: &cli::Serving) -> Result<Option<Servi
 }
 
 fn serving_with(settings: &Settings, certificate: String, key: String, client_ca: String) -> Serving {
-    Serving {
-        address: settings.node_ip,
-        port: settings.kubelet_port,
-        certificate,
-        key,
-        client_ca,
-    }
+    Serving { address: settings.node_ip, port: settings.kubelet_port, certificate, key, client_ca }
 }
 
 fn kubelet_config(
@@ -222,12 +218,12 @@ fn kubelet_config(
     server: Option<Serving>,
     ground: &Ground,
 ) -> Result<tiphys_kubelet::Config> {
+    let file = kubelet_settings(settings)?;
+    let dns = vec![settings.cluster_dns.to_string()];
     Ok(tiphys_kubelet::Config {
         node_name: settings.node_name.clone(),
         node_ip: settings.node_ip,
         root_dir: settings.kubelet_dir(),
-    let file = kubelet_settings(settings)?;
-    let dns = vec![settings.cluster_dns.to_string()];
         log_dir: settings.data_dir.join("log/pods"),
         static_pod_dir: file.static_pod_path.clone().or(Some(settings.data_dir.join("manifests"))),
         resolv_conf: file.resolv_conf.clone().unwrap_or_else(|| RESOLV_CONF.into()),
@@ -244,22 +240,31 @@ fn kubelet_config(
     })
 }
 
-/// Suffix of every version that this program tells.
-pub fn build() -> String {
-    format!("tiphys{}", env!("CARGO_PKG_VERSION"))
-}
 /// What the kubelet's own configuration file says.
 fn kubelet_settings(settings: &Settings) -> Result<tiphys_kubelet::configuration::Settings> {
-    let Some(path) = &settings.kubelet_config else { return Ok(Default::default()) };
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (name, bytes) = match &settings.kubelet_config {
+        None => ("kubelet.yaml".into(), KUBELET_DEFAULTS.to_vec()),
+        Some(path) => {
+            let name = path.display().to_string();
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
+            (name, bytes)
+        }
+    };
     let (file, idle) = tiphys_kubelet::configuration::Settings::parse(&bytes)
-        .with_context(|| format!("failed to load kubelet config file {}", path.display()))?;
+        .with_context(|| format!("failed to load kubelet config file {name}"))?;
     if !idle.is_empty() {
-        tracing::warn!(fields = idle.join(","), "fields of the kubelet's configuration that have no effect here");
+        tracing::warn!(
+            fields = idle.join(","),
+            "fields of the kubelet's configuration that have no effect here"
+        );
     }
     Ok(file)
 }
 
+/// Suffix of every version that this program tells.
+pub fn build() -> String {
+    format!("tiphys{}", env!("CARGO_PKG_VERSION"))
+}
 
 fn proxy_config(settings: &Settings) -> tiphys_proxy::Config {
     tiphys_proxy::Config {
@@ -331,5 +336,11 @@ pub fn remote_config(kubeconfig: &Path) -> Result<tiphys_client::remote::Config>
 
 /// The node's flags of a process without a node.
 pub fn no_node() -> NodeFlags {
-    NodeFlags { runtime_endpoint: None, kubelet_port: 0, kubelet_config: None, bridge: String::new(), stop_pods: false }
+    NodeFlags {
+        runtime_endpoint: None,
+        kubelet_port: 0,
+        kubelet_config: None,
+        bridge: String::new(),
+        stop_pods: false,
+    }
 }
