@@ -7,6 +7,7 @@ mod idle;
 mod list;
 mod node;
 mod pods;
+mod services;
 mod size;
 mod start;
 mod verbs;
@@ -51,7 +52,6 @@ pub const ALL: &[Measure] = &[
         run: |g| Box::pin(pods::run(g)),
     },
     Measure {
-    Measure {
         name: "node",
         about: "50 pods at once, and 110 at rest",
         needs_root: true,
@@ -63,6 +63,7 @@ pub const ALL: &[Measure] = &[
         needs_root: true,
         run: |g| Box::pin(services::run(g)),
     },
+    Measure {
         name: "creates",
         about: "API creates by concurrency",
         needs_root: true,
