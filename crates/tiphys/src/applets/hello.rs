@@ -1,8 +1,8 @@
 //! `tiphys hello [PORT] [--grpc-port PORT]`: the server of `tiphys.local/hello`, which tells who answers.
 //!
 //! `/` names pod, node and address; `/healthz` answers `ok`; `/crash` ends the process with status 1; `/slow?ms=N` answers
-//! late. It listens on 8080 and on 80, where `kubectl expose deployment hello --port=80` leads; with `--grpc-port` also
-//! for gRPC probes ([`health`]). It drains on SIGTERM: open requests are answered, so that a rolling update loses none.
+//! late. Datagrams to the same port are answered as `/` is. It listens on 8080 and on 80, where `kubectl expose deployment
+//! hello --port=80` leads; with `--grpc-port` also for gRPC probes ([`health`]). It drains on SIGTERM: open requests are answered, so that a rolling update loses none.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
@@ -70,12 +70,14 @@ async fn serve(ports: &Ports) -> Result<ExitCode> {
     if let Some(port) = ports.grpc {
         doors.push(Door::open(port, Speaks::Grpc).await?);
     }
+    let datagrams = UdpSocket::bind(("0.0.0.0", port)).await?;
     println!("{} listens on port {port}", host());
     let connections = TaskTracker::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let accept = || try_join_all(doors.iter().map(|door| door.accept(&connections)));
     tokio::select! {
         never = accept() => drop(never?),
+        never = echo(&datagrams) => never?,
         _ = terminate.recv() => {}
     }
     println!("SIGTERM: draining");
@@ -115,6 +117,14 @@ impl Door {
                 Speaks::Grpc => drop(tokio::spawn(grpc(stream))),
             }
         }
+    }
+}
+
+async fn echo(datagrams: &UdpSocket) -> Result<()> {
+    loop {
+        let (_, from) = datagrams.recv_from(&mut [0; 512]).await?;
+        // That one client cannot be reached ends nothing.
+        let _ = datagrams.send_to(greeting().as_bytes(), from).await;
     }
 }
 

@@ -12,17 +12,22 @@ use hickory_proto::rr::{Name, RData, RecordType};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `get http://host[:port]/path`: prints the body; fails unless the answer is 2xx.
+/// `get http://host[:port]/path`: prints the body; fails unless the answer is 2xx. `get udp://host:port/` sends a datagram
+/// and prints the one that comes back.
 pub(super) fn get(args: &[OsString]) -> Result<ExitCode> {
     let url = text(args, 0).context("usage: get http://HOST[:PORT]/PATH")?;
-    let rest = url.strip_prefix("http://").unwrap_or(&url);
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", &url));
     let (authority, path) = rest.split_once('/').map_or((rest, String::new()), |(a, p)| (a, p.to_owned()));
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().context("the port must be a number")?),
         None => (authority, 80),
     };
     let address = resolve(host)?.into_iter().next().with_context(|| format!("{host} has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, port), TIMEOUT)?;
+    let address = SocketAddr::new(address, port);
+    if scheme == "udp" {
+        return datagram(address);
+    }
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
@@ -34,6 +39,18 @@ pub(super) fn get(args: &[OsString]) -> Result<ExitCode> {
         Some(code) if code.starts_with('2') => Ok(ExitCode::SUCCESS),
         code => bail!("status {}", code.unwrap_or("missing")),
     }
+}
+
+fn datagram(address: SocketAddr) -> Result<ExitCode> {
+    let unspecified: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let socket = UdpSocket::bind((unspecified, 0))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.connect(address)?;
+    socket.send(b"get")?;
+    let mut answer = [0; 2048];
+    let length = socket.recv(&mut answer)?;
+    io::stdout().write_all(answer.get(..length).unwrap_or_default())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `lookup NAME [TYPE]`: prints what the pod's resolver answers, one record a line.
