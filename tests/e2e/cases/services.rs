@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ pub const CASES: Table = &[
     ("service-answers-on-all-its-addresses", Run::Shared(addresses)),
     ("rolling-update-loses-no-request", Run::Shared(lossless)),
     ("dns-names-services-and-pods", Run::Shared(dns)),
-    ("session-affinity-sticks", Run::Shared(affinity)),
+    ("load-balancer-service-has-the-nodes-address-and-tells-its-health", Run::Shared(balancer)),
+    ("service-without-endpoints-refuses-and-its-udp-clients-move-on", Run::Shared(moving)),
 ];
 
 fn get(address: &str) -> Result<String> {
@@ -133,17 +134,113 @@ spec:
   ports: [{name: http, port: 8080}]
 ";
 
-fn affinity(ns: &Namespace<'_>) -> Result<()> {
-    ns.hello(3)?;
-    ns.kubectl(&["patch", "service", "hello", "-p", r#"{"spec":{"sessionAffinity":"ClientIP"}}"#])?;
-    let service = ns.get(&["service", "hello"])?;
-    let address = format!("{}:80", service["spec"]["clusterIP"].as_str().context("no cluster IP")?);
-    eventually("one pod answers every time", || {
-        let mut seen = BTreeSet::new();
-        for _ in 0..12 {
-            seen.insert(get(&address)?);
-        }
-        ensure!(seen.len() == 1, "12 requests reached {} pods", seen.len());
+fn node_ip(ns: &Namespace<'_>) -> Result<String> {
+    let nodes = ns.get(&["nodes"])?;
+    Ok(nodes["items"][0]["status"]["addresses"][0]["address"].as_str().context("no node IP")?.to_owned())
+}
+
+fn balancer(ns: &Namespace<'_>) -> Result<()> {
+    ns.hello(1)?;
+    ns.apply(BALANCED)?;
+    let node_ip = node_ip(ns)?;
+    let ingress = r#"jsonpath={.status.loadBalancer.ingress[*].ip} {.status.loadBalancer.ingress[*].ipMode}"#;
+    eventually("the node's address is given", || {
+        let given = ns.kubectl(&["get", "service", "balanced", "-o", ingress])?;
+        ensure!(given == format!("{node_ip} VIP"), "{given}");
+        Ok(())
+    })?;
+    let address = format!("{node_ip}:47011");
+    eventually("the balancer's address answers", || get(&address))?;
+    let twin = BALANCED.replace("name: balanced", "name: twin");
+    ns.apply(&twin)?;
+    eventually("a port is given once", || {
+        let events = ns.kubectl(&["get", "events", "--field-selector=involvedObject.name=twin"])?;
+        ensure!(events.contains("SyncLoadBalancerFailed") && events.contains("/balanced"), "{events}");
+        Ok(())
+    })?;
+    let service = ns.get(&["service", "balanced"])?;
+    let port = service["spec"]["healthCheckNodePort"].as_u64().context("no port for health")?;
+    let healthy = format!("{node_ip}:{port}");
+    let body: serde_json::Value =
+        serde_json::from_str(&eventually("the node is healthy", || get(&healthy))?)?;
+    let expected = serde_json::json!({"service": {"namespace": ns.name, "name": "balanced"}, "localEndpoints": 1,
+        "serviceProxyHealthy": true});
+    ensure!(body == expected, "{body}");
+    ns.kubectl(&[
+        "patch",
+        "service",
+        "balanced",
+        "-p",
+        r#"{"spec":{"loadBalancerSourceRanges":["203.0.113.0/24"]}}"#,
+    ])?;
+    eventually("others than the allowed are kept out", || {
+        ensure!(get(&address).is_err(), "it still answers");
+        Ok(())
+    })?;
+    ns.kubectl(&["scale", "deployment/hello", "--replicas=0"])?;
+    eventually("without a pod the node is not healthy", || {
+        let error = get(&healthy).err().context("it is")?;
+        ensure!(error.to_string().starts_with("HTTP/1.1 503"), "{error}");
         Ok(())
     })
 }
+
+const BALANCED: &str = r"
+apiVersion: v1
+kind: Service
+metadata: {name: balanced}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  selector: {app: hello}
+  ports: [{port: 47011, targetPort: 8080}]
+";
+
+fn moving(ns: &Namespace<'_>) -> Result<()> {
+    ns.hello(0)?;
+    ns.apply(DATAGRAMS)?;
+    let address = |name: &str| -> Result<SocketAddr> {
+        let service = ns.get(&["service", name])?;
+        Ok(format!("{}:80", service["spec"]["clusterIP"].as_str().context("no cluster IP")?).parse()?)
+    };
+    let (stream, datagram) = (address("hello")?, address("datagrams")?);
+    let refused = |outcome: std::io::Result<()>| {
+        let refused = outcome.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+        ensure!(refused, "it is not refused");
+        Ok(())
+    };
+    let connect = || TcpStream::connect_timeout(&stream, Duration::from_secs(3)).map(drop);
+    eventually("nothing behind is refused", || refused(connect()))?;
+    // One socket: all that it sends is one flow to the kernel.
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    socket.connect(datagram)?;
+    let ask = || -> std::io::Result<String> {
+        socket.send(b"get")?;
+        let mut answer = [0; 512];
+        let length = socket.recv(&mut answer)?;
+        Ok(String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned())
+    };
+    eventually("datagrams are refused, too", || refused(ask().map(drop)))?;
+    let scale = |replicas: &str| {
+        ns.kubectl(&["scale", "deployment/hello", &format!("--replicas={replicas}")])?;
+        ns.rolled_out("deployment/hello")
+    };
+    scale("1")?;
+    let first = eventually("the pod answers", || Ok(ask()?))?;
+    ns.kubectl(&["delete", "pod", "-l", "app=hello", "--force", "--grace-period=0"])?;
+    eventually("another pod answers the same socket", || {
+        let answer = ask()?;
+        ensure!(answer != first, "it is still {answer}");
+        Ok(())
+    })
+}
+
+const DATAGRAMS: &str = r"
+apiVersion: v1
+kind: Service
+metadata: {name: datagrams}
+spec:
+  selector: {app: hello}
+  ports: [{port: 80, targetPort: 8080, protocol: UDP}]
+";

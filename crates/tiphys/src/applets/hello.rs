@@ -2,7 +2,8 @@
 //!
 //! `/` names pod, node and address; `/healthz` answers `ok`; `/crash` ends the process with status 1; `/slow?ms=N` answers
 //! late. Datagrams to the same port are answered as `/` is. It listens on 8080 and on 80, where `kubectl expose deployment
-//! hello --port=80` leads; with `--grpc-port` also for gRPC probes ([`health`]). It drains on SIGTERM: open requests are answered, so that a rolling update loses none.
+//! hello --port=80` leads; with `--grpc-port` also for gRPC probes ([`health`]). It drains on SIGTERM: open requests are
+//! answered, so that a rolling update loses none.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
