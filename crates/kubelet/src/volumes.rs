@@ -182,7 +182,9 @@ pub(crate) async fn bind(container: &str, parts: Vec<Part>) -> Result<(), String
         parts.iter().try_for_each(|part| {
             subpath::bind(part).map_err(|error| {
                 let name = &part.name;
-                format!("failed to prepare subPath for volumeMount {name:?} of container {container:?}: {error}")
+                format!(
+                    "failed to prepare subPath for volumeMount {name:?} of container {container:?}: {error}"
+                )
             })
         })
     };

@@ -1,9 +1,9 @@
 //! The hello image's tools that show what a process is and may: who it runs as, whose a file is, what can be written.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata, symlink_metadata};
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, Metadata, Permissions, symlink_metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -47,6 +47,27 @@ pub(super) fn readlink(args: &[OsString]) -> Result<ExitCode> {
         let target = std::fs::read_link(path).with_context(|| path.to_string_lossy().into_owned())?;
         writeln!(io::stdout(), "{}", target.display())?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `chmod MODE PATH…`: sets permissions, given in octal.
+pub(super) fn chmod(args: &[OsString]) -> Result<ExitCode> {
+    let (mode, paths) = args.split_first().context("usage: chmod MODE PATH…")?;
+    let mode = u32::from_str_radix(&mode.to_string_lossy(), 8).context("the mode must be octal")?;
+    for path in paths {
+        let set = std::fs::set_permissions(path, Permissions::from_mode(mode));
+        set.with_context(|| path.to_string_lossy().into_owned())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `tee FILE`: writes what it reads to a file, and prints it.
+pub(super) fn tee(args: &[OsString]) -> Result<ExitCode> {
+    let path = args.first().context("usage: tee FILE")?;
+    let mut text = Vec::new();
+    io::stdin().lock().read_to_end(&mut text)?;
+    std::fs::write(path, &text).with_context(|| path.to_string_lossy().into_owned())?;
+    io::stdout().lock().write_all(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Test machines have no internet, so nothing can be pulled; a static binary runs in an image `FROM scratch`. In the
 //! hello image, links in `/bin` name the few tools that trying out a cluster needs: `tar` (for `kubectl cp`), `get`,
-//! `lookup`, `cat`, `env`, `sleep`, and `id`, `ls`, `readlink`, `touch`, `rm` to see what a pod may do. They run before any
-//! runtime is started, in a few milliseconds and little memory.
+//! `lookup`, `cat`, `env`, `sleep`, and `id`, `ls`, `readlink`, `chmod`, `tee`, `touch`, `write`, `rm`, `exit` to see what
+//! a pod may do. They run before any runtime is started, in a few milliseconds and little memory.
 
 mod files;
 mod health;
@@ -17,8 +17,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Names under which `/bin` of the hello image links to the binary.
-pub const TOOLS: &[&str] =
-    &["cat", "env", "get", "id", "lookup", "ls", "readlink", "rm", "sleep", "tar", "touch", "true", "false"];
+pub const TOOLS: &[&str] = &[
+    "cat", "chmod", "env", "get", "id", "lookup", "ls", "readlink", "rm", "sleep", "tar", "tee", "touch",
+    "true", "false", "exit", "write",
+];
 
 /// Runs the applet that the command line names, if it names one: by the program's own name, or by a hidden command.
 pub fn run(args: &[OsString]) -> Option<ExitCode> {
@@ -40,6 +42,7 @@ fn tool(name: &str, args: &[OsString]) -> anyhow::Result<ExitCode> {
         "get" => tools::get(args),
         "lookup" => tools::lookup(args),
         "cat" => tools::cat(args),
+        "chmod" => files::chmod(args),
         "env" => tools::env(),
         "id" => files::id(),
         "ls" => files::ls(args),
@@ -47,6 +50,9 @@ fn tool(name: &str, args: &[OsString]) -> anyhow::Result<ExitCode> {
         "rm" => files::rm(args),
         "touch" => files::touch(args),
         "sleep" => tools::sleep(args),
+        "tee" => files::tee(args),
+        "write" => tools::write(args),
+        "exit" => tools::exit(args),
         "true" => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::FAILURE),
     }

@@ -98,6 +98,25 @@ pub(super) fn sleep(args: &[OsString]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `exit CODE [SECONDS]`: ends with this code, after a while.
+pub(super) fn exit(args: &[OsString]) -> Result<ExitCode> {
+    let code: u8 = text(args, 0).context("usage: exit CODE [SECONDS]")?.parse()?;
+    if args.len() > 1 {
+        sleep(args.get(1..).unwrap_or_default())?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// `write FILE TEXT…`: appends the words and a line's end.
+pub(super) fn write(args: &[OsString]) -> Result<ExitCode> {
+    let (path, words) = args.split_first().context("usage: write FILE TEXT…")?;
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let open = std::fs::File::options().create(true).append(true).open(path);
+    let mut file = open.with_context(|| path.to_string_lossy().into_owned())?;
+    writeln!(file, "{}", words.join(" "))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn text(args: &[OsString], index: usize) -> Option<String> {
     args.get(index).map(|a| a.to_string_lossy().into_owned())
 }

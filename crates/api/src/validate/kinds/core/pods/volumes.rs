@@ -225,16 +225,8 @@ fn set_of<'a>(names: &[&'a str]) -> Seen<&'a str> {
 fn mounted(at: &At<'_>, container: &Fields, volumes: &Volumes<'_>, errors: &mut Errors) {
     for (place, mount) in items(container, "volumeMounts") {
         let name = text(mount, "name");
-        let path = |field: &str| at.path().child("volumeMounts").index(place).child(field);
         if !name.is_empty() && !volumes.has(name) {
-            errors.push(Error::not_found(&path("name"), name));
-        }
-        for field in ["subPath", "subPathExpr"] {
-            let inside = text(mount, field);
-            if !inside.is_empty() && volumes.own.get(name).is_some_and(|source| source.contains_key("image"))
-            {
-                errors.push(Error::invalid(&path(field), inside, "not allowed in image volume sources"));
-            }
+            errors.push(Error::not_found(&at.path().child("volumeMounts").index(place).child("name"), name));
         }
     }
 }
