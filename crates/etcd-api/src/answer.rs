@@ -43,7 +43,9 @@ pub(crate) fn refusal(error: Error) -> Status {
         Error::LeaseExists(_) => Status::failed_precondition("etcdserver: lease already exists"),
         Error::KeyNotFound(_) => Status::invalid_argument("etcdserver: key not found"),
         Error::TooLarge { .. } => Status::invalid_argument("etcdserver: request is too large"),
-        Error::NoSpace { .. } => Status::resource_exhausted("etcdserver: mvcc: database space exceeded"),
+        Error::NoSpace { .. } | Error::DiskFull { .. } => {
+            Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
+        }
         Error::Corrupt(why) => Status::data_loss(format!("etcdserver: corrupt cluster: {why}")),
         Error::Closed => Status::unavailable("etcdserver: server stopped"),
         Error::Unavailable(why) => Status::unavailable(format!("etcdserver: request timed out: {why}")),

@@ -55,6 +55,14 @@ pub enum Error {
         /// The quota in bytes.
         quota: u64,
     },
+    /// The disk is full: only deletes are taken, and at its very end nothing. Ends by itself when there is room again.
+    #[error(
+        "the disk of the store has only {free} bytes left; remove files or objects (until then nothing is added)"
+    )]
+    DiskFull {
+        /// What is left, in bytes.
+        free: u64,
+    },
     /// What was read is not what was written.
     #[error("the store's data is corrupt: {0}; restore the data directory from a backup")]
     Corrupt(Arc<str>),

@@ -340,7 +340,7 @@ pub enum Event {
     Put {
         /// Its new state.
         kv: KeyValue,
-        /// The mod revision it had before; 0 = it did not exist.
+        /// The mod revision it had before; 0 = it did not exist. An etcd tells it with `previous` only; else it is 0.
         previous_revision: Revision,
         /// Its state before, if the watch asked for it, there was one, and compaction has not removed it.
         previous: Option<KeyValue>,
@@ -351,7 +351,7 @@ pub enum Event {
         key: Key,
         /// The revision of the deletion.
         revision: Revision,
-        /// The mod revision it had before.
+        /// The mod revision it had before; as for a put.
         previous_revision: Revision,
         /// As for a put.
         previous: Option<KeyValue>,

@@ -21,7 +21,7 @@ const MOST: usize = 2 << 20;
 /// Garbage that is not worth a round.
 const WORTH: u64 = 128 << 10;
 /// A round begins when one of so many parts of what is kept is garbage, ...
-const PARTS: u64 = 6;
+const PARTS: u64 = 7;
 /// ... and rewrites packs of which one of so many parts is.
 const PACK_PARTS: usize = 8;
 

@@ -19,11 +19,23 @@ use super::row::{RawRow, Replaced};
 use super::watch::Watchers;
 use crate::{Error, Revision};
 
+/// Where a batch was made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Log,
+    /// With all that was in the log.
+    Database,
+    /// There was nothing to write.
+    Nowhere,
+}
+
 /// What is durable and may be seen.
 pub(super) struct State {
     pub index: Index,
     pub history: History,
     pub past: Past,
+    /// What is in the log, and not in the database yet.
+    pub tail: Arc<Batch>,
     /// Up to here history was forgotten because somebody asked for it.
     pub forgotten: Revision,
     /// Why no more writes are taken.
@@ -31,7 +43,12 @@ pub(super) struct State {
 }
 
 impl State {
-    fn publish(&mut self, batch: &Batch) -> u64 {
+    fn publish(&mut self, batch: &Batch, place: Place) -> u64 {
+        match place {
+            Place::Log => Arc::make_mut(&mut self.tail).append(batch),
+            Place::Database => self.tail = Arc::default(),
+            Place::Nowhere => {}
+        }
         for (id, term) in &batch.leases {
             self.index.set_lease(*id, *term);
         }
@@ -88,7 +105,14 @@ impl Core {
     pub fn new(db: Database, index: Index, past: Past, history: History, clock: Clock) -> Self {
         let forgotten = index.compacted;
         Self {
-            state: RwLock::new(State { index, history, past, forgotten, stopped: None }),
+            state: RwLock::new(State {
+                index,
+                history,
+                past,
+                tail: Arc::default(),
+                forgotten,
+                stopped: None,
+            }),
             db: RwLock::new(Some(Arc::new(db))),
             queue: Queue::new(),
             watchers: Watchers::default(),
@@ -104,13 +128,13 @@ impl Core {
 
     /// A view of the file that is at least as new as `state`, and in which all that `state` refers to exists. To
     /// be taken while `state` is locked: the writer removes a row only once it has published that it is gone.
-    pub fn snapshot(&self, _state: &State) -> Result<Snapshot, Error> {
-        Snapshot::new(&*self.db()?)
+    pub fn snapshot(&self, state: &State) -> Result<Snapshot, Error> {
+        Snapshot::new(&*self.db()?, state.tail.clone())
     }
 
     /// Makes a durable batch visible: to readers first, then to watchers. Answers how many bytes on disk became garbage.
-    pub fn publish(&self, batch: &Batch) -> u64 {
-        let garbage = self.state.write().publish(batch);
+    pub fn publish(&self, batch: &Batch, place: Place) -> u64 {
+        let garbage = self.state.write().publish(batch, place);
         self.watchers.announce(&batch.revised);
         garbage
     }

@@ -4,7 +4,8 @@
 //! - `heads`: living key → its numbers and where its newest row is, so that opening reads no values. It lags behind:
 //!   it knows all changes up to the revision *saved*, and some later ones;
 //! - `leases`: lease → (time to live, deadline), milliseconds;
-//! - `meta`: the compaction point, the revision *saved*, and a revision that is the present one if no row is newer.
+//! - `meta`: the compaction point, the revision *saved*, a revision that is the present one if no row is newer, and the
+//!   generation of the [`log`](super::log) that goes on from here.
 //!
 //! One commit of redb is one fsync. A commit is atomic: after a crash the file holds all of a batch or none of it. Most
 //! commits touch only the end of `rows`.
@@ -18,7 +19,7 @@ use redb::{
 };
 
 use super::broom::{self, Stored, Swept, Task};
-use super::index::{Entry, Index, RowId, Term};
+use super::index::{Change, Entry, Index, RowId, Term};
 use super::past::Past;
 use super::plan::Batch;
 use super::row::{self, HEAD_BYTES, PACK_BYTES, Pack, RawRow, Replaced, Row};
@@ -32,6 +33,7 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const REVISION: &str = "revision";
 const COMPACTED: &str = "compacted";
 const SAVED: &str = "saved";
+const LOG: &str = "log";
 
 /// The revision of an empty store.
 const FIRST: Revision = 1;
@@ -45,6 +47,8 @@ pub(super) struct Work<'a> {
     pub saved: Option<Revision>,
     /// What to remove garbage from.
     pub sweep: Option<Task>,
+    /// The generation of the log from then on.
+    pub log: u64,
 }
 
 /// Makes the tables of an empty store. Answers whether it was one.
@@ -72,6 +76,12 @@ fn begin_at(txn: &WriteTransaction, revision: Revision) -> Result<(), redb::Erro
         meta.insert(name, revision)?;
     }
     Ok(())
+}
+
+/// The generation of the log that goes on from the last commit.
+pub(super) fn log_generation(db: &Database) -> Result<u64, redb::Error> {
+    let meta = db.begin_read()?.open_table(META)?;
+    Ok(meta.get(LOG)?.map_or(0, |generation| generation.value()))
 }
 
 /// Writes durably: when this returns, all is on the disk. `keep` tells which rows are no garbage.
@@ -113,8 +123,7 @@ fn write_rows(txn: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error> 
         if pack.is_empty() {
             first = change.at;
         }
-        let previous = change.before.map(|entry| entry.replaced());
-        row::encode_row(&mut pack, change.at, &change.key, change.after.as_ref(), previous);
+        row::encode_change(&mut pack, change);
     }
     rows.insert((first.revision, first.sub), pack.as_slice())?;
     Ok(())
@@ -150,9 +159,10 @@ fn write_leases(txn: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error
 }
 
 fn write_meta(txn: &WriteTransaction, work: &Work<'_>) -> Result<(), redb::Error> {
-    for (name, moved) in [(COMPACTED, work.batch.compacted), (SAVED, work.saved)] {
-        if let Some(revision) = moved {
-            txn.open_table(META)?.insert(name, revision)?;
+    let mut meta = txn.open_table(META)?;
+    for (name, moved) in [(COMPACTED, work.batch.compacted), (SAVED, work.saved), (LOG, Some(work.log))] {
+        if let Some(number) = moved {
+            meta.insert(name, number)?;
         }
     }
     Ok(())
@@ -244,18 +254,22 @@ pub(super) struct Found {
     pub due_bytes: u64,
 }
 
-/// One unchanging view of the file.
-pub(super) struct Snapshot(ReadTransaction);
+/// One unchanging view of the file, and of what is in the log only.
+pub(super) struct Snapshot {
+    file: ReadTransaction,
+    tail: Arc<Batch>,
+}
 
 impl Snapshot {
-    /// The file as of its last commit.
-    pub fn new(db: &Database) -> Result<Self, Error> {
-        db.begin_read().map(Self).map_err(failed)
+    /// The file as of its last commit, and what came after that.
+    pub fn new(db: &Database, tail: Arc<Batch>) -> Result<Self, Error> {
+        let file = db.begin_read().map_err(failed)?;
+        Ok(Self { file, tail })
     }
 
     /// The published state, as it is after opening. Reads the heads and the recent past.
     pub fn load(&self) -> Result<Found, Error> {
-        let meta = self.0.open_table(META).map_err(failed)?;
+        let meta = self.file.open_table(META).map_err(failed)?;
         let number = |name| {
             let found = meta.get(name).map_err(failed)?;
             found.map(|n| n.value()).ok_or_else(|| Error::Corrupt(format!("no {name}").into()))
@@ -272,7 +286,7 @@ impl Snapshot {
     }
 
     fn leases(&self) -> Result<Vec<(LeaseId, Term)>, Error> {
-        let table = self.0.open_table(LEASES).map_err(failed)?;
+        let table = self.file.open_table(LEASES).map_err(failed)?;
         let mut leases = Vec::new();
         for item in table.iter().map_err(failed)? {
             let (id, term) = item.map_err(failed)?;
@@ -283,7 +297,7 @@ impl Snapshot {
     }
 
     fn heads(&self) -> Result<Vec<(Key, Entry)>, Error> {
-        let table = self.0.open_table(HEADS).map_err(failed)?;
+        let table = self.file.open_table(HEADS).map_err(failed)?;
         let mut heads = Vec::new();
         for item in table.iter().map_err(failed)? {
             let (key, head) = item.map_err(failed)?;
@@ -294,7 +308,8 @@ impl Snapshot {
 
     /// Opens the rows for reading.
     pub fn rows(&self) -> Result<Rows, Error> {
-        self.0.open_table(ROWS).map(Rows).map_err(failed)
+        let file = self.file.open_table(ROWS).map_err(failed)?;
+        Ok(Rows { file, tail: self.tail.clone() })
     }
 }
 
@@ -318,7 +333,10 @@ impl Found {
 }
 
 /// The changes in a [`Snapshot`].
-pub(super) struct Rows(redb::ReadOnlyTable<(u64, u32), &'static [u8]>);
+pub(super) struct Rows {
+    file: redb::ReadOnlyTable<(u64, u32), &'static [u8]>,
+    tail: Arc<Batch>,
+}
 
 type PackGuard = (redb::AccessGuard<'static, (u64, u32)>, redb::AccessGuard<'static, &'static [u8]>);
 
@@ -331,6 +349,9 @@ pub(super) struct Cursor {
 impl Cursor {
     /// One row, if it is still there.
     pub fn get(&mut self, at: RowId) -> Result<Option<Row>, Error> {
+        if let Some(change) = self.rows.tail.change(at) {
+            return Ok(Some(Row::of(change)));
+        }
         if let Some((_, pack)) = &self.pack
             && let Some(row) = find(pack.value(), at)?
         {
@@ -359,12 +380,15 @@ impl Rows {
 
     /// One row, if it is still there.
     pub fn get(&self, at: RowId) -> Result<Option<Row>, Error> {
+        if let Some(change) = self.tail.change(at) {
+            return Ok(Some(Row::of(change)));
+        }
         self.pack(at)?.map_or(Ok(None), |(_, pack)| find(pack.value(), at))
     }
 
     /// The pack in which a row is, if it is anywhere.
     fn pack(&self, at: RowId) -> Result<Option<PackGuard>, Error> {
-        let mut packs = self.0.range(..=(at.revision, at.sub)).map_err(failed)?;
+        let mut packs = self.file.range(..=(at.revision, at.sub)).map_err(failed)?;
         packs.next_back().transpose().map_err(failed)
     }
 
@@ -374,12 +398,26 @@ impl Rows {
         from: Revision,
         to: Revision,
     ) -> Result<impl Iterator<Item = Result<(RowId, Row), Error>>, Error> {
+        // What is in the log may be in the file as well by now.
+        let logged = self.tail.revised.first().map_or(Revision::MAX, |revised| revised.revision);
+        let wanted = move |change: &&Change| (from..=to).contains(&change.at.revision);
+        let tail = self.tail.changes().filter(wanted).map(|change| Ok((change.at, Row::of(change))));
+        Ok(self.filed(from, to.min(logged - 1))?.chain(tail))
+    }
+
+    /// The same of those in the file.
+    fn filed(
+        &self,
+        from: Revision,
+        to: Revision,
+    ) -> Result<impl Iterator<Item = Result<(RowId, Row), Error>>, Error> {
         // The first of them may lie in a pack that begins earlier.
-        let earlier = self.0.range(..=(from, 0)).map_err(failed)?.next_back().transpose().map_err(failed)?;
+        let earlier =
+            self.file.range(..=(from, 0)).map_err(failed)?.next_back().transpose().map_err(failed)?;
         let start = earlier.map_or((from, 0), |(at, _)| at.value());
         // redb takes a reversed range as an error of the program; here it just means "nothing".
         let bounds = (Bound::Included(start), Bound::Included((to.max(start.0), u32::MAX)));
-        let packs = self.0.range::<(u64, u32)>(bounds).map_err(failed)?;
+        let packs = self.file.range::<(u64, u32)>(bounds).map_err(failed)?;
         Ok(packs.flat_map(move |item| match item {
             Ok((_, pack)) => decode(pack.value(), from, to),
             Err(error) => vec![Err(failed(error))],

@@ -2,27 +2,34 @@
 //!
 //! `FORMAT` is a one-line text file that every version can read, whatever engine wrote the rest. It is also the
 //! lock: whoever holds it has the store. The database file is completed under another name and then renamed, so a
-//! crash while creating it leaves nothing half made.
+//! crash while creating it leaves nothing half made. Its [`log`](super::log) is made before it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
+
+use super::log;
 use crate::OpenError;
 
 /// The newest format this version reads, and the one it writes.
-const SUPPORTED: u32 = 2;
+const SUPPORTED: u32 = 3;
+/// The one before it, which had no log.
+const WITHOUT_LOG: u32 = 2;
 const NAME: &str = "tiphys-store";
 const DATABASE: &str = "store.redb";
 /// One that is not complete yet.
 const UNFINISHED: &str = "store.redb.new";
+const LOG: &str = "store.log";
 
 /// The directory, locked while this lives.
 #[derive(Debug)]
 pub(super) struct DataDir {
     dir: PathBuf,
-    _lock: File,
+    /// FORMAT, which is the lock.
+    format: File,
 }
 
 impl DataDir {
@@ -41,11 +48,41 @@ impl DataDir {
         }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io)?;
-        check(dir, &text)?;
+        let found = check(dir, &text)?;
         if text.is_empty() {
             write(dir, &mut file).map_err(io)?;
         }
-        Ok(Self { dir: dir.to_owned(), _lock: file })
+        let data = Self { dir: dir.to_owned(), format: file };
+        if found == WITHOUT_LOG {
+            data.make_log()
+                .and_then(|()| data.format.write_all_at(text_of(SUPPORTED).as_bytes(), 0))
+                .map_err(io)?;
+            data.format.sync_all().map_err(io)?;
+        }
+        Ok(data)
+    }
+
+    /// The log's file.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join(LOG)
+    }
+
+    /// Opens the log, which must be there.
+    pub fn open_log(&self) -> Result<FileBackend, OpenError> {
+        let file = OpenOptions::new().read(true).write(true).open(self.log()).map_err(|error| match error
+            .kind()
+        {
+            io::ErrorKind::NotFound => self.damaged(&"its log, store.log, is missing"),
+            _ => self.io(error),
+        })?;
+        backend(file).map_err(|error| self.io(error))
+    }
+
+    fn make_log(&self) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        log::make(&backend(options.open(self.log())?)?, log::LEAST)?;
+        sync_dir(&self.dir)
     }
 
     /// The database file.
@@ -64,6 +101,7 @@ impl DataDir {
 
     /// Where to make a database that becomes the directory's own by [`DataDir::complete`].
     pub fn begin(&self) -> Result<PathBuf, OpenError> {
+        self.make_log().map_err(|source| self.io(source))?;
         let unfinished = self.dir.join(UNFINISHED);
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(error)),
@@ -88,13 +126,13 @@ impl DataDir {
     }
 }
 
-/// Whether the format file's text is one to go on with; an empty file is a new store, or one that crashed before
+/// The format, if the file's text is one to go on with; an empty file is a new store, or one that crashed before
 /// it held anything.
-fn check(dir: &Path, text: &str) -> Result<(), OpenError> {
+fn check(dir: &Path, text: &str) -> Result<u32, OpenError> {
     if text.is_empty() {
         return match dir.join(DATABASE).exists() {
             true => Err(damaged(dir, "FORMAT is empty, but there is a database".to_owned())),
-            false => Ok(()),
+            false => Ok(SUPPORTED),
         };
     }
     let found = text.trim_end().strip_prefix(NAME).and_then(|number| number.trim().parse::<u32>().ok());
@@ -102,7 +140,7 @@ fn check(dir: &Path, text: &str) -> Result<(), OpenError> {
         Some(found) if found > SUPPORTED => {
             Err(OpenError::NewerFormat { dir: dir.to_owned(), found, supported: SUPPORTED })
         }
-        Some(SUPPORTED) => Ok(()),
+        Some(found @ (SUPPORTED | WITHOUT_LOG)) => Ok(found),
         Some(found) => Err(damaged(dir, format!("its format {found} is one of a trial version"))),
         None => Err(damaged(dir, format!("FORMAT says {:?}", text.chars().take(40).collect::<String>()))),
     }
@@ -112,8 +150,16 @@ fn damaged(dir: &Path, reason: String) -> OpenError {
     OpenError::Damaged { dir: dir.to_owned(), reason }
 }
 
+fn text_of(format: u32) -> String {
+    format!("{NAME} {format}\n")
+}
+
+fn backend(file: File) -> io::Result<FileBackend> {
+    FileBackend::new(file).map_err(io::Error::other)
+}
+
 fn write(dir: &Path, file: &mut File) -> io::Result<()> {
-    file.write_all(format!("{NAME} {SUPPORTED}\n").as_bytes())?;
+    file.write_all(text_of(SUPPORTED).as_bytes())?;
     file.sync_all()?;
     sync_dir(dir)
 }
@@ -129,9 +175,9 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_with_advice() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("FORMAT"), "tiphys-store 3\n").unwrap();
+        fs::write(dir.path().join("FORMAT"), "tiphys-store 4\n").unwrap();
         let error = DataDir::open(dir.path()).unwrap_err();
-        assert!(matches!(error, OpenError::NewerFormat { found: 3, supported: 2, .. }));
+        assert!(matches!(error, OpenError::NewerFormat { found: 4, supported: 3, .. }));
         assert!(error.to_string().contains("use the newer version"));
     }
 

@@ -115,7 +115,7 @@ impl Revised {
 }
 
 /// How long a lease lives, and until when (milliseconds; the deadline since 1970).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Term {
     pub ttl_ms: u64,
     pub deadline_ms: u64,

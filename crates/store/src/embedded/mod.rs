@@ -1,10 +1,10 @@
 //! The embedded engine: the store of one machine, in one data directory.
 //!
 //! In memory: an ordered index of the living keys without their values ([`index`]), and the newest transactions with
-//! theirs, bounded by bytes ([`history`]). On disk: redb ([`disk`]). One thread writes ([`writer`]), deciding whole
-//! groups of requests at once ([`plan`]) and making them durable with one fsync; beside that it keeps the file small
-//! ([`broom`]) and what opening has to read short ([`saver`]). Readers ([`read`]) and watches ([`watch`]) never wait for
-//! it.
+//! theirs, bounded by bytes ([`history`]). On disk: redb ([`disk`]), and before it a [`log`]. One thread writes
+//! ([`writer`]), deciding whole groups of requests at once ([`plan`]) and making them durable with one fsync; beside that
+//! it keeps the file small ([`broom`]) and what opening has to read short ([`saver`]). Readers ([`read`]) and watches
+//! ([`watch`]) never wait for it.
 
 mod broom;
 mod core;
@@ -12,12 +12,14 @@ mod disk;
 mod format;
 mod history;
 mod index;
+mod log;
 mod past;
 mod plan;
 mod queue;
 mod read;
 mod restore;
 mod retention;
+mod room;
 mod row;
 mod saver;
 mod script;
@@ -37,13 +39,15 @@ use tokio::sync::oneshot;
 
 use self::broom::Broom;
 use self::core::{Clock, Core};
-use self::disk::{Found, Snapshot};
+use self::disk::{Found, Snapshot, Work};
 use self::format::DataDir;
 use self::history::History;
 use self::index::Term;
+use self::log::Log;
 use self::plan::Plan;
 use self::queue::Reply;
 use self::retention::Keeper;
+use self::room::RESERVE;
 use self::saver::Saver;
 use self::writer::{Settings, Writer};
 use crate::{
@@ -51,8 +55,11 @@ use crate::{
     TxnResult, Watch, WatchFrom,
 };
 
+#[cfg(test)]
+pub(crate) use log::make as make_log;
 pub use restore::RestoreError;
 pub use retention::Retention;
+pub(crate) use room::Room;
 pub(crate) use script::overlaps;
 
 /// The unit in which the system tells what a file takes.
@@ -73,6 +80,8 @@ pub struct Options {
     pub quota_bytes: u64,
     /// Rows of so many bytes are read again when the store is opened (or a quarter of what lives, if that is more).
     pub replay_bytes: u64,
+    /// How long the log may become: bytes.
+    pub log_bytes: usize,
 }
 
 impl Default for Options {
@@ -84,6 +93,7 @@ impl Default for Options {
             txn_bytes: 8 << 20,
             quota_bytes: 8 << 30,
             replay_bytes: 256 << 10,
+            log_bytes: 256 << 10,
         }
     }
 }
@@ -93,8 +103,10 @@ impl Default for Options {
 pub struct Embedded {
     core: Arc<Core>,
     writer: Option<JoinHandle<()>>,
-    file: Option<PathBuf>,
+    /// The database and the log.
+    files: Vec<PathBuf>,
     quota_bytes: u64,
+    room: Room,
     /// Held to the end: it is the lock.
     _dir: Option<DataDir>,
 }
@@ -113,28 +125,39 @@ impl Embedded {
             let db = builder(options).set_check_integrity_on_open(true).open(data.database());
             db.map_err(|error| refuse(error.into()))
         };
+        let room = Room::of(dir.to_owned());
         let (core, writer) = guarded(&data, || {
-            start(open()?, options).map_err(|error| match error {
+            let files = Files { db: open()?, log: Box::new(data.open_log()?), room: room.clone() };
+            start(files, options).map_err(|error| match error {
                 StartError::Database(error) => refuse(error),
                 StartError::Content(error) => data.damaged(&error),
                 StartError::Thread(error) => data.io(error),
             })
         })?;
-        let (writer, file) = (Some(writer), Some(data.database()));
-        Ok(Self { core, writer, file, quota_bytes: options.quota_bytes, _dir: Some(data) })
+        let (writer, files) = (Some(writer), vec![data.database(), data.log()]);
+        Ok(Self { core, writer, files, quota_bytes: options.quota_bytes, room, _dir: Some(data) })
     }
 
     /// A store in memory only, for tests: the same engine over redb's in-memory file.
     pub fn in_memory(options: &Options) -> Result<Self, OpenError> {
-        Self::on(InMemoryBackend::new(), options)
+        let log = InMemoryBackend::new();
+        let damaged = |error: std::io::Error| OpenError::Io { dir: PathBuf::from("memory"), source: error };
+        log::make(&log, log::LEAST.min(options.log_bytes)).map_err(damaged)?;
+        Self::on((InMemoryBackend::new(), log, Room::new(|| u64::MAX)), options)
     }
 
-    /// A store over any medium; tests use failing ones.
-    pub(crate) fn on(backend: impl StorageBackend, options: &Options) -> Result<Self, OpenError> {
+    /// A store over any medium, which has a file for the database, one for the log, and some room; tests use failing ones.
+    pub(crate) fn on(
+        (database, log, room): (impl StorageBackend, impl StorageBackend, Room),
+        options: &Options,
+    ) -> Result<Self, OpenError> {
         let damaged = |reason: String| OpenError::Damaged { dir: PathBuf::from("memory"), reason };
-        let db = builder(options).create_with_backend(backend).map_err(|error| damaged(error.to_string()))?;
-        let (core, writer) = start(db, options).map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { core, writer: Some(writer), file: None, quota_bytes: options.quota_bytes, _dir: None })
+        let db =
+            builder(options).create_with_backend(database).map_err(|error| damaged(error.to_string()))?;
+        let files = Files { db, log: Box::new(log), room: room.clone() };
+        let (core, writer) = start(files, options).map_err(|error| damaged(error.to_string()))?;
+        let (writer, quota_bytes) = (Some(writer), options.quota_bytes);
+        Ok(Self { core, writer, files: Vec::new(), quota_bytes, room, _dir: None })
     }
 
     /// Hands the writer something to decide and waits for its durable answer.
@@ -190,10 +213,31 @@ enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-fn start(db: Database, options: &Options) -> Result<(Arc<Core>, JoinHandle<()>), StartError> {
+/// What a store is made of.
+struct Files {
+    db: Database,
+    log: Box<dyn StorageBackend>,
+    room: Room,
+}
+
+/// Opens the log, and lets the database take over what is in it.
+fn recover(db: &Database, log: Box<dyn StorageBackend>, most: usize) -> Result<Log, redb::Error> {
+    let (mut log, batch) = Log::open(log, disk::log_generation(db)?, most)?;
+    if !batch.is_empty() {
+        let work =
+            Work { batch: &batch, heads: Vec::new(), saved: None, sweep: None, log: log.next_generation() };
+        disk::commit(db, &work, |_| Ok(true))?;
+        log.restart();
+    }
+    Ok(log)
+}
+
+fn start(files: Files, options: &Options) -> Result<(Arc<Core>, JoinHandle<()>), StartError> {
+    let Files { db, log, room } = files;
     let fresh = disk::prepare(&db)?;
+    let log = recover(&db, log, options.log_bytes)?;
     let clock = Clock::start();
-    let Found { mut index, past, saved, due, due_bytes } = Snapshot::new(&db)?.load()?;
+    let Found { mut index, past, saved, due, due_bytes } = Snapshot::new(&db, Arc::default())?.load()?;
     shorten_leases(&mut index, clock.now_ms());
     let history = History::new(index.revision + 1, options.history_bytes);
     let core = Arc::new(Core::new(db, index, past, history, clock));
@@ -208,7 +252,10 @@ fn start(db: Database, options: &Options) -> Result<(Arc<Core>, JoinHandle<()>),
         saver: Saver::new(saved, due, due_bytes),
         broom: Broom::new(fresh),
         settings,
+        log,
+        room,
         shrinking: 0,
+        retry: None,
     };
     let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
     Ok((core, thread))
@@ -224,8 +271,10 @@ fn shorten_leases(index: &mut index::Index, now_ms: u64) {
 
 /// What redb's refusal to open means to the operator.
 fn refuse(data: &DataDir, error: redb::Error) -> OpenError {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
     match error {
-        redb::Error::Io(source) if source.kind() != std::io::ErrorKind::InvalidData => data.io(source),
+        // A file that is cut off is no fault of the disk.
+        redb::Error::Io(source) if !matches!(source.kind(), InvalidData | UnexpectedEof) => data.io(source),
         other => data.damaged(&other),
     }
 }
@@ -307,14 +356,10 @@ impl Store for Embedded {
     }
 
     async fn status(&self) -> Result<Status, Error> {
-        let disk_bytes = match &self.file {
-            // What it really takes: the database makes the file longer than what it has written.
-            Some(file) => {
-                let file = std::fs::metadata(file).map_err(|e| Error::Read(e.to_string().into()))?;
-                file.blocks() * BLOCK_BYTES
-            }
-            None => 0,
-        };
+        // What they really take: the database makes its file longer than what it has written.
+        let taken = |file| std::fs::metadata(file).map(|file| file.blocks() * BLOCK_BYTES);
+        let disk_bytes: std::io::Result<u64> = self.files.iter().map(taken).sum();
+        let disk_bytes = disk_bytes.map_err(|error| Error::Read(error.to_string().into()))?;
         let watches = self.core.watchers.len() as u64;
         let state = self.core.state.read();
         if let Some(reason) = &state.stopped {
@@ -329,7 +374,7 @@ impl Store for Embedded {
             disk_bytes,
             used_bytes,
             quota_bytes: self.quota_bytes,
-            no_space: used_bytes > self.quota_bytes,
+            no_space: used_bytes > self.quota_bytes || self.room.less_than(RESERVE).is_some(),
             leases: index.leases() as u64,
             watches,
         })

@@ -15,7 +15,7 @@ use super::script::Draft;
 use crate::{Error, Key, LeaseId, Op, Range, RangeResult, Revision, Span, Txn, TxnResult};
 
 /// What one commit writes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Batch {
     /// Transactions, in order of revision.
     pub revised: Vec<Shared>,
@@ -41,6 +41,24 @@ impl Batch {
     pub fn changes(&self) -> impl Iterator<Item = &Change> {
         self.revised.iter().flat_map(|revised| &revised.changes)
     }
+
+    /// One of its changes.
+    pub fn change(&self, at: RowId) -> Option<&Change> {
+        // Every revision is one transaction, so its place follows from its number.
+        let first = self.revised.first()?.revision;
+        let revised = self.revised.get(at.revision.checked_sub(first)? as usize)?;
+        revised.changes.get(at.sub as usize)
+    }
+
+    /// Adds what was decided after it.
+    pub fn append(&mut self, later: &Self) {
+        self.revised.extend(later.revised.iter().cloned());
+        self.leases.extend(&later.leases);
+        self.revision = later.revision;
+        self.compacted = later.compacted.or(self.compacted);
+        self.asked |= later.asked;
+        self.tidy |= later.tidy;
+    }
 }
 
 /// What the index does not hold: read only for scripts that ask for it.
@@ -52,12 +70,12 @@ pub(super) trait Published {
 }
 
 /// What is taken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Limits {
     /// The largest transaction, in bytes.
     pub txn_bytes: usize,
-    /// The quota, if it is used up.
-    pub full: Option<u64>,
+    /// Why nothing may be added, if so.
+    pub full: Option<Error>,
 }
 
 /// A batch being worked out.
@@ -126,7 +144,7 @@ impl<'a> Plan<'a> {
 
     /// Whether anything may be added.
     pub fn check_space(&self) -> Result<(), Error> {
-        self.limits.full.map_or(Ok(()), |quota| Err(Error::NoSpace { quota }))
+        self.limits.full.clone().map_or(Ok(()), Err)
     }
 
     /// The last revision decided.
@@ -195,13 +213,10 @@ impl<'a> Plan<'a> {
 
     /// A value that was decided in this batch or published before.
     pub fn decided_value(&self, at: RowId) -> Result<Bytes, Error> {
-        // Every revision of the batch is one transaction, so its place follows from its number.
-        let place = at.revision.checked_sub(self.index.revision + 1);
-        let Some(revised) = place.and_then(|place| self.batch.revised.get(place as usize)) else {
-            return self.published.value(at);
-        };
-        let after = revised.changes.get(at.sub as usize).and_then(|change| change.after.as_ref());
-        Ok(after.map(|(_, value)| value.clone()).unwrap_or_default())
+        match self.batch.change(at) {
+            Some(change) => Ok(change.after.as_ref().map(|(_, value)| value.clone()).unwrap_or_default()),
+            None => self.published.value(at),
+        }
     }
 
     /// A state of the past.
@@ -262,7 +277,8 @@ impl<'a> Plan<'a> {
         if self.lease(id).is_ok() {
             return Err(Error::LeaseExists(id));
         }
-        self.batch.leases.insert(id, Some(self.term(ttl.as_millis() as u64)));
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        self.batch.leases.insert(id, Some(self.term(ttl_ms)));
         Ok(id)
     }
 

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 
-use super::index::{Entry, RowId};
+use super::index::{Change, Entry, RowId};
 use crate::{Error, Event, Key, KeyValue};
 
 /// The size of a head.
@@ -47,6 +47,12 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// A change as it will be found on disk.
+    pub fn of(change: &Change) -> Self {
+        let previous = change.before.map(|entry| entry.replaced());
+        Self { key: change.key.clone(), after: change.after.clone(), previous }
+    }
+
     /// The key's state after the change, unless it was a deletion.
     pub fn into_key_value(self) -> Option<KeyValue> {
         let (entry, value) = self.after?;
@@ -68,6 +74,12 @@ impl Row {
 /// How many bytes a row takes.
 pub(super) fn row_bytes(key: &Key, value: &[u8]) -> usize {
     LENGTH_BYTES + FIELD_BYTES + key.as_bytes().len() + value.len() + CRC_BYTES
+}
+
+/// Appends a change's row to a pack.
+pub(super) fn encode_change(out: &mut Vec<u8>, change: &Change) {
+    let previous = change.before.map(|entry| entry.replaced());
+    encode_row(out, change.at, &change.key, change.after.as_ref(), previous);
 }
 
 /// Appends a row to a pack.
@@ -226,12 +238,14 @@ fn parse_head(key: &[u8], bytes: &[u8; HEAD_BYTES]) -> Option<Entry> {
     Some(Entry { create_revision, mod_revision, version, lease, sub, bytes })
 }
 
-fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
+/// The number that something begins with, and the rest.
+pub(super) fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (head, rest) = bytes.split_first_chunk()?;
     Some((u64::from_le_bytes(*head), rest))
 }
 
-fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
+/// The same of a smaller number.
+pub(super) fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (head, rest) = bytes.split_first_chunk()?;
     Some((u32::from_le_bytes(*head), rest))
 }

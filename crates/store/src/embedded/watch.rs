@@ -111,8 +111,13 @@ pub(super) fn start(core: &Arc<Core>, from: WatchFrom) -> Result<Watch, Error> {
     let position = Mutex::new(Position { cursor, behind, progress: false });
     let watcher = Arc::new(Watcher { from, position, bell: Notify::new() });
     core.watchers.0.lock().push(watcher.clone());
-    let running = Running { core: core.clone(), watcher, ended: false };
-    Ok(futures::stream::unfold(running, Running::step).boxed())
+    let running = Running { core: core.clone(), watcher };
+    // An error is the last item.
+    let batches = futures::stream::try_unfold(running, |mut running| async move {
+        let batch = running.next().await?;
+        Ok(Some((batch, running)))
+    });
+    Ok(batches.boxed())
 }
 
 /// Whether the events from `first` on are all there. What the store forgot by itself, to save space, may still be in
@@ -129,7 +134,6 @@ fn gone(state: &State, first: Revision) -> Error {
 struct Running {
     core: Arc<Core>,
     watcher: Arc<Watcher>,
-    ended: bool,
 }
 
 impl Drop for Running {
@@ -154,15 +158,6 @@ enum Next {
 }
 
 impl Running {
-    async fn step(mut self) -> Option<(Result<WatchBatch, Error>, Self)> {
-        if self.ended {
-            return None;
-        }
-        let item = self.next().await;
-        self.ended = item.is_err();
-        Some((item, self))
-    }
-
     async fn next(&mut self) -> Result<WatchBatch, Error> {
         loop {
             let (events, revision) = match self.look()? {

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use super::Random;
 use super::load::{self, Acknowledged, WRITERS};
+use super::{Random, open};
 use crate::embedded::{Options, Retention};
-use crate::{Embedded, Event, Store, Watch, WatchFrom};
+use crate::{Event, Store, Watch, WatchFrom};
 
 const DIRECTORY: &str = "TIPHYS_STORE_CRASH_DIR";
 /// Kills in each of two directories; a longer run says so in the environment.
@@ -43,7 +43,7 @@ async fn survive() {
     for _ in 0..kills {
         // Sometimes while it is still opening or creating its file, mostly under load.
         run_and_kill(dir.path(), random.below(400), &mut acknowledged);
-        let store = Embedded::open(dir.path(), &options()).unwrap();
+        let store = open(dir.path(), &options()).unwrap();
         load::check(&store, &acknowledged).await;
     }
     assert!(acknowledged.iter().sum::<u64>() > 100, "the load did not run: {acknowledged:?}");
@@ -76,7 +76,7 @@ fn run_and_kill(dir: &Path, lines: u64, acknowledged: &mut Acknowledged) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
     let Some(dir) = std::env::var_os(DIRECTORY) else { return };
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(dir.as_ref(), &options()).unwrap());
+    let store: Arc<dyn Store> = Arc::new(open(dir.as_ref(), &options()).unwrap());
     println!();
     let watch = store.watch(WatchFrom::prefix("/w/", 0)).await.unwrap();
     let watcher = tokio::spawn(tell_events(watch));

@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use super::conformance::put;
-use super::{Random, all};
+use super::{Random, all, open};
 use crate::embedded::{Options, Retention};
-use crate::{Embedded, Error, KeyValue, OpenError, Range, Store};
+use crate::{Error, KeyValue, OpenError, Range, Store};
 
 /// How many damaged files are tried; a longer run says so in the environment.
 const FILES: u64 = 150;
@@ -19,7 +19,7 @@ fn options() -> Options {
 
 /// A directory with a store in it, and what it holds.
 async fn sample(dir: &Path) -> Vec<KeyValue> {
-    let store = Embedded::open(dir, &options()).unwrap();
+    let store = open(dir, &options()).unwrap();
     for n in 0..600 {
         put(&store, &format!("/registry/pods/{}", n * 7 % 190), "some value that is longer than its key")
             .await;
@@ -38,7 +38,9 @@ async fn a_damaged_file_is_refused_with_advice_or_read_right() {
     for _ in 0..files {
         let (what, bytes) = damage(&good, &mut random);
         std::fs::write(damaged.path().join("store.redb"), bytes).unwrap();
-        std::fs::copy(dir.path().join("FORMAT"), damaged.path().join("FORMAT")).unwrap();
+        for name in ["FORMAT", "store.log"] {
+            std::fs::copy(dir.path().join(name), damaged.path().join(name)).unwrap();
+        }
         match look(damaged.path(), &expected).await {
             Ok(()) => right += 1,
             Err(advice) => {
@@ -80,7 +82,7 @@ fn damage(good: &[u8], random: &mut Random) -> (String, Vec<u8>) {
 
 /// Reads all there is, past included. The error is what the operator is told.
 async fn look(dir: &Path, expected: &[KeyValue]) -> Result<(), String> {
-    let store = match Embedded::open(dir, &options()) {
+    let store = match open(dir, &options()) {
         Ok(store) => store,
         Err(error @ (OpenError::Damaged { .. } | OpenError::Io { .. })) => return Err(error.to_string()),
         Err(other) => panic!("{other}"),
@@ -94,4 +96,49 @@ async fn look(dir: &Path, expected: &[KeyValue]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A copy of a store that runs, as a crash would leave it: what was written last is in the log alone.
+#[tokio::test]
+async fn a_damaged_log_is_refused_and_a_missing_one_too() {
+    let (dir, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(dir.path(), &options()).unwrap();
+    for n in 0..60 {
+        put(&store, &format!("/{n}"), "some value that is longer than its key").await;
+    }
+    let copy = || {
+        for name in ["FORMAT", "store.redb", "store.log"] {
+            std::fs::copy(dir.path().join(name), crashed.path().join(name)).unwrap();
+        }
+    };
+    copy();
+    let again = open(crashed.path(), &options()).unwrap();
+    assert!(all(&again).await == all(&store).await);
+    drop(again);
+    copy();
+    let log = crashed.path().join("store.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[20 * 512 + 40] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let refused = open(crashed.path(), &options()).err().unwrap().to_string();
+    assert!(refused.contains("log has a gap") && refused.contains("backup"), "{refused}");
+    std::fs::remove_file(&log).unwrap();
+    let refused = open(crashed.path(), &options()).err().unwrap().to_string();
+    assert!(refused.contains("store.log, is missing") && refused.contains("backup"), "{refused}");
+}
+
+/// A store of the format before this one has no log; it is given one.
+#[tokio::test]
+async fn a_store_without_a_log_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = sample(dir.path()).await;
+    std::fs::remove_file(dir.path().join("store.log")).unwrap();
+    std::fs::write(dir.path().join("FORMAT"), "tiphys-store 2\n").unwrap();
+    let store = open(dir.path(), &options()).unwrap();
+    assert!(all(&store).await == expected);
+    put(&store, "/more", "").await;
+    drop(store);
+    assert_eq!(std::fs::read_to_string(dir.path().join("FORMAT")).unwrap(), "tiphys-store 3\n");
+    let store = open(dir.path(), &options()).unwrap();
+    assert_eq!(all(&store).await.len(), expected.len() + 1);
 }

@@ -57,13 +57,13 @@ impl Server {
         Etcd::connect(&self.options()).await.unwrap()
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Starts it again with the same data.
-    fn again(&mut self) {
+    pub(super) fn again(&mut self) {
         self.child = spawn(self.dir.path(), self.port, &self.tls);
     }
 }
@@ -95,8 +95,11 @@ impl Drop for Server {
     }
 }
 
+/// One that is not given to connections, so that it is still free when a killed server comes back.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let mut random = super::Random::fresh();
+    let ports = std::iter::repeat_with(|| 20_000 + random.below(12_000) as u16);
+    ports.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 async fn put(store: &Etcd, key: &str, value: &str) -> Result<u64, Error> {

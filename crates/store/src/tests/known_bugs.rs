@@ -173,9 +173,9 @@ async fn nothing_old(store: Arc<dyn Store>) {
     assert_eq!(seen, ["5 /a=5", "6 /a=6"]);
 }
 
-fn open(medium: Medium) -> Embedded {
+fn open(medium: &Medium) -> Embedded {
     let options = Options { retention: Retention::FOR_EVER, replay_bytes: 500, ..Options::default() };
-    Embedded::on(medium, &options).unwrap()
+    Embedded::on(medium.parts(), &options).unwrap()
 }
 
 /// #14370: with one member there is nobody else to ask, so what is acknowledged must be on the disk by then. Here the
@@ -183,11 +183,11 @@ fn open(medium: Medium) -> Embedded {
 #[tokio::test]
 async fn issue_14370_an_acknowledged_write_is_on_the_disk() {
     let mut medium = Medium::default();
-    let mut store = open(medium.clone());
+    let mut store = open(&medium);
     for n in 0..40_u64 {
         let revision = put(&store, &format!("/{n}"), "x").await;
         medium = medium.without_what_is_not_synced();
-        store = open(medium.clone());
+        store = open(&medium);
         assert_eq!((store.revision().await.unwrap(), all(&store).await.len() as u64), (revision, n + 1));
     }
 }
@@ -199,7 +199,7 @@ async fn issues_13766_14685_17780_crashes_during_housekeeping_change_nothing() {
     for seed in 1..=12 {
         let mut random = Random(seed);
         let medium = Medium::default();
-        let store = open(medium.clone());
+        let store = open(&medium);
         let pictures = Arc::new(parking_lot::Mutex::new(Vec::new()));
         for n in 0..120 {
             put(&store, &format!("/{}", n % 7), "value").await;
@@ -220,7 +220,7 @@ async fn issues_13766_14685_17780_crashes_during_housekeeping_change_nothing() {
         let pictures = std::mem::take(&mut *pictures.lock());
         assert!(!pictures.is_empty());
         for picture in pictures {
-            let store = open(picture);
+            let store = open(&picture);
             assert_eq!((store.revision().await.unwrap(), store.hash(0).await.unwrap()), (revision, hash));
             assert_eq!(put(&store, "/a", "1").await, revision + 1);
         }
@@ -233,7 +233,7 @@ async fn issue_15271_a_watch_does_not_travel_back_in_time() {
     let mut medium = Medium::default();
     let mut from = 2;
     for round in 0..10 {
-        let store = open(medium.clone());
+        let store = open(&medium);
         let mut watch = store.watch(WatchFrom::prefix("/", from)).await.unwrap();
         for _ in 0..3 {
             put(&store, "/a", "1").await;

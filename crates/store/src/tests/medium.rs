@@ -1,4 +1,4 @@
-//! A disk that can lose power, and can fail.
+//! A disk with the two files of a store, which can lose power, fail, and be full.
 //!
 //! Writes go to a cache and reach the platter only on sync. A power failure keeps what was synced, and of the rest an
 //! arbitrary part: any of the writes, in any order of arrival, each whole or torn between two sectors.
@@ -11,24 +11,65 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 
 use super::Random;
+use crate::embedded::{Room, make_log};
 
+/// Little, so that the database takes it over often.
+const LOG_BYTES: usize = 24 << 10;
 const SECTOR: usize = 512;
 
 /// Called with each write or sync that begins.
 type Hook = Box<dyn FnMut(&Content) + Send>;
 
+/// The database and the log.
+const FILES: usize = 2;
+
 /// What is on the platter and in the cache.
 #[derive(Default)]
 pub(super) struct Content {
+    files: [Kept; FILES],
+    failing: bool,
+    /// No file may get longer than this.
+    room: Option<usize>,
+    /// What the disk says is free.
+    free: Option<u64>,
+    delay: Duration,
+    syncs: usize,
+}
+
+/// One file.
+#[derive(Default)]
+struct Kept {
     /// As the program sees it.
     cached: Vec<u8>,
     synced: Vec<u8>,
     unsynced: Vec<Write>,
-    failing: bool,
-    /// The disk is full beyond this length.
-    room: Option<usize>,
-    delay: Duration,
-    syncs: usize,
+}
+
+impl Kept {
+    fn of(bytes: Vec<u8>) -> Self {
+        Self { cached: bytes.clone(), synced: bytes, unsynced: Vec::new() }
+    }
+
+    fn after_power_failure(&self, random: &mut Random) -> Self {
+        let mut bytes = self.synced.clone();
+        for write in &self.unsynced {
+            match write {
+                Write::Length(length) if random.below(2) == 0 => bytes.resize(*length, 0),
+                Write::At(offset, data) if random.below(2) == 0 => tear(&mut bytes, *offset, data, random),
+                _ => {}
+            }
+        }
+        Self::of(bytes)
+    }
+
+    fn sync(&mut self) {
+        for write in std::mem::take(&mut self.unsynced) {
+            match write {
+                Write::Length(length) => self.synced.resize(length, 0),
+                Write::At(offset, data) => store(&mut self.synced, offset, &data),
+            }
+        }
+    }
 }
 
 enum Write {
@@ -59,16 +100,7 @@ impl Content {
 
     /// The disk after a power failure at this moment.
     pub fn after_power_failure(&self, random: &mut Random) -> Medium {
-        let mut bytes = self.synced.clone();
-        for write in &self.unsynced {
-            match write {
-                Write::Length(length) if random.below(2) == 0 => bytes.resize(*length, 0),
-                Write::At(offset, data) if random.below(2) == 0 => tear(&mut bytes, *offset, data, random),
-                _ => {}
-            }
-        }
-        let content = Content { cached: bytes.clone(), synced: bytes, ..Content::default() };
-        Medium { content: Arc::new(Mutex::new(content)), ..Medium::default() }
+        Medium::holding(self.files.each_ref().map(|file| file.after_power_failure(random)))
     }
 }
 
@@ -91,6 +123,26 @@ fn store(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
 }
 
 impl Medium {
+    fn holding(files: [Kept; FILES]) -> Self {
+        let content = Content { files, ..Content::default() };
+        Self { content: Arc::new(Mutex::new(content)), ..Self::default() }
+    }
+
+    /// What a store is made on. The log is made, unless it was there.
+    pub fn parts(&self) -> (FileOf, FileOf, Room) {
+        let [database, log] = [0, 1].map(|number| FileOf { medium: self.clone(), number });
+        if self.content.lock().files[1].synced.is_empty() {
+            make_log(&log, LOG_BYTES).unwrap();
+        }
+        let content = self.content.clone();
+        (database, log, Room::new(move || content.lock().free.unwrap_or(u64::MAX)))
+    }
+
+    /// From now on the disk says that so many bytes are free.
+    pub fn leave_free(&self, bytes: u64) {
+        self.content.lock().free = Some(bytes);
+    }
+
     /// Calls `hook` with each write or sync that begins.
     pub fn on_write(&self, hook: impl FnMut(&Content) + Send + 'static) {
         *self.hook.lock() = Some(Box::new(hook));
@@ -104,7 +156,13 @@ impl Medium {
     /// From now on the disk holds no more than it does now.
     pub fn fill(&self) {
         let mut content = self.content.lock();
-        content.room = Some(content.cached.len());
+        content.room = content.files.iter().map(|file| file.cached.len()).max();
+    }
+
+    /// From now on there is room again.
+    pub fn empty(&self) {
+        let mut content = self.content.lock();
+        (content.room, content.free) = (None, None);
     }
 
     /// From now on each sync takes so long.
@@ -131,9 +189,7 @@ impl Medium {
 
     /// The disk after a power failure at this moment that took everything that was not synced.
     pub fn without_what_is_not_synced(&self) -> Medium {
-        let bytes = self.content.lock().synced.clone();
-        let content = Content { cached: bytes.clone(), synced: bytes, ..Content::default() };
-        Medium { content: Arc::new(Mutex::new(content)), ..Medium::default() }
+        Self::holding(self.content.lock().files.each_ref().map(|file| Kept::of(file.synced.clone())))
     }
 
     fn changed(&self) {
@@ -143,57 +199,61 @@ impl Medium {
     }
 }
 
-impl StorageBackend for Medium {
+/// One of the files.
+#[derive(Debug)]
+pub(super) struct FileOf {
+    medium: Medium,
+    number: usize,
+}
+
+impl StorageBackend for FileOf {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.content.lock().cached.len() as u64)
+        Ok(self.medium.content.lock().files[self.number].cached.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let offset = offset as usize;
-        let content = self.content.lock();
-        let found = content.cached.get(offset..offset + out.len());
+        let content = self.medium.content.lock();
+        let found = content.files[self.number].cached.get(offset..offset + out.len());
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.changed();
-        let mut content = self.content.lock();
+        self.medium.changed();
+        let mut content = self.medium.content.lock();
         content.check_room(len as usize)?;
-        content.cached.resize(len as usize, 0);
-        content.unsynced.push(Write::Length(len as usize));
+        let file = &mut content.files[self.number];
+        file.cached.resize(len as usize, 0);
+        file.unsynced.push(Write::Length(len as usize));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.changed();
-        let delay = self.content.lock().delay;
+        self.medium.changed();
+        let delay = self.medium.content.lock().delay;
         if !delay.is_zero() {
             let until = std::time::Instant::now() + delay;
             while std::time::Instant::now() < until {
                 std::thread::yield_now();
             }
         }
-        let mut content = self.content.lock();
+        let mut content = self.medium.content.lock();
         if content.failing {
             return Err(io::Error::other("the disk is broken"));
         }
         content.syncs += 1;
-        for write in std::mem::take(&mut content.unsynced) {
-            match write {
-                Write::Length(length) => content.synced.resize(length, 0),
-                Write::At(offset, data) => store(&mut content.synced, offset, &data),
-            }
-        }
+        content.files[self.number].sync();
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.changed();
-        let mut content = self.content.lock();
+        self.medium.changed();
+        let mut content = self.medium.content.lock();
         content.check_room(offset as usize + data.len())?;
-        store(&mut content.cached, offset as usize, data);
-        content.unsynced.push(Write::At(offset as usize, data.to_vec()));
+        let file = &mut content.files[self.number];
+        store(&mut file.cached, offset as usize, data);
+        file.unsynced.push(Write::At(offset as usize, data.to_vec()));
         Ok(())
     }
 }

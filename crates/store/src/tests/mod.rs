@@ -20,9 +20,22 @@ mod space;
 mod states;
 mod torn;
 
+use std::path::Path;
+
 use futures::StreamExt;
 
-use crate::{Event, KeyValue, Range, Store, Watch, WatchBatch};
+use crate::embedded::Options;
+use crate::{Embedded, Event, KeyValue, OpenError, Range, Store, Watch, WatchBatch};
+
+/// Opens a store that nobody else has open. A child process of another test has its lock, too, between fork and exec.
+fn open(dir: &Path, options: &Options) -> Result<Embedded, OpenError> {
+    loop {
+        match Embedded::open(dir, options) {
+            Err(OpenError::InUse { .. }) => std::thread::yield_now(),
+            other => return other,
+        }
+    }
+}
 
 /// Everything in the store.
 async fn all(store: &dyn Store) -> Vec<KeyValue> {

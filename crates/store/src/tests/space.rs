@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::conformance::put;
 use super::states::items;
-use super::{all, next, shown};
+use super::{all, next, open, shown};
 use crate::embedded::{Options, RestoreError, Retention};
 use crate::{Embedded, Error, Op, Range, Store, Txn, WatchFrom};
 
@@ -41,11 +41,11 @@ async fn a_used_up_quota_is_told_clearly_and_ends_by_deleting() {
 /// Disk use is in proportion to what lives, also while one writes, and defragmentation loses nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn churn_leaves_a_small_file() {
-    const KEYS: u64 = 200;
+    const KEYS: u64 = 300;
     const VALUE: usize = 6_000;
     const UPDATES: u64 = 8_000;
     let dir = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(dir.path(), &Options::default()).unwrap());
+    let store: Arc<dyn Store> = Arc::new(open(dir.path(), &Options::default()).unwrap());
     let writers = (0..8).map(|writer| tokio::spawn(churn(store.clone(), writer, KEYS, UPDATES / 8, VALUE)));
     for writer in writers.collect::<Vec<_>>() {
         writer.await.unwrap();
@@ -58,7 +58,7 @@ async fn churn_leaves_a_small_file() {
     store.defragment().await.unwrap();
     assert!(before == all(&*store).await);
     drop(store);
-    let store = Embedded::open(dir.path(), &Options::default()).unwrap();
+    let store = open(dir.path(), &Options::default()).unwrap();
     assert_eq!(store.hash(0).await.unwrap(), hash);
 }
 
@@ -113,7 +113,7 @@ async fn a_snapshot_restores_into_a_new_store_and_outlives_compaction() {
     let again = source.snapshot(0).await.unwrap();
     let refused = Embedded::restore(dir.path(), again, 0, &options).await;
     assert!(matches!(refused, Err(RestoreError::Exists(_))));
-    let store = Embedded::open(dir.path(), &options).unwrap();
+    let store = open(dir.path(), &options).unwrap();
     assert!(all(&store).await == before && items(store.snapshot(0).await.unwrap()).await == before);
     assert_eq!(store.hash(0).await.unwrap().hash, hash.hash);
     assert_eq!(store.lease(lease).await.unwrap().keys, ["/x".into()]);

@@ -25,7 +25,7 @@ fn options() -> Options {
 async fn a_power_failure_loses_nothing_acknowledged() {
     const PICTURES: usize = 80;
     let medium = Medium::default();
-    let store: Arc<dyn Store> = Arc::new(Embedded::on(medium.clone(), &options()).unwrap());
+    let store: Arc<dyn Store> = Arc::new(Embedded::on(medium.parts(), &options()).unwrap());
     let counts: Arc<[AtomicU64; WRITERS as usize]> = Arc::default();
     let pictures: Arc<Mutex<Vec<(Medium, Acknowledged)>>> = Arc::default();
     let enough = Arc::new(tokio::sync::Notify::new());
@@ -52,7 +52,7 @@ async fn a_power_failure_loses_nothing_acknowledged() {
     writers.iter().for_each(|writer| writer.abort());
     let pictures = std::mem::take(&mut *pictures.lock());
     for (medium, acknowledged) in pictures {
-        let store = Embedded::on(medium, &options()).unwrap();
+        let store = Embedded::on(medium.parts(), &options()).unwrap();
         load::check(&store, &acknowledged).await;
     }
 }
@@ -62,7 +62,7 @@ async fn a_power_failure_loses_nothing_acknowledged() {
 #[tokio::test]
 async fn a_broken_disk_stops_writing_for_good() {
     let medium = Medium::default();
-    let store = Embedded::on(medium.clone(), &options()).unwrap();
+    let store = Embedded::on(medium.parts(), &options()).unwrap();
     store.txn(Txn::new(Op::put("/a", "1"))).await.unwrap();
     let mut watch = store.watch(WatchFrom::prefix("/", 0)).await.unwrap();
     medium.fail();
@@ -73,7 +73,7 @@ async fn a_broken_disk_stops_writing_for_good() {
     assert!(matches!(watch.next().await, Some(Err(Error::Failed(_)))));
     assert_eq!(store.get("/a".into()).await.unwrap().unwrap().value, "1");
     assert_eq!(store.revision().await.unwrap(), 2);
-    let again = Embedded::on(medium.after_power_failure(&mut Random(7)), &options()).unwrap();
+    let again = Embedded::on(medium.after_power_failure(&mut Random(7)).parts(), &options()).unwrap();
     assert!(again.get("/a".into()).await.unwrap().is_some());
 }
 
@@ -81,7 +81,7 @@ async fn a_broken_disk_stops_writing_for_good() {
 #[tokio::test]
 async fn a_full_disk_loses_nothing_acknowledged() {
     let medium = Medium::default();
-    let store = Embedded::on(medium.clone(), &options()).unwrap();
+    let store = Embedded::on(medium.parts(), &options()).unwrap();
     medium.fill();
     let mut written = 0;
     let refused = loop {
@@ -95,17 +95,49 @@ async fn a_full_disk_loses_nothing_acknowledged() {
     assert!(matches!(refused, Error::Failed(_)) && text.contains("check the disk, then restart"), "{text}");
     assert!(store.txn(Txn::new(Op::delete("/0"))).await.is_err(), "for good");
     drop(store);
-    let again = Embedded::on(medium.after_power_failure(&mut Random(3)), &options()).unwrap();
+    let again = Embedded::on(medium.after_power_failure(&mut Random(3)).parts(), &options()).unwrap();
     let found = super::all(&again).await.len();
     assert!(found == written || found == written + 1, "{found} of {written}");
     again.txn(Txn::new(Op::put("/more", vec![b'x'; 100_000]))).await.unwrap();
+}
+
+/// Before the disk is really full, only deletes are taken, then nothing; with room again everything goes on.
+#[tokio::test]
+async fn a_disk_that_is_nearly_full_is_left_alone_until_there_is_room() {
+    let medium = Medium::default();
+    let store = Embedded::on(medium.parts(), &options()).unwrap();
+    let value = || vec![b'x'; 20_000];
+    for n in 0..4 {
+        store.txn(Txn::new(Op::put(format!("/{n}"), value()))).await.unwrap();
+    }
+    medium.leave_free(20 << 20);
+    let refused = store.txn(Txn::new(Op::put("/more", value()))).await.unwrap_err();
+    assert_eq!(refused, Error::DiskFull { free: 20 << 20 });
+    assert!(refused.to_string().contains("remove files"), "{refused}");
+    assert!(store.status().await.unwrap().no_space);
+    store.txn(Txn::new(Op::delete("/0"))).await.unwrap();
+    medium.leave_free(1 << 20);
+    // From now on the medium would not take another byte, so what is tried would stop the store.
+    medium.fill();
+    for n in 1..4 {
+        // The log has its room already.
+        store.txn(Txn::new(Op::delete(format!("/{n}")))).await.unwrap();
+    }
+    assert_eq!(store.defragment().await, Err(Error::DiskFull { free: 1 << 20 }));
+    assert_eq!(super::all(&store).await.len(), 0);
+    medium.empty();
+    store.txn(Txn::new(Op::put("/more", value()))).await.unwrap();
+    store.defragment().await.unwrap();
+    drop(store);
+    let store = Embedded::on(medium.parts(), &options()).unwrap();
+    assert_eq!(super::all(&store).await.len(), 1);
 }
 
 /// On a slow disk concurrent writers share its syncs.
 #[tokio::test]
 async fn a_slow_disk_is_asked_once_for_many() {
     let medium = Medium::default();
-    let store = Embedded::on(medium.clone(), &options()).unwrap();
+    let store = Embedded::on(medium.parts(), &options()).unwrap();
     medium.slow_down(Duration::from_millis(3));
     let before = medium.syncs();
     for _ in 0..5 {

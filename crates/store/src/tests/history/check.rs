@@ -197,8 +197,9 @@ impl Truth {
 /// An event without what it replaced, which not every watch asks for.
 fn bare(event: &Event) -> Event {
     let mut event = event.clone();
-    let (Event::Put { previous, .. } | Event::Delete { previous, .. }) = &mut event;
-    *previous = None;
+    let (Event::Put { previous, previous_revision, .. } | Event::Delete { previous, previous_revision, .. }) =
+        &mut event;
+    (*previous, *previous_revision) = (None, 0);
     event
 }
 
@@ -222,13 +223,20 @@ fn holds(txn: &Txn, state: &State) -> bool {
 fn apply(state: &mut State, event: &Event) -> Checked {
     let was = state.remove(event.key());
     let (was_revision, was_version) = was.as_ref().map_or((0, 0), |kv| (kv.mod_revision, kv.version));
+    // An etcd tells it with the previous state only, which compaction may have taken away.
+    let fits = |revision: u64, previous: &Option<KeyValue>| {
+        revision == was_revision || (revision == 0 && previous.is_none())
+    };
     let right = match event {
-        Event::Put { kv, previous_revision, .. } => {
+        Event::Put { kv, previous_revision, previous } => {
             state.insert(kv.key.clone(), kv.clone());
             let created = was.as_ref().map_or(kv.mod_revision, |was| was.create_revision);
-            (kv.version, kv.create_revision, *previous_revision) == (was_version + 1, created, was_revision)
+            (kv.version, kv.create_revision) == (was_version + 1, created)
+                && fits(*previous_revision, previous)
         }
-        Event::Delete { previous_revision, .. } => was.is_some() && *previous_revision == was_revision,
+        Event::Delete { previous_revision, previous, .. } => {
+            was.is_some() && fits(*previous_revision, previous)
+        }
     };
     if right { Ok(()) } else { Err(format!("{event:?} does not follow from {was:?}")) }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use parking_lot::Mutex;
 
 use super::super::Random;
@@ -11,6 +12,8 @@ use super::{Call, Engine, History, Stamps, Watched, What};
 use crate::{Error, KeyValue, Op, Range, Revision, Txn, WatchFrom};
 
 const CLIENTS: usize = 8;
+/// How long a watch may be quiet before its client looks whether there is still time for it.
+const QUIET: Duration = Duration::from_millis(20);
 const KEYS: [&str; 5] = ["/a/1", "/a/2", "/b/1", "/b/2", "/b/3"];
 
 struct Shared {
@@ -51,7 +54,7 @@ pub(super) async fn record(engine: Arc<dyn Engine>, kills: usize, calls: usize) 
     shared.done.store(true, Ordering::SeqCst);
     // A last event for everybody, after which nothing more comes.
     let last = KEYS.into_iter().fold(Txn::default(), |txn, key| txn.and(Op::put(key, "end")));
-    transact(&shared, last).await;
+    assert!(transact(&shared, last).await, "nothing was killed any more, but a write was lost");
     let mut history = History::default();
     for watcher in watchers {
         history.watches.push(watcher.await.unwrap());
@@ -62,7 +65,7 @@ pub(super) async fn record(engine: Arc<dyn Engine>, kills: usize, calls: usize) 
 
 /// What ends a call because of a kill.
 fn killed(error: &Error) -> bool {
-    matches!(error, Error::Failed(_) | Error::Closed | Error::Read(_))
+    matches!(error, Error::Failed(_) | Error::Closed | Error::Read(_) | Error::Unavailable(_))
 }
 
 async fn client_loop(shared: Arc<Shared>, client: usize) {
@@ -75,7 +78,9 @@ async fn client_loop(shared: Arc<Shared>, client: usize) {
             return;
         }
         match random.below(10) {
-            0..=5 => transact(&shared, transaction(&mut random, &known, &format!("{client}.{n}"))).await,
+            0..=5 => {
+                transact(&shared, transaction(&mut random, &known, &format!("{client}.{n}"))).await;
+            }
             6 => drop(read(&shared, revision - revision.min(random.below(20))).await),
             _ => {
                 if let Some(found) = read(&shared, 0).await {
@@ -105,7 +110,8 @@ fn transaction(random: &mut Random, known: &[KeyValue], value: &str) -> Txn {
     txn
 }
 
-async fn transact(shared: &Shared, txn: Txn) {
+/// Answers whether it was answered.
+async fn transact(shared: &Shared, txn: Txn) -> bool {
     let (invoked, store) = (shared.stamps.now(), shared.engine.store());
     let result = store.txn(txn.clone()).await;
     let (returned, outcome) = match result {
@@ -115,8 +121,10 @@ async fn transact(shared: &Shared, txn: Txn) {
             (u64::MAX, None)
         }
     };
+    let answered = outcome.is_some();
     shared.calls.lock().push(Call { invoked, returned, what: What::Txn(txn, outcome) });
     tokio::task::yield_now().await;
+    answered
 }
 
 async fn read(shared: &Shared, asked: Revision) -> Option<(Revision, Vec<KeyValue>)> {
@@ -164,21 +172,19 @@ async fn watch(shared: Arc<Shared>, prefix: &str, auditor: bool) -> Watched {
             Ok(watch) => watch,
             // Only the auditor holds compaction up. Another one begins anew, as a client that lists again.
             Err(Error::Compacted { at, .. }) if !auditor => {
-                (next, watched.first) = (at, at);
+                (next, watched.first) = (at + 1, at + 1);
                 watched.batches.clear();
                 continue;
             }
+            Err(error) if killed(&error) => continue,
             Err(error) => panic!("{error}"),
         };
         for _ in 0..random.below(60) + 5 {
             if random.below(8) == 0 {
                 let _ = store.request_progress().await;
             }
-            let item = watch.next().now_or_never();
-            let Some(item) = item else {
-                tokio::task::yield_now().await;
-                continue;
-            };
+            // A watch of a store that was killed may hear nothing more.
+            let Ok(item) = tokio::time::timeout(QUIET, watch.next()).await else { continue };
             let Some(Ok(batch)) = item else { break };
             next = batch.revision + 1;
             if auditor {

@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::Random;
+use super::etcd::{Server, installed};
 use super::medium::Medium;
 use crate::embedded::{Options, Retention};
-use crate::{Embedded, Event, KeyValue, Revision, Store, Txn, TxnResult};
+use crate::{Embedded, Etcd, Event, KeyValue, Revision, Store, Txn, TxnResult};
 
 /// A store that can be killed and comes back with what it had acknowledged.
 #[async_trait::async_trait]
@@ -80,11 +81,11 @@ struct Killable {
 impl Killable {
     fn new() -> Self {
         let medium = Medium::default();
-        let store = Self::open(medium.clone());
+        let store = Self::open(&medium);
         Self { store: Mutex::new((medium, store)), random: Mutex::new(Random::fresh()) }
     }
 
-    fn open(medium: Medium) -> Arc<dyn Store> {
+    fn open(medium: &Medium) -> Arc<dyn Store> {
         // Little in memory and much housekeeping, so that everything happens often.
         let options = Options {
             history_bytes: 4_000,
@@ -92,7 +93,7 @@ impl Killable {
             retention: Retention::FOR_EVER,
             ..Options::default()
         };
-        Arc::new(Embedded::on(medium, &options).unwrap())
+        Arc::new(Embedded::on(medium.parts(), &options).unwrap())
     }
 }
 
@@ -105,7 +106,27 @@ impl Engine for Killable {
     async fn kill(&self) {
         let mut store = self.store.lock();
         let medium = store.0.kill(&mut self.random.lock());
-        *store = (medium.clone(), Self::open(medium));
+        let opened = Self::open(&medium);
+        *store = (medium, opened);
+    }
+}
+
+/// A real etcd, whose process is killed.
+struct Elsewhere {
+    store: Arc<dyn Store>,
+    server: Mutex<Server>,
+}
+
+#[async_trait::async_trait]
+impl Engine for Elsewhere {
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    async fn kill(&self) {
+        let mut server = self.server.lock();
+        server.kill();
+        server.again();
     }
 }
 
@@ -124,4 +145,14 @@ async fn what_clients_see_under_kills_is_one_history() {
     for _ in 0..histories {
         run(Arc::new(Killable::new()), 25, 3_000).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_clients_see_of_a_killed_etcd_is_one_history() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start();
+    let store = Arc::new(Etcd::connect(&server.options()).await.unwrap());
+    run(Arc::new(Elsewhere { store, server: Mutex::new(server) }), 3, 1_500).await;
 }

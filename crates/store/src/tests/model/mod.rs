@@ -174,7 +174,7 @@ impl OnMedium {
         // Only what is asked for is compacted; hardly any history is in memory; heads are written often.
         let (retention, replay_bytes) = (Retention::FOR_EVER, 400);
         let options = Options { retention, replay_bytes, history_bytes: 1_500, ..Options::default() };
-        self.store = Some(Embedded::on(self.medium.clone(), &options).unwrap());
+        self.store = Some(Embedded::on(self.medium.parts(), &options).unwrap());
     }
 }
 
