@@ -106,11 +106,27 @@ pub struct Etcd {
     inner: Arc<Inner>,
 }
 
+/// The present revision, asked for once by many.
+struct Latest {
+    /// How often it was asked for.
+    asked: AtomicU64,
+    /// The last answer, and for how many of those.
+    answered: tokio::sync::Mutex<(u64, Result<Revision, Error>)>,
+}
+
+impl Default for Latest {
+    fn default() -> Self {
+        Self { asked: AtomicU64::new(0), answered: tokio::sync::Mutex::new((0, Ok(0))) }
+    }
+}
+
 /// What calls and watches share.
 struct Inner {
     members: Members,
     /// The highest revision known to be compacted.
     compacted: AtomicU64,
+    /// Who asks for the present revision.
+    latest: Latest,
     /// Wishes for progress reports.
     asked: tokio::sync::watch::Sender<watch::Asked>,
 }
@@ -120,7 +136,8 @@ impl Etcd {
     pub async fn connect(options: &Options) -> Result<Self, ConnectError> {
         let members = Members::new(options)?;
         let (asked, _) = tokio::sync::watch::channel((0, 0));
-        let inner = Arc::new(Inner { members, compacted: AtomicU64::new(1), asked });
+        let inner =
+            Arc::new(Inner { members, compacted: AtomicU64::new(1), latest: Latest::default(), asked });
         let silent = |source| ConnectError::Silent { servers: options.servers.join(", "), source };
         inner.revision().await.map_err(silent)?;
         if let Some(interval) = options.retention {
@@ -143,8 +160,18 @@ impl Inner {
         Ok(convert::range_result(answer, range.revision))
     }
 
+    /// The present revision. Those who ask while a question is under way share the next one: its answer is not older than
+    /// any of theirs.
     async fn revision(&self) -> Result<Revision, Error> {
-        Ok(self.try_range(&Range::key(PROBE).keys_only()).await?.revision)
+        let number = self.latest.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        // Held until the answer is there on purpose: so the others wait for it.
+        let mut answered = self.latest.answered.lock().await;
+        if answered.0 < number {
+            let covers = self.latest.asked.load(Ordering::SeqCst);
+            let found = self.try_range(&Range::key(PROBE).keys_only()).await;
+            *answered = (covers, found.map(|found| found.revision).map_err(Error::from));
+        }
+        answered.1.clone()
     }
 
     async fn range(&self, range: Range) -> Result<RangeResult, Error> {

@@ -45,10 +45,14 @@ pub(super) async fn start(inner: &Arc<Inner>, from: WatchFrom) -> Result<Watch, 
         moves: inner.members.moves(),
         asked: inner.asked.subscribe(),
         target: None,
-        ended: false,
     };
     running.open(patience()).await?;
-    Ok(futures::stream::unfold(running, Running::step).boxed())
+    // An error is the last item.
+    let batches = futures::stream::try_unfold(running, |mut running| async move {
+        let batch = running.next().await?;
+        Ok(Some((batch, running)))
+    });
+    Ok(batches.boxed())
 }
 
 struct Running {
@@ -61,7 +65,6 @@ struct Running {
     asked: watch::Receiver<Asked>,
     /// A report is owed once the cursor is here.
     target: Option<Revision>,
-    ended: bool,
 }
 
 /// A stream, and what is known of the server behind it.
@@ -82,15 +85,6 @@ enum Heard {
 }
 
 impl Running {
-    async fn step(mut self) -> Option<(Result<WatchBatch, Error>, Self)> {
-        if self.ended {
-            return None;
-        }
-        let item = self.next().await;
-        self.ended = item.is_err();
-        Some((item, self))
-    }
-
     async fn next(&mut self) -> Result<WatchBatch, Error> {
         loop {
             if let Some(revision) = self.report() {
@@ -252,8 +246,9 @@ impl Running {
 
     /// Whether all that follows the cursor was still there when the server had the watch.
     async fn check(&self) -> Result<(), Error> {
-        let Some(cursor) = self.cursor.filter(|cursor| *cursor > 0) else { return Ok(()) };
-        let range = Range::key(PROBE).keys_only().at(cursor);
+        let Some(cursor) = self.cursor else { return Ok(()) };
+        // Nothing is before revision 1, and 0 would be the present.
+        let range = Range::key(PROBE).keys_only().at(cursor.max(1));
         match self.inner.try_range(&range).await {
             Err(Failure::Answer(status)) if super::is_compacted(&status) => {
                 let at = self.inner.compacted().await?;
