@@ -14,12 +14,17 @@ use crate::answer::{header, refusal};
 
 /// The shortest lease, in seconds: a whole number, as the protocol has it.
 const TTL_LEAST: u64 = 1;
+/// The longest one, as etcd has it.
+const TTL_MOST: u64 = 9_000_000_000;
 
 pub(crate) async fn grant(
     api: Arc<Api>,
     request: m::LeaseGrantRequest,
 ) -> Result<m::LeaseGrantResponse, Status> {
     let ttl = unsigned(request.ttl).max(TTL_LEAST);
+    if ttl > TTL_MOST {
+        return Err(Status::out_of_range("etcdserver: too large lease TTL"));
+    }
     let wanted = unsigned(request.id);
     let id = api.store.grant_as(wanted, Duration::from_secs(ttl)).await.map_err(refusal)?;
     let header = api.header().await?;

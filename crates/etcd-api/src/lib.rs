@@ -8,6 +8,8 @@
 
 mod answer;
 mod bolt;
+#[cfg(test)]
+mod decoders;
 mod kv;
 mod lease;
 mod listen;

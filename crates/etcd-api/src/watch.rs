@@ -45,7 +45,15 @@ pub(crate) async fn watch(
 ) -> Result<impl Stream<Item = Result<WatchResponse, Status>> + Send + 'static, Status> {
     let (answers, answered) = mpsc::channel(QUEUE);
     let progress = Arc::new(Mutex::new(Progress::default()));
-    let client = Client { api, answers, progress, running: HashMap::new(), tasks: JoinSet::new(), next: 0 };
+    let client = Client {
+        api,
+        answers,
+        progress,
+        running: HashMap::new(),
+        tasks: JoinSet::new(),
+        next: 0,
+        started: 0,
+    };
     tokio::spawn(client.run(requests));
     Ok(futures::stream::unfold(answered, |mut answered| async move {
         answered.recv().await.map(|answer| (answer, answered))
@@ -55,7 +63,8 @@ pub(crate) async fn watch(
 /// How far the watches of a stream have come, and how far they were asked to.
 #[derive(Default)]
 struct Progress {
-    reached: HashMap<i64, Revision>,
+    /// By a number that no two watches share; a client's own may be used again.
+    reached: HashMap<u64, Revision>,
     wanted: Option<Revision>,
 }
 
@@ -68,6 +77,12 @@ impl Progress {
         }
         self.wanted.take()
     }
+
+    /// A watch has ended. Answers the revision to report, if that was the last one behind.
+    fn left(&mut self, number: u64) -> Option<Revision> {
+        self.reached.remove(&number);
+        self.due()
+    }
 }
 
 /// One stream.
@@ -76,9 +91,11 @@ struct Client {
     answers: Answers,
     progress: Arc<Mutex<Progress>>,
     running: HashMap<i64, CancellationToken>,
-    /// Ends with this.
-    tasks: JoinSet<()>,
+    /// Ends with this. A task answers whose it was.
+    tasks: JoinSet<(i64, CancellationToken)>,
     next: i64,
+    /// How many watches were begun.
+    started: u64,
 }
 
 impl Client {
@@ -87,7 +104,10 @@ impl Client {
             let request = tokio::select! {
                 request = requests.message() => request,
                 () = self.answers.closed() => return,
-                Some(_) = self.tasks.join_next() => continue,
+                Some(ended) = self.tasks.join_next() => {
+                    self.forget(ended.ok());
+                    continue;
+                }
             };
             let Ok(Some(WatchRequest { request_union: Some(ask) })) = request else { return };
             let heard = match ask {
@@ -152,9 +172,12 @@ impl Client {
     fn start(&mut self, id: i64, request: &WatchCreateRequest, watch: Watch, first: Revision) {
         let stop = CancellationToken::new();
         self.running.insert(id, stop.clone());
-        self.progress.lock().reached.insert(id, first.saturating_sub(1));
+        self.started += 1;
+        let number = self.started;
+        self.progress.lock().reached.insert(number, first.saturating_sub(1));
         let task = Task {
             id,
+            number,
             api: self.api.clone(),
             answers: self.answers.clone(),
             progress: self.progress.clone(),
@@ -164,11 +187,24 @@ impl Client {
             fragment: request.fragment,
             notify: request.progress_notify,
         };
-        let progress = self.progress.clone();
+        let (progress, answers) = (self.progress.clone(), self.answers.clone());
         self.tasks.spawn(async move {
             stop.run_until_cancelled(task.run(watch)).await;
-            progress.lock().reached.remove(&id);
+            // The others may have waited for this one.
+            let due = progress.lock().left(number);
+            if let Some(revision) = due {
+                let _ = answers.send(Ok(empty(ALL, revision))).await;
+            }
+            (id, stop)
         });
+    }
+
+    /// Gives the number of a watch up that has ended by itself. One that was cancelled has no number any more; another
+    /// may have it.
+    fn forget(&mut self, ended: Option<(i64, CancellationToken)>) {
+        if let Some((id, _)) = ended.filter(|(_, stop)| !stop.is_cancelled()) {
+            self.running.remove(&id);
+        }
     }
 
     async fn cancel(&mut self, id: i64) -> Result<(), Status> {
@@ -189,6 +225,7 @@ impl Client {
 /// One watch.
 struct Task {
     id: i64,
+    number: u64,
     api: Arc<Api>,
     answers: Answers,
     progress: Arc<Mutex<Progress>>,
@@ -243,7 +280,7 @@ impl Task {
         }
         let due = {
             let mut progress = self.progress.lock();
-            progress.reached.insert(self.id, revision);
+            progress.reached.insert(self.number, revision);
             progress.due()
         };
         match due {
@@ -302,6 +339,8 @@ mod tests {
         assert_eq!(progress.due(), None);
         progress.reached.insert(1, 9);
         assert_eq!((progress.due(), progress.due()), (Some(4), None));
+        progress.wanted = Some(8);
+        assert_eq!((progress.due(), progress.left(0)), (None, Some(8)));
     }
 
     #[test]
