@@ -1,5 +1,6 @@
 //! A cluster under stress, for the laws that controllers keep whatever happens: events that come late, writes that are
-//! refused, controllers that are killed in the middle of their work and started anew.
+//! refused, writes that are done and whose answers are lost, controllers that are killed in the middle of their work and
+//! started anew.
 //!
 //! A law is a function of the cluster's true state; it is asked before every single request of the controllers.
 
@@ -14,9 +15,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 use proptest::test_runner::{Config as ProptestConfig, TestCaseError};
 use tiphys_api::Status;
-use tiphys_client::Api;
 use tiphys_client::fake::FakeClient;
 use tiphys_client::typed::Kind;
+use tiphys_client::{Api, Target};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -34,6 +35,8 @@ pub(crate) enum Noise {
     Restart,
     /// So many of their next writes are refused.
     Refuse(u8),
+    /// So many of their next writes are done, and nobody is told.
+    Lose(u8),
     /// They get some milliseconds.
     Wait,
 }
@@ -46,6 +49,7 @@ impl Noise {
             1 => Self::Release,
             2 => Self::Restart,
             3 => Self::Refuse(1 + number % 3),
+            4 => Self::Lose(1 + number % 3),
             _ => Self::Wait,
         }
     }
@@ -54,12 +58,24 @@ impl Noise {
 /// A controller, as its module runs it.
 pub(crate) type Controller = fn(Arc<Context>) -> BoxFuture<'static, ()>;
 
+/// Requests that something is still to happen to.
+type Count = Arc<AtomicU32>;
+
+/// Whether it happens to this one. Events are not worth it, and reads know no harm.
+fn struck(left: &Count, verb: &str, target: &Target) -> bool {
+    let write = ["create", "update", "patch", "delete"].contains(&verb);
+    write
+        && *target.gvr.resource != *"events"
+        && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
+
 /// The cluster under stress.
 pub(crate) struct Chaos {
     pub(crate) client: FakeClient,
     controllers: &'static [Controller],
     running: Option<(JoinSet<()>, DropGuard)>,
-    refusals: Arc<AtomicU32>,
+    refusals: Count,
+    losses: Count,
     broken: Arc<Mutex<Option<String>>>,
 }
 
@@ -70,20 +86,20 @@ impl Chaos {
         controllers: &'static [Controller],
         law: impl Fn(&FakeClient) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        let (refusals, broken) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(None)));
+        let (refusals, losses, broken) = (Count::default(), Count::default(), Arc::new(Mutex::new(None)));
         let (left, told, state) = (refusals.clone(), broken.clone(), client.clone());
         client.fail(Box::new(move |verb, target| {
             if let Err(why) = law(&state) {
                 told.lock().get_or_insert(why);
             }
-            let event = *target.gvr.resource == *"events";
-            if event || !["create", "update", "patch", "delete"].contains(&verb) {
-                return None;
-            }
-            let refuse = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+            let refuse = struck(&left, verb, target);
             refuse.then(|| Status::conflict(&target.gvr, &target.name, "refused by chance"))
         }));
-        let mut chaos = Self { client, controllers, running: None, refusals, broken };
+        let left = losses.clone();
+        client.lose(Box::new(move |verb, target| {
+            struck(&left, verb, target).then(|| Status::unavailable("the connection broke"))
+        }));
+        let mut chaos = Self { client, controllers, running: None, refusals, losses, broken };
         chaos.restart();
         chaos
     }
@@ -106,6 +122,7 @@ impl Chaos {
             Noise::Release => self.client.hold_watches(false),
             Noise::Restart => self.restart(),
             Noise::Refuse(count) => self.refusals.store(count.into(), Ordering::SeqCst),
+            Noise::Lose(count) => self.losses.store(count.into(), Ordering::SeqCst),
             Noise::Wait => tokio::time::sleep(Duration::from_millis(20)).await,
         }
         tokio::task::yield_now().await;
@@ -115,11 +132,17 @@ impl Chaos {
     pub(crate) async fn calm(&self) {
         self.client.hold_watches(false);
         self.refusals.store(0, Ordering::SeqCst);
+        self.losses.store(0, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_secs(20)).await;
     }
 
+    /// The cluster as people see it, to whom nothing of this happens.
+    pub(crate) fn people(&self) -> FakeClient {
+        self.client.apart()
+    }
+
     pub(crate) fn api<T: Kind>(&self, namespace: &str) -> Api<T> {
-        Api::new(Arc::new(self.client.clone()), namespace)
+        Api::new(Arc::new(self.people()), namespace)
     }
 
     /// Whether the law held all the time.

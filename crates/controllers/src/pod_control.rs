@@ -1,6 +1,6 @@
 //! What every controller of pods does alike: claim its own, create from a template, delete, tell, and remember.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,12 +9,18 @@ use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use tiphys_api::selector::LabelSelector;
 use tiphys_api::{Object, Status, Value, json};
 use tiphys_client::typed::Kind;
-use tiphys_client::{Client, DeleteOptions, Informer, Recorder, Target, WorkQueue, WriteOptions};
+use tiphys_client::{
+    Client, DeleteOptions, Informer, ListOptions, Recorder, Target, WorkQueue, WriteOptions,
+};
+use tokio::task::JoinSet;
 
 use crate::claim::{Claim, adopt, claim, release};
 use crate::context::{Context, Key, ignore_not_found};
 use crate::pods::{Facts, Pods};
 use crate::recent::Recent;
+
+/// Most pods that are being created for one owner at once.
+const AT_ONCE: usize = 256;
 
 pub(crate) struct PodControl {
     pub(crate) client: Arc<dyn Client>,
@@ -32,8 +38,30 @@ impl PodControl {
     }
 
     /// Whether the facts show all that was written for an owner. To be asked before the pods are read.
-    pub(crate) fn fresh(&self, uid: &str) -> bool {
-        self.recent.fresh(uid, self.pods.revision())
+    pub(crate) async fn fresh<O: Kind>(&self, owner: &O) -> Result<bool, Status> {
+        if self.recent.doubtful(owner.uid()) {
+            self.settle(owner).await?;
+        }
+        Ok(self.recent.fresh(owner.uid(), self.pods.revision()))
+    }
+
+    /// Asks the server what became of writes whose answers were lost.
+    async fn settle<O: Kind>(&self, owner: &O) -> Result<(), Status> {
+        let list = self.client.list(&Pod::GVR, owner.namespace(), &ListOptions::default()).await?;
+        let ours = |pod: &&Object| pod.meta().controller().is_some_and(|by| *by.uid == *owner.uid());
+        let there: HashMap<&str, u64> = list
+            .items
+            .iter()
+            .filter(ours)
+            .map(|pod| (pod.meta().uid.as_ref(), pod.meta().resource_version))
+            .collect();
+        for pod in self.pods.controlled_by(owner.uid()) {
+            if !there.contains_key(pod.meta().uid.as_ref()) {
+                self.recent.deleted(owner.uid(), &pod.meta().uid);
+            }
+        }
+        self.recent.settled(owner.uid(), there.into_values().max().unwrap_or(0));
+        Ok(())
     }
 
     /// The owner's pods, after adopting and releasing, without those that were deleted but are still in the cache.
@@ -72,35 +100,40 @@ impl PodControl {
         self.create_counted(owner, bodies).await.1
     }
 
-    /// Creates pods in batches that double, and stops at the first batch with a failure: a template that no admission
-    /// lets pass costs few requests. Returns how many were created.
+    /// Creates pods side by side: one, and with every success one more at once, so a template that no admission lets pass
+    /// costs few requests. After a failure, none is begun. Returns how many were created.
     pub(crate) async fn create_counted<O: Kind>(
         &self,
         owner: &O,
         bodies: &[Bytes],
     ) -> (usize, Result<(), Status>) {
-        let (mut left, mut batch, mut created) = (bodies, 1, 0);
-        while !left.is_empty() {
-            let (now, later) = left.split_at(batch.min(left.len()));
-            let results = join_all(now.iter().map(|body| self.create(owner, body.clone()))).await;
-            created += results.iter().filter(|result| result.is_ok()).count();
-            if let Some(status) = results.into_iter().find_map(Result::err) {
-                // A namespace on its way out takes nothing in; the owner will go with it.
-                let outcome = if namespace_terminating(&status) { Ok(()) } else { Err(status) };
-                return (created, outcome);
+        let (mut left, mut under_way) = (bodies.iter(), JoinSet::new());
+        let (mut window, mut created, mut failure) = (1, 0, None);
+        loop {
+            let room = if failure.is_some() { 0 } else { window - under_way.len() };
+            for body in left.by_ref().take(room) {
+                under_way.spawn(create(self.client.clone(), owner.namespace().to_owned(), body.clone()));
             }
-            (left, batch) = (later, batch * 2);
+            let Some(outcome) = under_way.join_next().await else { break };
+            match self.created(owner, outcome.unwrap_or_else(|panic| Err(Status::internal(panic)))) {
+                Ok(()) => (created, window) = (created + 1, AT_ONCE.min(window + 1)),
+                Err(status) => failure = failure.or(Some(status)),
+            }
         }
-        (created, Ok(()))
+        // A namespace on its way out takes nothing in; the owner will go with it.
+        (created, failure.filter(|status| !namespace_terminating(status)).map_or(Ok(()), Err))
     }
 
-    async fn create<O: Kind>(&self, owner: &O, body: Bytes) -> Result<(), Status> {
-        match self.create_silently(owner, "", body).await {
+    /// Remembers and tells what came of a creation.
+    fn created<O: Kind>(&self, owner: &O, outcome: Result<Object, Status>) -> Result<(), Status> {
+        match outcome {
             Ok(pod) => {
+                self.recent.wrote(owner.uid(), &pod);
                 self.tell(owner, "Normal", "SuccessfulCreate", format!("Created pod: {}", pod.meta().name));
                 Ok(())
             }
             Err(status) => {
+                self.recent.failed(owner.uid(), &status);
                 if !namespace_terminating(&status) {
                     self.tell(owner, "Warning", "FailedCreate", format!("Error creating: {status}"));
                 }
@@ -109,7 +142,7 @@ impl PodControl {
         }
     }
 
-    /// Creates a pod and remembers it. The name is in the body, or is made by the server.
+    /// Creates a pod of this name and remembers it.
     pub(crate) async fn create_silently<O: Kind>(
         &self,
         owner: &O,
@@ -117,9 +150,12 @@ impl PodControl {
         body: Bytes,
     ) -> Result<Object, Status> {
         let target = Target::new(&Pod::GVR, owner.namespace(), name);
-        let pod = self.client.create(&target, body, &WriteOptions::default()).await?;
-        self.recent.wrote(owner.uid(), &pod);
-        Ok(pod)
+        let outcome = self.client.create(&target, body, &WriteOptions::default()).await;
+        match &outcome {
+            Ok(pod) => self.recent.wrote(owner.uid(), pod),
+            Err(status) => self.recent.failed(owner.uid(), status),
+        }
+        outcome
     }
 
     /// Deletes pods, all at once; returns the first failure.
@@ -151,7 +187,10 @@ impl PodControl {
             Ok(_) => true,
             Err(status) if status.is("NotFound") => false,
             // Another pod of that name, which the cache will show, or a write in between: it is not deleted.
-            Err(status) => return Err(status),
+            Err(status) => {
+                self.recent.failed(owner.uid(), &status);
+                return Err(status);
+            }
         };
         self.recent.deleted(owner.uid(), &meta.uid);
         Ok(deleted)
@@ -163,18 +202,9 @@ impl PodControl {
     }
 }
 
-/// What was remembered about an owner goes with it.
-pub(crate) fn forget_gone<T: Send + Sync + 'static>(
-    owners: &Informer,
-    controller: &Arc<T>,
-    control: impl Fn(&T) -> &PodControl + Send + Sync + 'static,
-) {
-    let controller = Arc::downgrade(controller);
-    owners.on_change(Box::new(move |old, new| {
-        if let (Some(gone), None, Some(controller)) = (old, new, controller.upgrade()) {
-            control(&controller).recent.forget(&gone.meta().uid);
-        }
-    }));
+/// Creates a pod; the server makes its name.
+async fn create(client: Arc<dyn Client>, namespace: String, body: Bytes) -> Result<Object, Status> {
+    client.create(&Target::new(&Pod::GVR, &namespace, ""), body, &WriteOptions::default()).await
 }
 
 /// A pod without a controller wakes every owner of its namespace that may want it.

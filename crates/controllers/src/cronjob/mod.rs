@@ -19,7 +19,7 @@ use tiphys_client::typed::{Kind, decode, encode};
 use tiphys_client::{Api, Client, DeleteOptions, Informer, Recorder, Target, WorkQueue, WriteOptions};
 
 use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found, until};
-use crate::recent::Recent;
+use crate::recent::{Recent, forget_gone};
 use schedule::Schedule;
 
 /// More missed times than this are told.
@@ -48,24 +48,14 @@ pub(crate) async fn run(context: Arc<Context>) {
     enqueue_owners(&jobs, "CronJob", &queue);
     let informers = [crons.clone(), jobs.clone()];
     let (made, written) = (Recent::default(), Recent::default());
-    let controller = Arc::new(Controller { client, recorder, crons, jobs, made, written });
-    forget_gone(&controller);
+    let controller = Arc::new(Controller { client, recorder, crons: crons.clone(), jobs, made, written });
+    forget_gone(&crons, &controller, |controller| &controller.made);
+    forget_gone(&crons, &controller, |controller| &controller.written);
     let reconcile = move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
     };
     context.work(queue, context.config.workers, &informers.each_ref(), reconcile).await;
-}
-
-/// What was remembered about a CronJob goes with it.
-fn forget_gone(controller: &Arc<Controller>) {
-    let weak = Arc::downgrade(controller);
-    controller.crons.on_change(Box::new(move |old, new| {
-        if let (Some(gone), None, Some(controller)) = (old, new, weak.upgrade()) {
-            controller.made.forget(&gone.meta().uid);
-            controller.written.forget(&gone.meta().uid);
-        }
-    }));
 }
 
 /// `Complete` or `Failed`, if the job has ended.

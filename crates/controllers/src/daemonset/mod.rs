@@ -23,8 +23,9 @@ use tiphys_client::{Api, Informer, WorkQueue};
 use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found, until};
 use crate::history::{self, History, REVISION_LABEL};
 use crate::node::view::NodeView;
-use crate::pod_control::{PodControl, enqueue_adopters, forget_gone, pod_body, selector};
+use crate::pod_control::{PodControl, enqueue_adopters, pod_body, selector};
 use crate::pods::Facts;
+use crate::recent::forget_gone;
 use backoff::Backoff;
 use plan::{Place, Plan, Snapshot};
 
@@ -48,7 +49,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let queue = WorkQueue::named("daemonset");
     let informers = [sets.clone(), nodes.clone(), revisions.clone(), pods.clone()];
     let controller = Arc::new(Controller { control, sets, nodes, revisions, backoff: Backoff::default() });
-    forget_gone(&controller.sets, &controller, |controller| &controller.control);
+    forget_gone(&controller.sets, &controller, |controller| &controller.control.recent);
     enqueue_all(&controller.sets, &queue);
     enqueue_owners(pods, "DaemonSet", &queue);
     enqueue_adopters(pods, &controller.sets, &queue);
@@ -91,7 +92,7 @@ impl Controller {
             self.control.tell(&set, "Warning", "SelectingAll", message.into());
             return Ok(None);
         };
-        let fresh = self.control.fresh(set.uid());
+        let fresh = self.control.fresh(&set).await?;
         let claimed = self.control.claim(&set, &selector).await?;
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(None);

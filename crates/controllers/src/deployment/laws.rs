@@ -73,8 +73,7 @@ async fn roll(
             7 => {
                 let containers = json!([{"name": "c", "image": format!("v{at}")}]);
                 let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-                // It may be refused, as any write.
-                let _ = chaos.api::<Deployment>("n").patch("web", PatchKind::Merge, &patch).await;
+                chaos.api::<Deployment>("n").patch("web", PatchKind::Merge, &patch).await.unwrap();
             }
             _ => chaos.run_pod(place),
         }

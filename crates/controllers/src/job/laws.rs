@@ -62,7 +62,7 @@ async fn delete_pod(chaos: &Chaos, place: u8, ends: &mut BTreeMap<String, bool>)
     pods.retain(|pod| phase(pod).is_empty() && !ends.contains_key(pod.uid()));
     let Some(pod) = pods.get(usize::from(place) % pods.len().max(1)) else { return };
     let options = DeleteOptions::default();
-    if let Ok(Some(_)) = chaos.client.delete(&Target::new(&Pod::GVR, "n", pod.name()), &options).await {
+    if let Ok(Some(_)) = chaos.people().delete(&Target::new(&Pod::GVR, "n", pod.name()), &options).await {
         ends.insert(pod.uid().to_owned(), false);
         if let Some(mut pod) = chaos.client.find::<Pod>("n", pod.name()) {
             pod.metadata.deletion_timestamp = Some(typed(json!("2020-01-01T00:00:00Z")));

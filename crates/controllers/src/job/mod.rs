@@ -27,9 +27,9 @@ use tiphys_client::typed::{Kind, decode, encode};
 use tiphys_client::{Informer, PatchKind, Target, WorkQueue, WriteOptions};
 
 use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found};
-use crate::pod_control::{PodControl, enqueue_adopters, forget_gone, pod_body, selector};
+use crate::pod_control::{PodControl, enqueue_adopters, pod_body, selector};
 use crate::pods::Facts;
-use crate::recent::Recent;
+use crate::recent::{Recent, forget_gone};
 use plan::{NewPod, Plan};
 use pods::{FAILURES, FINALIZER, IGNORED, INDEX, JobPod};
 
@@ -50,7 +50,8 @@ pub(crate) async fn run(context: Arc<Context>) {
     let pods = context.pods.informer();
     let queue = WorkQueue::named("job");
     let controller = Arc::new(Controller { control, jobs: jobs.clone(), written: Recent::default() });
-    forget_gone(&jobs, &controller, |controller| &controller.control);
+    forget_gone(&jobs, &controller, |controller| &controller.control.recent);
+    forget_gone(&jobs, &controller, |controller| &controller.written);
     enqueue_all(&jobs, &queue);
     enqueue_owners(pods, "Job", &queue);
     enqueue_adopters(pods, &jobs, &queue);
@@ -71,7 +72,7 @@ impl Controller {
         let spec = job.spec.as_ref();
         let foreign = spec.and_then(|spec| spec.managed_by.as_deref()).is_some_and(|by| by != OURS);
         let Some(selector) = selector(&object).filter(|_| !foreign) else { return Ok(None) };
-        if !self.control.fresh(job.uid()) || !self.written.fresh(job.uid(), self.jobs.revision()) {
+        if !self.control.fresh(&job).await? || !self.written.fresh(job.uid(), self.jobs.revision()) {
             return Ok(Some(STALE_PAUSE));
         }
         let pods: Vec<JobPod> = self.control.claim(&job, &selector).await?.iter().map(JobPod::of).collect();

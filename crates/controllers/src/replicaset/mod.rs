@@ -23,8 +23,9 @@ use tiphys_client::typed::decode;
 use tiphys_client::{Api, Informer, WorkQueue};
 
 use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found};
-use crate::pod_control::{PodControl, enqueue_adopters, forget_gone, pod_body, selector};
+use crate::pod_control::{PodControl, enqueue_adopters, pod_body, selector};
 use crate::pods::Facts;
+use crate::recent::forget_gone;
 use kinds::Replicated;
 use plan::{Failure, Plan, Snapshot};
 
@@ -53,7 +54,7 @@ async fn run_kind<S: Replicated>(context: Arc<Context>) {
     let name = if S::KIND == "ReplicaSet" { "replicaset" } else { "replicationmanager" };
     let queue = WorkQueue::named(name);
     let controller = Arc::new(Controller { control, sets: sets.clone() });
-    forget_gone(&sets, &controller, |controller| &controller.control);
+    forget_gone(&sets, &controller, |controller| &controller.control.recent);
     enqueue_all(&sets, &queue);
     enqueue_owners(pods, S::KIND, &queue);
     enqueue_adopters(pods, &sets, &queue);
@@ -71,7 +72,7 @@ impl Controller {
         };
         let set: S = decode(&object).map_err(Status::internal)?;
         let Some(selector) = selector(&object) else { return Ok(None) };
-        let fresh = self.control.fresh(set.uid());
+        let fresh = self.control.fresh(&set).await?;
         let pods = self.control.claim(&set, &selector).await?;
         let per_node = if plan::has_surplus(&set, &pods) { self.neighbours(&object) } else { HashMap::new() };
         let snapshot = Snapshot { set: &set, pods: &pods, per_node: &per_node, fresh };

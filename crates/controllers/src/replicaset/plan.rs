@@ -13,8 +13,9 @@ use super::rank;
 use crate::context::until;
 use crate::pods::Facts;
 
-/// Most pods that one pass creates or deletes.
-const BURST: usize = 500;
+/// Most pods that one pass creates or deletes. Kubernetes takes 500, to spare its API server; here the number under way at
+/// once does that, and a pass more is a wait for the cache more.
+const BURST: usize = 5_000;
 
 /// The set and its pods, as far as the caches show.
 pub(super) struct Snapshot<'a, S> {

@@ -22,8 +22,9 @@ use tiphys_client::{Api, Informer, WorkQueue};
 
 use crate::context::{Context, Key, Outcome, enqueue_all, enqueue_owners, ignore_not_found, until};
 use crate::history::{self, History};
-use crate::pod_control::{PodControl, enqueue_adopters, forget_gone, namespace_terminating, selector};
+use crate::pod_control::{PodControl, enqueue_adopters, namespace_terminating, selector};
 use crate::pods::{Facts, Phase};
+use crate::recent::forget_gone;
 use plan::Snapshot;
 
 const STALE_PAUSE: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let queue = WorkQueue::named("statefulset");
     let informers = [sets.clone(), revisions.clone(), claims.clone(), pods.clone()];
     let controller = Arc::new(Controller { control, sets, revisions, claims });
-    forget_gone(&controller.sets, &controller, |controller| &controller.control);
+    forget_gone(&controller.sets, &controller, |controller| &controller.control.recent);
     enqueue_all(&controller.sets, &queue);
     enqueue_owners(pods, "StatefulSet", &queue);
     enqueue_adopters(pods, &controller.sets, &queue);
@@ -62,7 +63,7 @@ impl Controller {
         let Some(object) = self.sets.get(&key.namespace, &key.name) else { return Ok(None) };
         let set: StatefulSet = decode(&object).map_err(Status::internal)?;
         let Some(selector) = selector(&object) else { return Ok(None) };
-        let fresh = self.control.fresh(set.uid());
+        let fresh = self.control.fresh(&set).await?;
         let mut pods = self.control.claim(&set, &selector).await?;
         pods.retain(|pod| identity::ordinal(&set, pod).is_some());
         let history = self.history(&object, &set).await?;
