@@ -162,6 +162,19 @@ pub struct Component {
     /// Kubeconfig of the API server to speak to, with this component's own identity
     #[arg(long, env = "TIPHYS_KUBECONFIG", value_name = "FILE", help_heading = "Files")]
     pub kubeconfig: PathBuf,
+    /// Whether to work only while holding the component's Lease in kube-system, so that several can stand by
+    #[arg(
+        long,
+        env = "TIPHYS_LEADER_ELECT",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL",
+        help_heading = "Components"
+    )]
+    pub leader_elect: bool,
     /// Messages.
     #[command(flatten)]
     pub logging: Logging,

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use tokio::task::JoinSet;
 
 /// How long components may take to end.
-const END_WITHIN: Duration = Duration::from_secs(10);
+pub const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Components, each with its name and how it ends.
 #[derive(Default)]

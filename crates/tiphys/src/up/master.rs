@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use futures::future::BoxFuture;
 use tiphys_apiserver::auth::User;
 use tiphys_apiserver::pki::{self, Pki};
 use tiphys_apiserver::served::Served;
 use tiphys_apiserver::{ApiServer, Config};
 use tiphys_client::Client;
+use tiphys_client::leader::{self, Election, Timing, unique_identity};
 use tiphys_network::address::Range;
+use tokio_util::sync::CancellationToken;
 
 use super::Stop;
 use super::components::Components;
@@ -25,6 +28,8 @@ pub struct Running {
     pub pki: Pki,
     /// What runs besides the API server.
     pub components: Components,
+    /// Whether other masters may work on the same state.
+    is_shared: bool,
 }
 
 /// Starts keys, store and API server; serves when this returns.
@@ -59,7 +64,8 @@ pub async fn start(
     pki::kubeconfig::write_all(&settings.data_dir.join("kubeconfig"), &pki, "tiphys", &server)?;
     pki::kubeconfig::write_admin(&settings.kubeconfig, &pki, "tiphys", &server)?;
     progress.done(&format!("API server on {server}, kubeconfig in {}", settings.kubeconfig.display()));
-    Ok(Running { api, pki, components: Components::default() })
+    let is_shared = !cluster.storage.etcd.etcd_servers.is_empty();
+    Ok(Running { api, pki, components: Components::default(), is_shared })
 }
 
 fn ensure_pki(settings: &Settings, cluster: &Cluster) -> Result<Pki> {
@@ -81,14 +87,12 @@ fn ensure_pki(settings: &Settings, cluster: &Cluster) -> Result<Pki> {
 impl Running {
     /// Starts the scheduler and the controllers, as far as they are wanted.
     pub fn start_components(&mut self, settings: &Settings, runs: &dyn Fn(&str) -> bool, stop: &Stop) {
-        let stop = &stop.components;
         if runs("scheduler") {
             let client = self.api.client(User::system("system:kube-scheduler", &[]), "kube-scheduler");
-            let running = tiphys_scheduler::run(tiphys_scheduler::Config::default(), client, stop.clone());
-            self.components.spawn("scheduler", async move {
-                running.await;
-                Ok(())
-            });
+            let work = schedule(client.clone());
+            let election = self.election(settings, "kube-scheduler");
+            let leading = leader::lead(client, election, stop.components.clone(), work);
+            self.components.spawn("scheduler", async move { leading.await.unwrap_or(Ok(())) });
         }
         if runs("controller-manager") {
             let client = self
@@ -101,8 +105,20 @@ impl Running {
                 local_path: settings.data_dir.join("storage").display().to_string(),
                 ..tiphys_controllers::Config::default()
             };
-            let running = tiphys_controllers::run(config, client, stop.clone());
-            self.components.spawn("controller manager", async move { Ok(running.await?) });
+            let work = control(config, client.clone());
+            let election = self.election(settings, "kube-controller-manager");
+            let leading = leader::lead(client, election, stop.components.clone(), work);
+            self.components.spawn("controller manager", async move { leading.await.unwrap_or(Ok(())) });
+        }
+    }
+
+    /// Of a state of its own, this process is the only master, as the lock on its directory has it: one that was killed
+    /// before is no other.
+    fn election(&self, settings: &Settings, name: &'static str) -> Election {
+        let host = &settings.node_name;
+        match self.is_shared {
+            true => Election { name, identity: unique_identity(host), timing: Timing::SHARED },
+            false => Election { name, identity: host.clone(), timing: Timing::ALONE },
         }
     }
 
@@ -121,5 +137,29 @@ impl Running {
     pub async fn end(self, stop: &Stop) -> Result<()> {
         stop.api.cancel();
         Ok(self.api.ended().await?)
+    }
+}
+
+/// The scheduler, as [`leader::lead`] starts it.
+pub fn schedule(
+    client: Arc<dyn Client>,
+) -> impl Fn(CancellationToken) -> BoxFuture<'static, Result<()>> + Send + 'static {
+    move |stop| {
+        let running = tiphys_scheduler::run(tiphys_scheduler::Config::default(), client.clone(), stop);
+        Box::pin(async move {
+            running.await;
+            Ok(())
+        })
+    }
+}
+
+/// The controllers, as [`leader::lead`] starts them.
+pub fn control(
+    config: tiphys_controllers::Config,
+    client: Arc<dyn Client>,
+) -> impl Fn(CancellationToken) -> BoxFuture<'static, Result<()>> + Send + 'static {
+    move |stop| {
+        let running = tiphys_controllers::run(config.clone(), client.clone(), stop);
+        Box::pin(async move { running.await.context("the controller manager failed") })
     }
 }

@@ -13,12 +13,15 @@ mod simulate;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use futures::future::BoxFuture;
+use tiphys_client::Client;
 use tiphys_client::account::AccountClient;
+use tiphys_client::leader::{self, Election, Timing, unique_identity};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Agent, Component, Server, Up};
+use crate::cli::{Agent, Cluster, Component, Server, Up};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::{host, kubeconfig, lock, logging, reset};
@@ -42,6 +45,16 @@ pub enum Part {
     Scheduler,
     /// The controller manager.
     ControllerManager,
+}
+
+impl Part {
+    /// The Lease that lets one of several work.
+    fn lease(self) -> &'static str {
+        match self {
+            Self::Scheduler => "kube-scheduler",
+            Self::ControllerManager => "kube-controller-manager",
+        }
+    }
 }
 
 /// The tag of this cluster's proxy rules.
@@ -75,9 +88,11 @@ pub async fn up(flags: &Up) -> Result<()> {
     let stop = Stop::default();
     let runs = |part: &str| !flags.cluster.disable.iter().any(|disabled| disabled == part);
     let ground = node::Ground::prepare(&settings, runs("kubelet"));
-    let (master, ground) =
-        tokio::join!(master::start(&settings, &flags.cluster, &stop, &mut progress), ground);
-    let (mut master, ground) = (master?, ground?);
+    let master = start_master(&settings, &flags.cluster, &stop, &mut progress, &mut ending);
+    // Not interrupted: what it starts must be known to be ended.
+    let (master, ground) = tokio::join!(master, ground);
+    let (master, ground) = (master?, ground?);
+    let Some(mut master) = master else { return ground.end().await };
     progress.done("pod network and container runtime ready");
     master.start_components(&settings, &runs, &stop);
     kubeconfig::merge(&settings)?;
@@ -125,6 +140,23 @@ fn say_next(progress: &Progress, settings: &Settings) {
         .say("Ctrl-C stops the cluster; its pods keep running, and the next `tiphys up` takes them over.");
 }
 
+/// Starts the master; none if a signal came before it was there: its store may be far away, and not answer.
+async fn start_master(
+    settings: &Settings,
+    cluster: &Cluster,
+    stop: &Stop,
+    progress: &mut Progress,
+    ending: &mut Ending,
+) -> Result<Option<master::Running>> {
+    tokio::select! {
+        started = master::start(settings, cluster, stop, progress) => started.map(Some),
+        () = ending.any() => {
+            stop.api.cancel();
+            Ok(None)
+        }
+    }
+}
+
 /// Ends everything in order.
 async fn finish(
     settings: Settings,
@@ -160,7 +192,8 @@ pub async fn server(flags: &Server, how: Master) -> Result<()> {
     }
     settings.save()?;
     let stop = Stop::default();
-    let mut master = master::start(&settings, &flags.cluster, &stop, &mut progress).await?;
+    let started = start_master(&settings, &flags.cluster, &stop, &mut progress, &mut ending).await?;
+    let Some(mut master) = started else { return Ok(()) };
     let runs =
         |part: &str| how == Master::WithControllers && !flags.cluster.disable.iter().any(|d| d == part);
     if runs("dns") {
@@ -185,35 +218,36 @@ pub async fn component(flags: &Component, part: Part) -> Result<()> {
     logging::start(&flags.logging)?;
     let client = node::remote(&flags.kubeconfig).await?;
     let stop = CancellationToken::new();
-    let running = async {
-        match part {
-            Part::Scheduler => {
-                tiphys_scheduler::run(tiphys_scheduler::Config::default(), client, stop.clone()).await;
-                Ok(())
-            }
-            Part::ControllerManager => {
-                let (remote, base) = (node::remote_config(&flags.kubeconfig)?, client.clone());
-                // What this process trusts is what pods shall trust.
-                let root_ca = String::from_utf8_lossy(&remote.ca).into_owned();
-                // Each controller acts as its own service account, with no more rights than its role gives.
-                let account = move |name: &str| -> Arc<dyn tiphys_client::Client> {
-                    Arc::new(AccountClient::new(&remote, base.clone(), name))
-                };
-                let config = tiphys_controllers::Config {
-                    identities: Some(Arc::new(account)),
-                    root_ca,
-                    ..tiphys_controllers::Config::default()
-                };
-                tiphys_controllers::run(config, client, stop.clone())
-                    .await
-                    .context("the controller manager failed")
-            }
-        }
+    let work: Box<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<()>>> = match part {
+        Part::Scheduler => Box::new(master::schedule(client.clone())),
+        Part::ControllerManager => Box::new(master::control(controllers(flags, &client)?, client.clone())),
     };
+    let mut running = std::pin::pin!(async {
+        if !flags.leader_elect {
+            return work(stop.clone()).await;
+        }
+        let identity = unique_identity(&host::node_name());
+        let election = Election { name: part.lease(), identity, timing: Timing::SHARED };
+        leader::lead(client, election, stop.clone(), &work).await.unwrap_or(Ok(()))
+    });
     tokio::select! {
-        ended = running => ended,
-        () = ending.any() => Ok(()),
+        ended = &mut running => return ended,
+        () = ending.any() => stop.cancel(),
     }
+    // In order, so that the next in line need not wait; but not for ever.
+    tokio::time::timeout(components::END_WITHIN, running).await.unwrap_or(Ok(()))
+}
+
+/// Controllers that act as their own service accounts, each with no more rights than its role gives.
+fn controllers(flags: &Component, base: &Arc<dyn Client>) -> Result<tiphys_controllers::Config> {
+    let (remote, base) = (node::remote_config(&flags.kubeconfig)?, base.clone());
+    // What this process trusts is what pods shall trust.
+    let root_ca = String::from_utf8_lossy(&remote.ca).into_owned();
+    let account = move |name: &str| -> Arc<dyn Client> {
+        Arc::new(AccountClient::new(&remote, base.clone(), name))
+    };
+    let identities: Option<tiphys_controllers::Identities> = Some(Arc::new(account));
+    Ok(tiphys_controllers::Config { identities, root_ca, ..tiphys_controllers::Config::default() })
 }
 
 /// `tiphys agent`, `kubelet`, `proxy` and `dns`: the node's parts against an API server elsewhere.
