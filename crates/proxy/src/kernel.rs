@@ -16,6 +16,8 @@ pub struct Kernel {
     names: Names,
     /// Whether the kernel is known to hold what was written last: not after a start, nor after a failure.
     known: bool,
+    /// Whether the kernel can be asked for this family's rules, once that was tried.
+    there: Option<bool>,
     /// Whether UDP flows may go where they should not.
     udp: bool,
 }
@@ -23,7 +25,7 @@ pub struct Kernel {
 impl Kernel {
     /// With nothing written.
     pub fn new(tables: Tables, names: Names) -> Self {
-        Self { family: tables.family(), tables, names, known: false, udp: true }
+        Self { family: tables.family(), tables, names, known: false, there: None, udp: true }
     }
 
     /// Makes a Service have exactly these ports, with the next [`Self::write`].
@@ -33,8 +35,7 @@ impl Kernel {
 
     /// Writes what changed; all of it, if what is there is not known.
     pub async fn write(&mut self) -> Result<(), command::Error> {
-        // A kernel without IPv6 shall not trouble those who do not use it.
-        if self.family == Family::V6 && !self.known && self.tables.is_empty() {
+        if !self.is_used().await {
             return Ok(());
         }
         let texts = match self.known {
@@ -53,6 +54,24 @@ impl Kernel {
             tracing::warn!(%error, "cannot make the kernel forget stale UDP flows");
         }
         Ok(())
+    }
+
+    /// A kernel without IPv6 shall not trouble those who do not use it: its rules are written for a Service, or when an
+    /// earlier process left some.
+    async fn is_used(&mut self) -> bool {
+        if self.family == Family::V4 || self.known {
+            return true;
+        }
+        if self.there.is_none() {
+            let left = saved(self.family, &self.names).await;
+            self.there = Some(left.is_ok());
+            match left {
+                Ok(left) if !left.is_empty() => return true,
+                Ok(_) => {}
+                Err(error) => tracing::info!(%error, "Services answer at IPv4 addresses only"),
+            }
+        }
+        self.there == Some(true) && !self.tables.is_empty()
     }
 }
 
