@@ -146,6 +146,9 @@ impl Actor {
 
     /// Takes over what runs already: after a restart of this process nothing is started twice.
     fn adopt(&mut self, found: Found) {
+        if !found.sandboxes.is_empty() {
+            self.ctx.weights.adopt(&self.pod);
+        }
         for id in found.sandboxes.iter().map(|s| &s.id).chain(found.containers.iter().map(|c| &c.id)) {
             self.ctx.own(id, pod::uid(&self.pod));
         }

@@ -248,6 +248,7 @@ impl Job {
     async fn resize(&self, id: &str, name: &str) -> Result<(), String> {
         let container = pod::container(&self.pod, name).ok_or("the container is gone")?;
         let limits = resources::of_container(&self.pod, &container, self.ctx.memory, self.ctx.unified);
+        self.weigh().await;
         text(self.ctx.runtime.update_resources(id, &limits).await)?;
         let size = container.resources.clone().unwrap_or_default();
         let _ = self.news.send(News::Sized(id.to_owned(), size)).await;
@@ -272,7 +273,7 @@ impl Job {
         let log = self.ctx.runtime.container_status(id).await.map(|seen| seen.log_path).unwrap_or_default();
         text(self.ctx.runtime.remove_container(id).await)?;
         if Path::new(&log).starts_with(&self.ctx.config.log_dir) {
-            blocking(move || Ok(crate::gc::logs::remove(Path::new(&log)))).await?;
+            blocking(move || crate::gc::logs::remove(Path::new(&log))).await?;
         }
         Ok(())
     }

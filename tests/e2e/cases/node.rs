@@ -7,7 +7,7 @@ use super::{Run, Table};
 use crate::harness::{Cluster, Namespace, eventually, run};
 
 pub const CASES: Table = &[
-    ("kubectl-top-shows-nodes-and-pods", Run::Shared(top)),
+    ("kubectl-top-and-autoscalers-know-what-pods-use", Run::Shared(top)),
     ("the-kubelet-tells-statistics-and-metrics", Run::Shared(figures)),
     ("the-kubelet-asks-the-api-who-may", Run::Shared(access)),
     ("a-kubelet-configuration-is-obeyed", Run::Own(configuration)),
@@ -20,32 +20,47 @@ fn node(cluster: &Cluster) -> Result<String> {
 }
 
 fn top(ns: &Namespace<'_>) -> Result<()> {
-    ns.kubectl(&["run", "p", "--image=tiphys.local/hello:1", "--labels=app=top"])?;
-    ns.wait("condition=Ready", &["pod/p"])?;
+    ns.apply(TOP)?;
+    ns.rolled_out("deployment/top")?;
     let row = |args: &[&str]| -> Result<Vec<String>> {
-        let text = ns.kubectl(&[&["top", "--no-headers"], args].concat())?;
+        let text = ns.kubectl(&[&["top"], args, &["--no-headers"]].concat())?;
         let line = text.lines().next().context("kubectl top shows nothing")?;
         Ok(line.split_whitespace().map(str::to_owned).collect())
     };
     let pod = eventually("the pod's usage is known", || row(&["pod", "-l", "app=top"]))?;
-    ensure!(pod.len() == 3 && pod[0] == "p" && pod[1].ends_with('m') && pod[2].ends_with("Mi"), "{pod:?}");
-    let node = row(&["node"])?;
     ensure!(
-        node.len() == 5 && node[1].ends_with('m') && node[1] != "0m" && node[4].ends_with('%'),
-        "{node:?}"
+        pod.len() == 3 && pod[0].starts_with("top-") && pod[1].ends_with('m') && pod[2].ends_with("Mi"),
+        "{pod:?}"
     );
-    let with_containers = row(&["pod", "p", "--containers"])?;
-    ensure!(with_containers[..2] == ["p".to_owned(), "p".to_owned()], "{with_containers:?}");
+    let node = row(&["node"])?;
+    ensure!(node.len() == 5 && node[1].ends_with('m') && node[4].ends_with('%'), "{node:?}");
+    let with_containers = row(&["pod", &pod[0], "--containers"])?;
+    ensure!(with_containers[..2] == [pod[0].clone(), "c".to_owned()], "{with_containers:?}");
     let missing = ns.kubectl_fails(&["top", "pod", "nobody"])?;
     ensure!(missing.contains("NotFound"), "{missing}");
-    let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods/p", ns.name);
+    let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods/{}", ns.name, pod[0]);
     let raw: Value = serde_json::from_str(&ns.kubectl(&["get", "--raw", &path])?)?;
     ensure!(raw["kind"] == "PodMetrics" && raw["metadata"]["labels"]["app"] == "top", "{raw}");
     ensure!(raw["containers"][0]["usage"]["memory"].is_string() && raw["window"].is_string(), "{raw}");
     let resources = ns.kubectl(&["api-resources", "--api-group=metrics.k8s.io", "--no-headers"])?;
     ensure!(resources.lines().count() == 2, "{resources}");
-    ns.kubectl(&["get", "nodes.metrics.k8s.io"]).map(drop)
+    ns.kubectl(&["get", "nodes.metrics.k8s.io"])?;
+    ns.kubectl(&["autoscale", "deployment", "top", "--cpu-percent=50", "--min=1", "--max=2"])?;
+    ns.wait("condition=ScalingActive", &["hpa/top"]).map(drop)
 }
+
+const TOP: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: top}
+spec:
+  selector: {matchLabels: {app: top}}
+  template:
+    metadata: {labels: {app: top}}
+    spec:
+      containers:
+      - {name: c, image: 'tiphys.local/hello:1', resources: {requests: {cpu: 10m}}}
+"#;
 
 fn figures(ns: &Namespace<'_>) -> Result<()> {
     ns.apply(PROBED)?;

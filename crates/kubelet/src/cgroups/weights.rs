@@ -25,7 +25,7 @@ pub(crate) struct Weights {
     root: String,
     /// The most processes of a pod.
     pids: Option<i64>,
-    /// Thousandths of processors that Burstable pods asked for, by uid.
+    /// The shares that Burstable pods asked for, by uid.
     burstable: Mutex<BTreeMap<String, i64>>,
 }
 
@@ -55,6 +55,13 @@ impl Weights {
         match self.pids.filter(|most| *most > 0) {
             Some(most) => fs::write(self.layout.group("pids", &group).join("pids.max"), most.to_string()),
             None => Ok(()),
+        }
+    }
+
+    /// Notes the part of a pod that runs already.
+    pub(crate) fn adopt(&self, pod: &Pod) {
+        if pod::qos(pod) == Qos::Burstable {
+            self.noted(pod::uid(pod), resources::of_pod(pod).cpu_shares);
         }
     }
 
@@ -150,6 +157,9 @@ mod tests {
         assert_eq!(read("cpu/k/burstable/cpu.shares"), "256");
         weights.prepare(&pod("b", Some("250m"))).unwrap();
         assert_eq!(read("cpu/k/burstable/cpu.shares"), "256", "a second sandbox is no second pod");
+        weights.adopt(&pod("d", Some("1")));
+        weights.prepare(&pod("b", Some("250m"))).unwrap();
+        assert_eq!(read("cpu/k/burstable/cpu.shares"), "1280");
     }
 
     #[test]

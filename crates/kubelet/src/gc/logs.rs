@@ -90,10 +90,14 @@ async fn rotate(ctx: &Context, log: &Large, files: usize) -> Result<(), String> 
 }
 
 /// Removes a log with all that was put aside of it.
-pub(crate) fn remove(log: &Path) {
+pub(crate) fn remove(log: &Path) -> io::Result<()> {
     for path in earlier(log).into_iter().chain([log.to_owned()]) {
-        let _ = fs::remove_file(path);
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Packs and removes what was put aside earlier, then renames the log. Returns its new name.

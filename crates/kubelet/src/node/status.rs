@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
-    NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -91,8 +91,16 @@ pub(super) fn status(ctx: &Context, findings: &Findings, known: &NodeStatus, now
         }),
         images: Some(images(&findings.images)),
         node_info: Some(info(ctx, findings)),
+        runtime_handlers: Some(vec![default_handler()]),
         ..NodeStatus::default()
     }
+}
+
+/// What containers of pods without a runtime class can have. Mounts are closed by this kubelet, not by the runtime.
+fn default_handler() -> NodeRuntimeHandler {
+    let features =
+        NodeRuntimeHandlerFeatures { recursive_read_only_mounts: Some(true), user_namespaces: Some(false) };
+    NodeRuntimeHandler { name: Some(String::new()), features: Some(features) }
 }
 
 /// Capacity by resource, as quantities.
@@ -136,7 +144,7 @@ pub(super) fn allocatable(settings: &Settings, machine: &Machine) -> BTreeMap<St
             left = left - Amount::from_units(free, Format::BinarySi);
         }
         if left.sign() < 0 {
-            left = left - left;
+            left = Amount::from_units(0, left.format());
         }
         *text = left.to_string();
     }

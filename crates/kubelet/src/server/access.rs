@@ -129,7 +129,8 @@ async fn authenticate<B>(
     let who = match known {
         Some(known) => known,
         None => {
-            let who = review_token(ctx.client.as_ref(), token).await.map_err(unavailable)?;
+            let who =
+                review_token(ctx.client.as_ref(), token).await.map_err(|status| unavailable(&status))?;
             ctx.access.tokens.put(token.to_owned(), who.clone(), after(now, webhook.cache_ttl), now);
             who
         }
@@ -155,7 +156,9 @@ async fn allowed(
         return Ok(known);
     }
     let node = &ctx.config.node_name;
-    let yes = review_access(ctx.client.as_ref(), who, node, verb, subresource).await.map_err(unavailable)?;
+    let yes = review_access(ctx.client.as_ref(), who, node, verb, subresource)
+        .await
+        .map_err(|status| unavailable(&status))?;
     let ttl = &settings.authorization.webhook;
     let until = after(now, if yes { ttl.authorized } else { ttl.unauthorized });
     ctx.access.reviews.put(key, yes, until, now);
@@ -167,7 +170,7 @@ fn after(now: Timestamp, pause: SignedDuration) -> Timestamp {
 }
 
 /// The API does not answer: nobody is let in on a guess.
-fn unavailable(status: Status) -> Refusal {
+fn unavailable(status: &Status) -> Refusal {
     (500, format!("Authorization error: {}", status.message))
 }
 

@@ -18,8 +18,9 @@ use crate::stats::text::{cadvisor, resource};
 use crate::stats::{self, machine};
 use crate::{container, sandbox};
 
-fn failed(error: tiphys_runtime::Error) -> Refusal {
-    (500, error.to_string())
+/// The runtime's answer, or its error as a refusal.
+async fn told<T>(answer: impl Future<Output = tiphys_runtime::Result<T>>) -> Result<T, Refusal> {
+    answer.await.map_err(|error| (500, error.to_string()))
 }
 
 /// Answers one path.
@@ -28,14 +29,14 @@ pub(super) async fn answer(ctx: &Context, parts: &[&str]) -> Answer {
         ["pods"] => pods(ctx).await,
         ["runningpods"] => running_pods(ctx).await,
         ["configz"] => Ok(json(&json!({"kubeletconfig": ctx.config.settings.told()}))),
-        ["stats", "summary"] => Ok(json(&stats::summary(ctx).await.map_err(failed)?)),
-        ["metrics"] => Ok(text(200, own(ctx).await.map_err(failed)?)),
+        ["stats", "summary"] => Ok(json(&told(stats::summary(ctx)).await?)),
+        ["metrics"] => Ok(text(200, told(own(ctx)).await?)),
         ["metrics", "probes"] => Ok(text(200, ctx.stats.probes.render())),
         ["metrics", "resource"] => {
-            Ok(text(200, resource(&sample::take(ctx, Detail::Resources).await.map_err(failed)?)))
+            Ok(text(200, resource(&told(sample::take(ctx, Detail::Resources)).await?)))
         }
         ["metrics", "cadvisor"] => {
-            let sample = sample::take(ctx, Detail::All).await.map_err(failed)?;
+            let sample = told(sample::take(ctx, Detail::All)).await?;
             let node = machine::interfaces(std::process::id());
             Ok(text(200, cadvisor(&sample, &node, &ctx.machine)))
         }
@@ -54,7 +55,7 @@ async fn pods(ctx: &Context) -> Answer {
 
 /// What the runtime has, whatever the API says.
 async fn running_pods(ctx: &Context) -> Answer {
-    let containers = ctx.runtime.list_containers(&Filter::default()).await.map_err(failed)?;
+    let containers = told(ctx.runtime.list_containers(&Filter::default())).await?;
     let mut pods = BTreeMap::<String, (Value, Vec<Value>)>::new();
     for one in containers.into_iter().filter(|c| c.state == ContainerState::Running && ctx.owns(&c.id)) {
         let label = |key: &str| one.labels.get(key).cloned().unwrap_or_default();
