@@ -1,6 +1,8 @@
-//! The state store: in an etcd cluster, moved there and back, backed up and brought back elsewhere.
+//! The state store: in an etcd cluster whose members fail, moved there and back, backed up and brought back elsewhere.
 //!
 //! Masters alone: no pods are needed, so each case takes a few seconds.
+
+mod faults;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -12,13 +14,16 @@ use super::{Run, Running, Table};
 use crate::harness::{Cluster, eventually, kubectl, run, tiphys};
 
 pub const CASES: Table = &[
-    ("api-servers-on-one-etcd-agree", Run::If(no_etcd, agree)),
+    ("api-servers-on-one-etcd-agree-whatever-fails", Run::If(no_etcd, agree)),
     ("a-backup-comes-back-at-another-address", Run::Own(backup)),
+    ("a-backup-of-an-etcd-comes-back-in-another", Run::If(no_etcd, backup_of_etcd)),
     ("the-state-moves-to-etcd-and-back", Run::If(no_etcd, migrate)),
+    ("a-signal-ends-a-start-that-waits-for-its-store", Run::Own(waits)),
 ];
 
 /// An address of loopback that no other case uses, ...
 const ELSEWHERE: &str = "127.0.0.9";
+const FARTHER: &str = "127.0.0.10";
 /// ... and the one that is told to pods, from RFC 2544's range for tests.
 const ADVERTISED: &str = "198.18.0.9";
 
@@ -109,17 +114,17 @@ fn written(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(found.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Two API servers, each with its own cache, on three members of which one dies and comes back.
+/// Two API servers, each with its own cache, on three members that die, come back, and stand still.
 fn agree() -> Result<()> {
     let mut etcd = Etcd::start(3)?;
     let (one, two) = (Cluster::new("one", 10)?, Cluster::new("two", 11)?);
     let urls = etcd.urls();
     let flags = ["--etcd-servers", urls.as_str()];
-    let _one = serve(&one, &flags)?;
+    let _first = serve(&one, &flags)?;
     // One cluster has one authority.
     std::fs::create_dir_all(two.data_dir())?;
     run(Command::new("cp").arg("-r").arg(one.data_dir().join("pki")).arg(two.data_dir()))?;
-    let _two = serve(&two, &flags)?;
+    let _second = serve(&two, &flags)?;
     let mut names = Vec::new();
     let mut write = |here: &Cluster, there: &Cluster, name: String| -> Result<()> {
         // A write that is told as lost may have been done; then it is there.
@@ -139,8 +144,8 @@ fn agree() -> Result<()> {
     write(&two, &one, "d".into())?;
     etcd.members[0] = Some(etcd.spawn(0)?);
     write(&one, &two, "e".into())?;
-    let (one, two) = (written(&one)?, written(&two)?);
-    ensure!(one == names && two == names, "{names:?} {one:?} {two:?}");
+    let found = [written(&one)?, written(&two)?];
+    ensure!(found.iter().all(|found| *found == names), "{names:?} {found:?}");
     // The layout is Kubernetes' own, for tools that look into etcd.
     let found = run(Command::new("etcdctl").env("ETCDCTL_API", "3").args([
         "--endpoints",
@@ -150,7 +155,7 @@ fn agree() -> Result<()> {
         "--keys-only",
     ]))?;
     ensure!(found.trim() == "/registry/configmaps/default/a", "{found}");
-    Ok(())
+    faults::under_load(&mut etcd, [&one, &two])
 }
 
 fn backup() -> Result<()> {
@@ -208,6 +213,61 @@ fn backup() -> Result<()> {
     put(&second, "c").map(drop)
 }
 
+/// The state of a master on etcd comes back in another etcd, and in a directory.
+fn backup_of_etcd() -> Result<()> {
+    let (from, to) = (Etcd::start(1)?, Etcd::start(1)?);
+    let (from, to) = (&from.urls(), &to.urls());
+    let first = Cluster::new("on-etcd", 15)?;
+    let server = serve(&first, &["--etcd-servers", from])?;
+    for name in ["z", "a"] {
+        put(&first, name)?;
+    }
+    // From the master while it runs, and from etcd when it does not.
+    let (online, offline) = (first.scratch("online.tar"), first.scratch("offline.tar"));
+    let create = |more: &[&str], file: &Path| {
+        let mut command = tiphys();
+        run(command.args(["backup", "create", "--data-dir"]).arg(first.data_dir()).args(more).arg(file))
+    };
+    create(&[], &online)?;
+    put(&first, "after-the-backup")?;
+    drop(server);
+    create(&["--etcd-servers", from], &offline)?;
+    run(tiphys().args(["backup", "verify"]).arg(&online))?;
+
+    let (second, third) = (Cluster::new("other-etcd", 16)?, Cluster::new("from-etcd", 17)?);
+    let restore = |cluster: &Cluster, file: &Path, more: &[&str]| {
+        let mut command = tiphys();
+        run(command.args(["backup", "restore", "--data-dir"]).arg(cluster.data_dir()).args(more).arg(file))
+    };
+    let said = restore(&second, &online, &["--etcd-servers", to])?;
+    ensure!(said.contains(&format!("--etcd-servers {to}")), "{said}");
+    let again = Cluster::new("again", 18)?;
+    let refused = restore(&again, &online, &["--etcd-servers", to]);
+    ensure!(
+        refused.is_err_and(|error| format!("{error:#}").contains("name an empty one")),
+        "two in one etcd"
+    );
+    restore(&third, &offline, &[])?;
+    let ranges = first.ranges();
+    let at = |address| {
+        let mut flags: Vec<&str> = ranges.iter().map(String::as_str).collect();
+        flags.extend(["--bind-address", address]);
+        flags
+    };
+    let on_etcd = [at(ELSEWHERE), vec!["--node-ip", ADVERTISED, "--etcd-servers", to]].concat();
+    let _second = serve(&second, &on_etcd)?;
+    let _third = serve(&third, &at(FARTHER))?;
+    ensure!(written(&second)? == ["z", "a"], "{:?}", written(&second)?);
+    ensure!(written(&third)? == ["z", "a", "after-the-backup"], "{:?}", written(&third)?);
+    // The first cluster's administrator is theirs.
+    let server = format!("https://{ELSEWHERE}:{}", second.https_port());
+    run(first.kubectl_command().args(["--server", &server, "get", "configmap", "a"]))?;
+    for cluster in [&second, &third] {
+        put(cluster, "more")?;
+    }
+    Ok(())
+}
+
 /// A damaged backup is refused before anything is made of it.
 fn damaged(file: &Path) -> Result<()> {
     let mut bytes = std::fs::read(file)?;
@@ -252,5 +312,19 @@ fn migrate() -> Result<()> {
     std::fs::rename(Path::new(&back).join("store"), first.data_dir().join("store"))?;
     let _server = serve(&first, &[])?;
     ensure!(written(&first)? == ["a", "m", "z", "b"], "{:?}", written(&first)?);
+    Ok(())
+}
+
+/// An etcd that takes connections and never answers is waited for; a signal ends that, and it is no failure.
+fn waits() -> Result<()> {
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", silent.local_addr()?);
+    let cluster = Cluster::new("waiting", 19)?;
+    let mut server = Running(cluster.server_command().args(["--etcd-servers", &url]).spawn()?);
+    let key = cluster.data_dir().join("pki/ca.key");
+    eventually("it has begun", || key.exists().then_some(()).context("no keys"))?;
+    run(Command::new("kill").arg(server.0.id().to_string()))?;
+    let status = server.0.wait()?;
+    ensure!(status.success(), "{status}");
     Ok(())
 }
