@@ -9,9 +9,11 @@
 pub mod config;
 mod connect;
 pub mod images;
+mod keep;
 mod process;
 
 pub use connect::connect;
+pub use keep::Kept;
 pub use process::{Containerd, Error};
 
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use tiphys_client::remote::RemoteClient;
 use tiphys_client::{Client, Informers};
 use tiphys_kubelet::server::Config as Serving;
 use tiphys_runtime::Runtime;
-use tiphys_runtime::containerd::{Containerd, connect, images};
+use tiphys_runtime::containerd::{Containerd, Kept, connect, images};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +62,7 @@ impl NodePart {
 
 /// What the kubelet stands on.
 pub struct Ground {
-    containerd: Option<Containerd>,
+    containerd: Option<Kept>,
     runtime: Option<Arc<dyn Runtime>>,
 }
 
@@ -75,7 +75,11 @@ impl Ground {
         }
         let containerd = match &settings.runtime_endpoint {
             Some(_) => None,
-            None => Some(Containerd::start(&settings.containerd()?).await?),
+            None => {
+                let config = settings.containerd()?;
+                let running = Containerd::start(&config).await?;
+                Some(Kept::new(config, running))
+            }
         };
         let socket = settings.runtime_socket()?;
         let runtime = connect(&socket).await?;
@@ -280,6 +284,7 @@ fn dns_config(settings: &Settings) -> tiphys_dns::Config {
         listen: (settings.cluster_dns, 53).into(),
         domain: settings.cluster_domain.clone(),
         resolv_conf: RESOLV_CONF.into(),
+        stub_domains: settings.dns_stub_domains.clone(),
     }
 }
 
