@@ -1,6 +1,7 @@
 //! A cluster of its own for tests: own directory, ports, bridge and ranges, all removed at the end.
 
 use std::ffi::OsStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use crate::machine::Machine;
 
 /// How long any one thing may take on a busy machine with two cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// A namespace's name is a label and has 63 bytes at most; some stand before others' names.
+const LABEL_BYTES: usize = 42;
 
 /// A cluster under test.
 #[derive(Debug)]
@@ -92,6 +95,15 @@ impl Cluster {
         command
     }
 
+    /// Starts a master of it, which ends with the answer; returns when the API is ready.
+    pub fn serve(&self, more: &[&str]) -> Result<Running> {
+        let log = std::fs::File::create(self.scratch("log"))?;
+        let server = Running(self.server_command().args(more).stdout(Stdio::null()).stderr(log).spawn()?);
+        let ready = eventually("the API answers", || self.kubectl(&["get", "--raw", "/readyz"]));
+        ready.with_context(|| self.log_tail())?;
+        Ok(server)
+    }
+
     /// Flags of the address ranges.
     pub fn ranges(&self) -> [String; 4] {
         let range = |part: u16| format!("10.{part}.0.0/16");
@@ -167,14 +179,15 @@ impl Cluster {
 
     /// A namespace for one case.
     pub fn namespace(&self, case: &str) -> Result<Namespace<'_>> {
-        let name = case.replace([':', '_', ' '], "-");
+        let name = label(case);
         self.kubectl(&["create", "namespace", &name])?;
         Ok(Namespace { cluster: self, name })
     }
 
     /// The last lines of the log.
     pub fn log_tail(&self) -> String {
-        let text = std::fs::read_to_string(self.data_dir().join("log/tiphys.log")).unwrap_or_default();
+        let file = std::fs::read_to_string(self.data_dir().join("log/tiphys.log"));
+        let text = file.or_else(|_| std::fs::read_to_string(self.scratch("log"))).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
@@ -242,6 +255,29 @@ impl Namespace<'_> {
         self.apply(&hello_manifest(replicas))?;
         self.rolled_out("deployment/hello").map(drop)
     }
+}
+
+/// A process that is ended with its case.
+#[derive(Debug)]
+pub struct Running(pub std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A case's name as a namespace's: of a long one the end, which says most, and what tells it from others' ends.
+fn label(case: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let words: String = case.chars().map(plain).collect();
+    let words: Vec<&str> = words.split('-').filter(|word| !word.is_empty()).collect();
+    let name = words.join("-");
+    let Some(cut) = name.len().checked_sub(LABEL_BYTES).filter(|cut| *cut > 0) else { return name };
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    format!("{}-{:08x}", name[cut..].trim_start_matches('-'), hasher.finish() as u32)
 }
 
 /// A Deployment `hello` with a readiness probe, and its Service.

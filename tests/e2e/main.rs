@@ -1,7 +1,7 @@
 //! End to end, as a user: a real `tiphys up` with a real containerd, driven by the official kubectl.
 //!
-//! - The cases share one cluster, each in a namespace of its own, several at a time. Those that stop, kill or remove
-//!   a cluster start their own beside it.
+//! - The cases share one cluster, each in a namespace of its own, several at a time; those that run no container share
+//!   another with simulated nodes. Those that stop, kill or remove a cluster start their own beside it.
 //! - They need root and the distribution's packages; without root every case is skipped, and says so.
 //! - `TIPHYS_BIN` names the binary under test (`make test` builds it statically and sets it).
 //! - Waiting is by kubectl's own watches (`wait`, `rollout status`) or by [`harness::eventually`], which is bounded.
@@ -9,10 +9,13 @@
 mod cases;
 mod harness;
 mod machine;
+mod objects;
+mod simulated;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
+use anyhow::Context;
 use harness::Cluster;
 use libtest_mimic::{Arguments, Trial};
 
@@ -29,8 +32,14 @@ fn main() -> ExitCode {
     }
     // A case mostly waits for containers; more at once than cores is faster, many more is not.
     args.test_threads.get_or_insert(4);
-    let trials = cases::all().into_iter().map(|case| trial(case, root)).collect();
-    let conclusion = libtest_mimic::run(&args, trials);
+    let mut trials = Vec::new();
+    for case in cases::all() {
+        trials.extend(trials_of(case, root).into_iter().enumerate());
+    }
+    // All cases before any case's further names, so that nobody waits for another's run.
+    trials.sort_by_key(|(place, _)| *place);
+    let conclusion = libtest_mimic::run(&args, trials.into_iter().map(|(_, trial)| trial).collect());
+    simulated::end(conclusion.has_failed());
     if let Some(Ok(cluster)) = SHARED.get() {
         if conclusion.has_failed() {
             eprintln!("e2e: the shared cluster's last messages:\n{}", cluster.log_tail());
@@ -43,25 +52,34 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-fn trial(case: cases::Case, root: bool) -> Trial {
-    let name = case.name;
+/// A trial for each of a case's names. Whichever is first runs the case, the others tell the same.
+fn trials_of(case: cases::Case, root: bool) -> Vec<Trial> {
     let missing = match case.run {
         cases::Run::If(missing, _) | cases::Run::SharedIf(missing, _) => missing(),
         _ => None,
     };
     if let Some(why) = &missing {
-        eprintln!("e2e: {name} is skipped: {why}");
+        eprintln!("e2e: {} is skipped: {why}", case.names.join(", "));
     }
-    Trial::test(name, move || {
-        let run = match case.run {
-            cases::Run::Shared(run) | cases::Run::SharedIf(_, run) => {
-                shared().and_then(|cluster| run(&cluster.namespace(name)?))
-            }
-            cases::Run::Own(run) | cases::Run::If(_, run) => run(),
+    let outcome: Arc<OnceLock<Result<(), String>>> = Arc::default();
+    let trial = |name: &&str| {
+        let outcome = outcome.clone();
+        let told = move || {
+            let outcome = outcome.get_or_init(|| run(case).map_err(|error| format!("{error:#}")));
+            outcome.clone().map_err(Into::into)
         };
-        run.map_err(|error| format!("{error:#}").into())
-    })
-    .with_ignored_flag(!root || missing.is_some())
+        Trial::test(*name, told).with_ignored_flag(!root || missing.is_some())
+    };
+    case.names.iter().map(trial).collect()
+}
+
+fn run(case: cases::Case) -> anyhow::Result<()> {
+    let name = case.names.first().context("a case without a name")?;
+    match case.run {
+        cases::Run::Shared(run) | cases::Run::SharedIf(_, run) => run(&shared()?.namespace(name)?),
+        cases::Run::Simulated(run) => run(&simulated::shared()?.cluster.namespace(name)?),
+        cases::Run::Own(run) | cases::Run::If(_, run) => run(),
+    }
 }
 
 fn shared() -> anyhow::Result<Arc<Cluster>> {

@@ -1,17 +1,18 @@
 //! The cases, by what a user does. A case's name says what must hold.
 
 mod api;
-mod apps;
+mod chaos;
+mod conformance;
 mod docker;
 mod first;
 mod images;
 mod input;
 mod kube_rs;
 mod lifecycle;
-mod probes;
-mod python;
 mod node;
 mod pods;
+mod probes;
+mod python;
 mod quota;
 mod security;
 mod services;
@@ -19,17 +20,19 @@ mod simulate;
 mod storage;
 mod store;
 mod streams;
+mod volumes;
 mod workloads;
 
 use anyhow::Result;
 
 use crate::harness::Namespace;
+pub use crate::harness::Running;
 
 /// One case.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// What must hold.
-    pub name: &'static str,
+    /// What must hold; one run shows it all.
+    pub names: &'static [&'static str],
     /// How to show it.
     pub run: Run,
 }
@@ -41,12 +44,12 @@ pub enum Run {
     Shared(fn(&Namespace<'_>) -> Result<()>),
     /// The same, where the first finds nothing missing; else the case is skipped, and says why.
     SharedIf(fn() -> Option<String>, fn(&Namespace<'_>) -> Result<()>),
+    /// A namespace in the one whose nodes are simulated.
+    Simulated(fn(&Namespace<'_>) -> Result<()>),
     /// One of its own, which it starts and removes.
     Own(fn() -> Result<()>),
     /// One of its own, where nothing is missing.
     If(fn() -> Option<String>, fn() -> Result<()>),
-    /// A namespace in the one whose nodes are simulated.
-    Simulated(fn(&Namespace<'_>) -> Result<()>),
 }
 
 /// Every case.
@@ -54,15 +57,18 @@ pub fn all() -> Vec<Case> {
     [
         api::CASES,
         workloads::CASES,
-        apps::CASES,
+        chaos::CASES,
+        pods::CASES,
         probes::CASES,
         security::CASES,
         services::CASES,
         quota::CASES,
         storage::CASES,
+        volumes::CASES,
         simulate::CASES,
         store::CASES,
         streams::CASES,
+        node::CASES,
         images::CASES,
         input::CASES,
         kube_rs::CASES,
@@ -70,23 +76,13 @@ pub fn all() -> Vec<Case> {
         lifecycle::CASES,
         docker::CASES,
         first::CASES,
-        node::CASES,
     ]
     .into_iter()
     .flatten()
-    .map(|(name, run)| Case { name, run: *run })
+    .map(|(name, run)| Case { names: std::slice::from_ref(name), run: *run })
+    .chain(conformance::all())
     .collect()
 }
 
 /// A module's table of cases.
 type Table = &'static [(&'static str, Run)];
-
-/// A process that is ended with its case.
-pub struct Running(pub std::process::Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}

@@ -6,9 +6,7 @@ use super::{Run, Table};
 use crate::harness::{Namespace, eventually};
 
 pub const CASES: Table = &[
-    // [sig-api-machinery] ResourceQuota should create a ResourceQuota and ensure its status is promptly calculated;
-    // ... should create a ResourceQuota and capture the life of a pod; ... of a configMap.
-    ("resourcequota-captures-lives", Run::Shared(lives)),
+    ("resourcequota-says-what-it-refuses", Run::Shared(lives)),
     // [sig-scheduling] LimitRange should create a LimitRange with defaults and ensure pod has those defaults applied
     ("limitrange-defaults-are-applied", Run::Shared(limits)),
 ];
