@@ -1,6 +1,6 @@
 //! What all pods of this kubelet share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -53,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) machine: Machine,
     pub(crate) stats: Stats,
     pub(crate) access: Access,
+    /// The images that volumes show, by the pod's uid: no container tells that they are used.
+    pub(crate) shown_images: Mutex<HashMap<String, HashSet<String>>>,
     /// Removing what has ended is no hurry: one at a time, so that it never slows down starts and stops.
     pub(crate) removals: Semaphore,
     /// The pod of each container and sandbox, by identifier: where the runtime's events go.

@@ -178,6 +178,7 @@ async fn context(
         stats: stats::Stats::default(),
         access: server::access::Access::default(),
         machine,
+        shown_images: Default::default(),
         removals: tokio::sync::Semaphore::new(1),
         owners: Default::default(),
         config,

@@ -281,6 +281,7 @@ impl Job {
     async fn clean_up(&self) -> Result<(), String> {
         let dir = self.ctx.pod_dir(pod::uid(&self.pod));
         self.ctx.sources.subscribe(pod::uid(&self.pod), Default::default(), &Arc::default());
+        self.ctx.shown_images.lock().remove(pod::uid(&self.pod));
         blocking(move || volumes::take_down(&dir)).await
     }
 

@@ -27,6 +27,7 @@ pub(super) async fn place(
     };
     let image = images::ensure(ctx, pod, &user).await;
     let image = image.map_err(|refused| format!("{}: {}", refused.reason, refused.message))?;
+    ctx.shown_images.lock().entry(pod::uid(pod).to_owned()).or_default().insert(image.clone());
     let shown = |path: PathBuf, image| Place { path, image, read_only: true, relabel: false, block: false };
     let at = super::directory(&ctx.pod_dir(pod::uid(pod)), "image", volume);
     let made = tokio::fs::create_dir_all(&at).await.and_then(|()| mounts::is_point(&at));
