@@ -271,14 +271,26 @@ pub(super) fn container(from: c::Container) -> Container {
     }
 }
 
+/// How containerd tells that it gave up a start.
+const ABANDONED: [&str; 2] = ["context canceled", "failed to start shim: start failed: : signal: killed"];
+
+/// Whether a container's start was given up since who had asked for it was gone: containerd counts it as one that failed,
+/// but it never was.
+fn is_abandoned(from: &c::ContainerStatus) -> bool {
+    state(from.state) == ContainerState::Exited
+        && from.reason == "StartError"
+        && ABANDONED.iter().any(|words| from.message.contains(words))
+}
+
 pub(super) fn container_status(from: c::ContainerStatus) -> Container {
+    let state = if is_abandoned(&from) { ContainerState::Created } else { state(from.state) };
     let meta = from.metadata.unwrap_or_default();
     Container {
         id: from.id,
         sandbox: String::new(),
         name: meta.name,
         attempt: meta.attempt,
-        state: state(from.state),
+        state,
         created_at: from.created_at,
         started_at: from.started_at,
         finished_at: from.finished_at,
@@ -370,5 +382,23 @@ pub(super) fn stats(from: c::ContainerStats) -> Stats {
         working_set_bytes: number(memory.working_set_bytes),
         rss_bytes: number(memory.rss_bytes),
         writable_bytes: number(from.writable_layer.unwrap_or_default().used_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_was_given_up_never_was() {
+        let failed = |message: &str| c::ContainerStatus {
+            state: 2,
+            reason: "StartError".into(),
+            message: message.into(),
+            ..c::ContainerStatus::default()
+        };
+        let abandoned = failed("failed to start containerd task \"c\": context canceled: unknown");
+        assert_eq!(container_status(abandoned).state, ContainerState::Created);
+        assert_eq!(container_status(failed("no such file or directory")).state, ContainerState::Exited);
     }
 }
