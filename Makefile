@@ -54,8 +54,9 @@ bench-api: packages build ## The same of the API alone
 bench-controllers: packages build ## The same of the controllers, on simulated nodes
 	$(CARGO) run --release --package tiphys-bench -- scale steady
 
-bench-node: packages build ## The same of a node: pods, Services
+bench-node: packages build ## The same of a node: pods, Services, DNS
 	$(CARGO) run --release --package tiphys-bench -- pods node services
+	$(CARGO) bench --package tiphys-dns
 
 bench-store: test-packages ## The state store beside etcd
 	$(CARGO) bench --package tiphys-store --bench store
@@ -64,5 +65,5 @@ bench-engines: ## The embedded databases that the state store could be made of
 	$(CARGO) run --release --manifest-path benches/engines/Cargo.toml --target-dir target
 
 soak: test-packages ## Kill and damage the state store for about an hour
-	TIPHYS_STORE_KILLS=10000 TIPHYS_STORE_DAMAGED=20000 TIPHYS_STORE_HISTORIES=500 PROPTEST_CASES=20000 \
+	TIPHYS_STORE_KILLS=10000 TIPHYS_STORE_DAMAGED=20000 TIPHYS_STORE_HISTORIES=500 TIPHYS_STORE_MODELS=20000 \
 	$(CARGO) test --package tiphys-store --lib -- crash:: damage:: history:: model:: torn::

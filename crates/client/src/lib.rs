@@ -18,12 +18,14 @@ pub mod metrics;
 mod queue;
 mod recorder;
 pub mod remote;
+mod services;
 pub mod typed;
 
 pub use any_server::AnyServer;
 pub use informer::{Handler, Informer, Informers};
 pub use queue::{Key, WorkQueue, render_metrics, run_workers};
 pub use recorder::Recorder;
+pub use services::{ServiceKey, Services};
 pub use typed::Api;
 
 use async_trait::async_trait;

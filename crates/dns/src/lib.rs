@@ -2,35 +2,32 @@
 //!
 //! - It listens on the cluster's DNS address itself, which the node owns: a question needs no packet rule and leaves no
 //!   entry in connection tracking, the usual cause of DNS time-outs under load.
-//! - [`zone`] is an immutable table, built anew when Services or EndpointSlices change and swapped in whole; a question
-//!   never waits for a change.
+//! - [`zone`] is a table that changes by the names of one Service at a time: a question waits no longer than for those.
 
 mod forward;
 mod server;
+#[cfg(test)]
+mod tests;
 pub mod zone;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use hickory_server::Server;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use parking_lot::RwLock;
 use tiphys_api::{Gvr, Object, Status};
-use tiphys_client::{Client, Informer, Informers, PatchKind, Target, WriteOptions, typed};
+use tiphys_client::{Client, Informers, PatchKind, Services, Target, WriteOptions, typed};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use forward::StubDomain;
+use forward::Upstreams;
 use zone::Zone;
 
 const SERVICES: Gvr = Gvr::new("", "v1", "services");
-const SLICES: Gvr = Gvr::new("discovery.k8s.io", "v1", "endpointslices");
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// How long a TCP client may stay silent.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers waiting for one slow TCP client.
@@ -45,6 +42,8 @@ pub struct Config {
     pub domain: String,
     /// The host's resolvers, for all other names.
     pub resolv_conf: PathBuf,
+    /// Domains with resolvers of their own.
+    pub stub_domains: Vec<StubDomain>,
 }
 
 /// Why it does not serve.
@@ -58,6 +57,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The resolvers of other names cannot be used.
+    #[error("other resolvers cannot be asked: {0}")]
+    Resolvers(#[from] hickory_resolver::net::NetError),
 }
 
 /// Serves until `stop` is cancelled.
@@ -65,17 +67,24 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     let listen_error = |source| Error::Listen { address: config.listen, source };
     let udp = UdpSocket::bind(config.listen).await.map_err(listen_error)?;
     let tcp = TcpListener::bind(config.listen).await.map_err(listen_error)?;
-    let own = match config.listen {
-        SocketAddr::V4(v4) => *v4.ip(),
-        SocketAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-    };
-    let names = Names::follow(client, &config.domain).await;
-    let upstreams = forward::Upstreams::read(&config.resolv_conf, own);
-    let mut server = Server::new(server::Handler { zone: names.zone.clone(), upstreams });
+    serve((udp, tcp), &config, client, stop).await
+}
+
+/// [`run`] on sockets of the caller's.
+pub async fn serve(
+    (udp, tcp): (UdpSocket, TcpListener),
+    config: &Config,
+    client: Arc<dyn Client>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let own = config.listen.ip();
+    let upstreams = Upstreams::new(&config.resolv_conf, own, &config.stub_domains)?;
+    let following = Following::start(client, Zone::new(&config.domain, own)).await;
+    let mut server = Server::new(server::Handler { zone: following.zone.clone(), upstreams });
     server.register_socket(udp);
     server.register_listener(tcp, TCP_TIMEOUT, TCP_QUEUE);
     tokio::select! {
-        () = names.keep() => {}
+        () = following.keep() => {}
         () = stop.cancelled() => {}
     }
     // Ends its tasks at once. Its graceful end would wait for the next question; whoever asks now asks again.
@@ -100,52 +109,39 @@ pub async fn ensure_service(client: &dyn Client, address: Ipv4Addr) -> Result<()
 }
 
 /// The zone and what it is made from.
-struct Names {
-    zone: Arc<ArcSwap<Zone>>,
-    domain: String,
-    services: Arc<Informer>,
-    slices: Arc<Informer>,
-    changed: Arc<Notify>,
+struct Following {
+    zone: Arc<RwLock<Zone>>,
+    services: Services,
 }
 
-impl Names {
-    async fn follow(client: Arc<dyn Client>, domain: &str) -> Self {
-        let informers = Informers::new(client);
-        let (services, slices) = (informers.of(&SERVICES), informers.of(&SLICES));
-        let changed = Arc::new(Notify::new());
-        for informer in [&services, &slices] {
-            informer.synced().await;
-            let changed = changed.clone();
-            informer.on_change(Box::new(move |_, _| changed.notify_one()));
-        }
-        let zone = Arc::new(ArcSwap::from_pointee(Zone::build(domain, [])));
-        let names = Self { zone, domain: domain.to_owned(), services, slices, changed };
-        names.rebuild();
+impl Following {
+    async fn start(client: Arc<dyn Client>, zone: Zone) -> Self {
+        let services = Services::follow(&Informers::new(client));
+        services.synced().await;
+        let names = Self { zone: Arc::new(RwLock::new(zone)), services };
+        names.update();
         names
     }
 
     async fn keep(&self) {
         loop {
-            self.changed.notified().await;
-            self.rebuild();
+            self.services.changed().await;
+            self.update();
         }
     }
 
-    fn rebuild(&self) {
-        let mut by_service: HashMap<(Box<str>, String), Vec<EndpointSlice>> = HashMap::new();
-        for slice in self.slices.list("") {
-            let Some(service) = slice.meta().labels.get(SERVICE_NAME).map(str::to_owned) else { continue };
-            let key = (slice.meta().namespace.clone(), service);
-            by_service.entry(key).or_default().extend(decode(&slice));
+    fn update(&self) {
+        let domain = self.zone.read().domain().to_owned();
+        for key in self.services.take() {
+            let names = match self.services.get(&key).as_ref().and_then(decode) {
+                Some(service) => {
+                    let slices: Vec<_> = self.services.slices(&key).iter().filter_map(decode).collect();
+                    zone::names(&domain, &service, &slices)
+                }
+                None => zone::Names::new(),
+            };
+            self.zone.write().set(&key, names);
         }
-        let services: Vec<Service> = self.services.list("").iter().filter_map(decode).collect();
-        let with_slices = services.iter().map(|service| {
-            let meta = &service.metadata;
-            let key =
-                (meta.namespace.clone().unwrap_or_default().into(), meta.name.clone().unwrap_or_default());
-            (service, by_service.get(&key).map(Vec::as_slice).unwrap_or_default())
-        });
-        self.zone.store(Arc::new(Zone::build(&self.domain, with_slices)));
     }
 }
 

@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use hickory_proto::op::{Edns, Metadata, ResponseCode};
-use hickory_proto::rr::Record;
+use hickory_proto::op::{Edns, Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_server::net::runtime::Time;
-use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
-use crate::forward::Upstreams;
+use parking_lot::RwLock;
+
+use crate::forward::{Forwarded, Upstreams};
 use crate::zone::{Answer, Zone};
 
 /// Largest answer we send over UDP: what passes every network unfragmented (DNS flag day 2020).
 const UDP_BYTES_MAX: u16 = 1232;
 
+/// So many aliases may lead to one another.
+const ALIASES_MAX: usize = 8;
+
 /// Answers from the newest zone.
 pub(crate) struct Handler {
-    pub(crate) zone: Arc<ArcSwap<Zone>>,
+    pub(crate) zone: Arc<RwLock<Zone>>,
     pub(crate) upstreams: Upstreams,
 }
 
@@ -65,37 +68,67 @@ impl RequestHandler for Handler {
 
 impl Handler {
     async fn reply(&self, request: &Request) -> Reply {
-        let Ok(info) = request.request_info() else { return Reply::failed(ResponseCode::FormErr) };
-        let name = info.query.name().to_string();
-        let name = name.trim_end_matches('.').to_lowercase();
-        let answer = self.zone.load().answer(&name, info.query.query_type());
-        match answer {
-            Answer::Records(answers) => Reply::ours(ResponseCode::NoError, answers, Vec::new()),
-            Answer::NoData(soa) => Reply::ours(ResponseCode::NoError, Vec::new(), vec![soa]),
-            Answer::NoName(soa) => Reply::ours(ResponseCode::NXDomain, Vec::new(), vec![soa]),
-            Answer::Elsewhere => self.forward(request, info.protocol).await,
+        if request.metadata.op_code != OpCode::Query {
+            return Reply::failed(ResponseCode::NotImp);
         }
+        if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+            return Reply::failed(ResponseCode::BADVERS);
+        }
+        let Ok(info) = request.request_info() else { return Reply::failed(ResponseCode::FormErr) };
+        if info.query.query_class() != DNSClass::IN {
+            return Reply::failed(ResponseCode::Refused);
+        }
+        self.resolve(Name::from(info.query.name()), info.query.query_type()).await
     }
 
-    async fn forward(&self, request: &Request, protocol: Protocol) -> Reply {
-        match self.upstreams.ask(request.as_slice(), protocol != Protocol::Udp).await {
-            Ok(message) => Reply {
-                code: message.metadata.response_code,
-                authoritative: false,
-                answers: message.answers,
-                soa: message.authorities,
-            },
-            Err(error) => {
-                tracing::debug!(%error, "a question could not be forwarded");
-                Reply::failed(ResponseCode::ServFail)
+    /// Answers a question, and goes on to where an alias leads: those who ask do not go themselves.
+    async fn resolve(&self, mut name: Name, kind: RecordType) -> Reply {
+        let mut found = Vec::new();
+        for _ in 0..ALIASES_MAX {
+            let text = name.to_lowercase().to_utf8();
+            let text = text.trim_end_matches('.');
+            let answer = self.zone.read().answer(text, kind);
+            match answer {
+                Answer::Records(records) => {
+                    let target = alias(&records, kind);
+                    found.extend(records);
+                    match target {
+                        Some(target) => name = target,
+                        None => return Reply::ours(ResponseCode::NoError, found, Vec::new()),
+                    }
+                }
+                Answer::NoData(soa) => return Reply::ours(ResponseCode::NoError, found, vec![soa]),
+                Answer::NoName(soa) => return Reply::ours(ResponseCode::NXDomain, found, vec![soa]),
+                Answer::Elsewhere => return Reply::theirs(found, self.upstreams.ask(name, text, kind).await),
             }
         }
+        Reply::failed(ResponseCode::ServFail)
+    }
+}
+
+/// Where an alias leads, unless it was asked for itself.
+fn alias(records: &[Record], kind: RecordType) -> Option<Name> {
+    match records {
+        [Record { data: RData::CNAME(target), .. }]
+            if kind != RecordType::CNAME && kind != RecordType::ANY =>
+        {
+            Some(target.0.clone())
+        }
+        _ => None,
     }
 }
 
 impl Reply {
     fn ours(code: ResponseCode, answers: Vec<Record>, soa: Vec<Record>) -> Self {
         Self { code, authoritative: true, answers, soa }
+    }
+
+    /// What others said, behind the aliases that led to them. An alias is an answer even if its target has none.
+    fn theirs(mut aliases: Vec<Record>, forwarded: Forwarded) -> Self {
+        let (ours, failed) = (!aliases.is_empty(), forwarded.code == ResponseCode::ServFail);
+        let code = if ours && failed { ResponseCode::NoError } else { forwarded.code };
+        aliases.extend(forwarded.answers);
+        Self { code, authoritative: ours, answers: aliases, soa: forwarded.authorities }
     }
 
     fn failed(code: ResponseCode) -> Self {

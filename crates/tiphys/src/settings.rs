@@ -43,6 +43,9 @@ pub struct Settings {
     pub cluster_dns: Ipv4Addr,
     /// Domain of the cluster.
     pub cluster_domain: String,
+    /// Domains with resolvers of their own.
+    #[serde(default)]
+    pub dns_stub_domains: Vec<tiphys_dns::StubDomain>,
     /// Admin kubeconfig.
     pub kubeconfig: PathBuf,
     /// Kubeconfig that a context was merged into, if any.
@@ -86,6 +89,7 @@ impl Settings {
             service_cidr: services.clone(),
             cluster_dns: place.cluster_dns.map_or_else(tenth, Ok)?,
             cluster_domain: place.cluster_domain.clone(),
+            dns_stub_domains: place.dns_stub_domain.clone(),
             kubeconfig: PathBuf::new(),
             merged_into: None,
             runtime_endpoint: node.runtime_endpoint.clone(),

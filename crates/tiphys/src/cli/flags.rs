@@ -44,6 +44,15 @@ pub struct Place {
         help_heading = "Network"
     )]
     pub cluster_domain: String,
+    /// Resolvers of a domain, as corp.example=10.0.0.53,10.0.0.54; may be given several times
+    #[arg(
+        long,
+        env = "TIPHYS_DNS_STUB_DOMAIN",
+        value_delimiter = ';',
+        value_name = "DOMAIN=IP,...",
+        help_heading = "Network"
+    )]
+    pub dns_stub_domain: Vec<tiphys_dns::StubDomain>,
     /// This node's address [default: that of the default route]
     #[arg(long, env = "TIPHYS_NODE_IP", value_name = "IP", help_heading = "Node")]
     pub node_ip: Option<Ipv4Addr>,
