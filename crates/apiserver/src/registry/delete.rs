@@ -121,18 +121,34 @@ impl Registry {
         match plan(tree, rules, params, Timestamp::now()) {
             Plan::Pending => Ok(Ok(Deleted::Terminating(current.clone()))),
             Plan::Remove => self.remove_now(cache, params, current).await,
-            Plan::MarkAndRemove(tree) => match self.mark(cache, params, current, tree).await? {
-                Commit::Done(marked) => self.remove_now(cache, params, &marked).await,
+            Plan::MarkAndRemove(tree) => match self.put_marked(cache, params, current, tree).await? {
+                Commit::Done(marked) => match self.remove_now(cache, params, &marked).await? {
+                    Err(overtaken) => self.removed_by_others(cache, marked, overtaken).await,
+                    removed => Ok(removed),
+                },
                 Commit::Conflict(revision) => Ok(Err(revision)),
             },
-            Plan::Mark(tree) => Ok(match self.mark(cache, params, current, tree).await? {
+            Plan::Mark(tree) => Ok(match self.put_marked(cache, params, current, tree).await? {
                 Commit::Done(object) => Ok(Deleted::Terminating(object)),
                 Commit::Conflict(revision) => Err(revision),
             }),
         }
     }
 
-    async fn mark(
+    /// Who sees the mark, as a kubelet does, may remove the object first: gone it is, as it was asked for.
+    async fn removed_by_others(
+        &self,
+        cache: &Cache,
+        marked: Object,
+        overtaken: u64,
+    ) -> Result<Result<Deleted, u64>, Status> {
+        self.caches().reach(overtaken).await?;
+        let meta = marked.meta();
+        let now = cache.get(&meta.namespace, &meta.name).filter(|now| now.meta().uid == meta.uid);
+        Ok(if now.is_some() { Err(overtaken) } else { Ok(Deleted::Gone(marked)) })
+    }
+
+    async fn put_marked(
         &self,
         cache: &Cache,
         params: &DeleteParams,

@@ -24,8 +24,10 @@ pub(super) fn validate(pod: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     let policy = tree::text(old, &["spec", "restartPolicy"]);
-    transitions(pod, old, "containerStatuses", policy, errors);
-    transitions(pod, old, "initContainerStatuses", policy, errors);
+    if !may_all_restart(old) {
+        transitions(pod, old, "containerStatuses", policy, errors);
+        transitions(pod, old, "initContainerStatuses", policy, errors);
+    }
     transitions(pod, old, "ephemeralContainerStatuses", "Never", errors);
     addresses(pod, "podIPs", errors);
     addresses(pod, "hostIPs", errors);
@@ -49,6 +51,14 @@ fn conditions(pod: &Value, errors: &mut Errors) {
             errors.push(Error::invalid(&path, kind, &why));
         }
     }
+}
+
+/// Whether some container's end may start all of them again.
+fn may_all_restart(pod: &Value) -> bool {
+    let lists = ["containers", "initContainers"];
+    let containers = lists.iter().flat_map(|list| tree::items(pod, &["spec", list]));
+    let mut rules = containers.flat_map(|container| tree::items(container, &["restartPolicyRules"]));
+    rules.any(|rule| tree::text(rule, &["action"]) == "RestartAllContainers")
 }
 
 /// A container that has ended and is not to be started again does not run.
