@@ -154,14 +154,14 @@ impl FakeClient {
         change: impl FnOnce(&mut State) -> Result<T, Status>,
     ) -> Result<T, Status> {
         self.admit(verb, target)?;
-        let result = change(&mut self.inner.state.lock());
+        let done = change(&mut self.inner.state.lock());
         self.publish();
+        let answer = done.and_then(|done| asked(&self.troubles.lose, verb, target).map(|()| done));
         let pause = *self.troubles.answer_after.lock();
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        let done = result?;
-        asked(&self.troubles.lose, verb, target).map(|()| done)
+        answer
     }
 }
 

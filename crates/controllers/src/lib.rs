@@ -39,6 +39,8 @@ mod service_cidr;
 mod service_lb;
 mod statefulset;
 mod storage;
+#[cfg(test)]
+mod succession;
 mod taints;
 #[cfg(test)]
 mod testing;
