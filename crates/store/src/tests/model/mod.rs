@@ -417,17 +417,14 @@ async fn compare(subject: Box<dyn Subject>, steps: Vec<Step>) {
 
 /// So many cases, or a part of what the environment asks for.
 fn config(cases: u32, part: u32) -> ProptestConfig {
-    let more = std::env::var_os("PROPTEST_CASES").is_some();
-    let default = ProptestConfig::default();
-    ProptestConfig {
-        cases: if more { default.cases / part } else { cases },
-        failure_persistence: None,
-        ..default
-    }
+    // Not proptest's own variable, which overrides what is said here.
+    let asked = std::env::var("TIPHYS_STORE_MODELS").ok().and_then(|n| n.parse::<u32>().ok());
+    let cases = asked.map_or(cases, |asked| asked / part);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
-    // PROPTEST_CASES asks for more.
+    // A longer run says so in the environment.
     #![proptest_config(config(150, 1))]
 
     #[test]
