@@ -29,7 +29,7 @@ pub async fn answer(server: &Arc<Server>, mut call: Call, dimensions: &Dimension
         let lasting = Lasting::new(server.metrics.requests.long_running(dimensions), server.stop.clone());
         return server.nodes.answer(server.lister.as_ref(), call, lasting).await;
     }
-    let asked = Asked { server, resource: &resource, media: media(&call)?, dimensions };
+    let asked = Asked { server, resource: &resource, media: media(&resource, &call)?, dimensions };
     if node_metrics::serves(&call.info) {
         return asked.measured(&call).await;
     }
@@ -103,8 +103,11 @@ fn check(resource: &Resource, info: &RequestInfo, method: &Method) -> Result<(),
     if has_verb && !misplaced { Ok(()) } else { Err(Status::method_not_allowed()) }
 }
 
-fn media(call: &Call) -> Result<MediaType, Status> {
-    MediaType::negotiate(&call.headers, &call.query, Shapes::Objects)
+/// Tables and metadata are of what is kept; a review has neither rows nor a name.
+fn media(resource: &Resource, call: &Call) -> Result<MediaType, Status> {
+    let kept = resource.has_verb("get") || resource.has_verb("list");
+    let shapes = if kept { Shapes::Objects } else { Shapes::Own };
+    MediaType::negotiate(&call.headers, &call.query, shapes)
 }
 
 /// One request for a resource that exists.
