@@ -181,7 +181,10 @@ fn configuration() -> Result<()> {
         ensure!(names.len() >= 2 && names.contains(&"0.log".to_owned()), "{names:?}");
         Ok(())
     })?;
-    ensure!(!ns.kubectl(&["logs", "chatty", "--tail=1"])?.is_empty());
+    eventually("what it says goes into the new file", || {
+        ensure!(!ns.kubectl(&["logs", "chatty", "--tail=1"])?.is_empty());
+        Ok(())
+    })?;
     cluster.stop()?;
     start("evictionHard: {memory.available: 100%}\n")?;
     ns.wait("jsonpath={.status.reason}=Evicted", &["pod/chatty"])?;
