@@ -114,7 +114,10 @@ async fn inward(
         let passed = tokio::select! {
             Some(id) = pinged.recv() => pong(id, &mut node).await,
             message = from.next() => match message {
-                Some(Ok(Message::Binary(bytes))) if listens => take(&bytes, &mut node, opened).await,
+                // Some send text as text.
+                Some(Ok(message @ (Message::Binary(_) | Message::Text(_)))) if listens => {
+                    take(&message.into_data(), &mut node, opened).await
+                }
                 Some(Ok(Message::Close(_))) | None => return Ok(()),
                 Some(Ok(_)) => Ok(()),
                 Some(Err(error)) => return Err(io::Error::other(error)),

@@ -13,7 +13,7 @@ pub(super) fn keep(request: &Request<'_>, tree: &mut Value, old: &Value) {
         "" if request.resource.subresource("status").is_some() => copy(tree, old, "status"),
         "status" => keep_for_status(tree, old),
         "finalize" => take_only(tree, old, &[&["spec", "finalizers"]]),
-        "approval" => take_only(tree, old, &[&["status", "conditions"]]),
+        "approval" => keep_for_approval(tree, old),
         "ephemeralcontainers" => take_only(tree, old, &[&["spec", "ephemeralContainers"]]),
         "resize" => keep_for_resize(tree, old),
         _ => {}
@@ -39,6 +39,13 @@ fn keep_for_status(tree: &mut Value, old: &Value) {
             tree::set(tree, &["metadata", name], tree::at(old, &["metadata", name]).clone());
         }
     }
+}
+
+/// What is asked for, and the certificate.
+fn keep_for_approval(tree: &mut Value, old: &Value) {
+    copy(tree, old, "spec");
+    let certificate = ["status", "certificate"];
+    tree::set(tree, &certificate, tree::at(old, &certificate).clone());
 }
 
 fn take_only(tree: &mut Value, old: &Value, paths: &[&[&str]]) {

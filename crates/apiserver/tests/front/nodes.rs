@@ -186,7 +186,9 @@ async fn input_ends_before_output_over_websocket() {
     let path = format!("{POD}/exec?command=cat&stdin=1&stdout=1");
     let both = Some("v5.channel.k8s.io, v4.channel.k8s.io");
     let mut socket = running.websocket(&path, both).await;
-    for message in [b"\0hel".as_slice(), b"\0lo", b"\xff\0"] {
+    // The official Python client sends text as text.
+    socket.send(Message::text("\0hel")).await.unwrap();
+    for message in [b"\0lo".as_slice(), b"\xff\0"] {
         socket.send(Message::Binary(Bytes::from_static(message))).await.unwrap();
     }
     assert_eq!(socket.next().await.unwrap().unwrap().into_data(), "\x01hello");
