@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tiphys_api::selector::LabelSelector;
 use tiphys_api::status::{Cause, Details};
-use tiphys_api::{Gvk, Gvr, Object, Status, Value};
+use tiphys_api::{Gvk, Gvr, Object, Status, Value, json};
 
 use super::super::change::Change;
 use super::super::request::{Body, DeleteParams, Propagation, Request, WriteParams, Written};
@@ -35,9 +35,50 @@ impl Registry {
         if !is_free(&tree) {
             self.spend_budget(request, &pod, &tree, params).await?;
         }
+        let options = self.tell_eviction(request, options, params).await?;
         let pod = Request { subresource: "", ..*request };
         self.remove_object(&pod, &options, true).await?;
         super::success()
+    }
+
+    /// Says on the pod why it goes, before it does. What the deletion demands of the pod is demanded here; of the version
+    /// that this makes, from then on.
+    async fn tell_eviction(
+        &self,
+        request: &Request<'_>,
+        options: DeleteParams,
+        params: &WriteParams,
+    ) -> Result<DeleteParams, Status> {
+        if options.dry_run {
+            return Ok(options);
+        }
+        let request = Request { subresource: "status", ..*request };
+        let make = |pod: Option<&Value>| {
+            let pod = pod.ok_or_else(|| Status::not_found(&request.resource.gvr, request.name))?;
+            let differs = |wanted: &Option<String>, field: &str| {
+                wanted.as_ref().is_some_and(|wanted| tree::text(pod, &["metadata", field]) != wanted)
+            };
+            if differs(&options.uid, "uid") || differs(&options.resource_version, "resourceVersion") {
+                let why = "the pod is not the one that was to be evicted any more";
+                return Err(Status::conflict(&request.resource.gvr, request.name, why));
+            }
+            Ok(marked(pod.clone()))
+        };
+        let cache = self.cache(request.resource)?;
+        let rules = strategy::of(&request.resource.gvr);
+        let change = Change {
+            request: &request,
+            params,
+            cache: &cache,
+            rules,
+            creates: false,
+            managed: false,
+            admitted: true,
+            make: &make,
+        };
+        let marked = self.change(change, Vec::new()).await?.object;
+        let version = options.resource_version.map(|_| marked.meta().resource_version.to_string());
+        Ok(DeleteParams { resource_version: version, ..options })
     }
 
     /// Takes one disruption from the pod's budget, if it has one.
@@ -128,6 +169,26 @@ fn spent(mut budget: Value, pod: &str, tree: &Value) -> Result<Value, Status> {
     tree::set(&mut budget, &["status", "disruptionsAllowed"], (allowed - 1).into());
     tree::set(&mut budget, &["status", "disruptedPods", pod], tree::time(Timestamp::now()));
     Ok(budget)
+}
+
+/// The pod with the condition that tells of its eviction.
+fn marked(mut pod: Value) -> Value {
+    let ours = |condition: &Value| tree::text(condition, &["type"]) == "DisruptionTarget";
+    let mut conditions = tree::items(&pod, &["status", "conditions"]).to_vec();
+    let told = conditions.iter().find(|condition| ours(condition));
+    let same = told.filter(|condition| tree::text(condition, &["status"]) == "True");
+    let since = same.map(|condition| tree::at(condition, &["lastTransitionTime"]).clone());
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True",
+        "lastTransitionTime": since.unwrap_or_else(|| tree::time(Timestamp::now())),
+        "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+    });
+    match conditions.iter_mut().find(|condition| ours(condition)) {
+        Some(known) => *known = condition,
+        None => conditions.push(condition),
+    }
+    tree::set(&mut pod, &["status", "conditions"], conditions.into());
+    pod
 }
 
 fn unready_may_go(budget: &Value, healthy: i64, desired: i64) -> bool {
