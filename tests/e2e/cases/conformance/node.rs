@@ -24,10 +24,11 @@ pub const AREA: &[Table] = &[
     subpaths::CASES,
 ];
 
-/// A pod of the hello image; `spec` is indented by two, `containers` are one a line, as `{name: c, command: [true]}`.
+/// A pod of the hello image; `spec` is indented by two, `containers` are one a line, in braces without the image: `name: c, command: [cat]`.
 fn pod(name: &str, spec: &str, containers: &[&str]) -> String {
     let image = "image: 'tiphys.local/hello:1'";
-    let mut text = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{name: {name}}}}}\nspec:\n");
+    let mut text =
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{name: {name}}}}}\nspec:\n");
     text.push_str("  terminationGracePeriodSeconds: 1\n");
     for line in spec.lines() {
         text.push_str(&format!("  {line}\n"));
