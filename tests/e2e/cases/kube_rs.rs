@@ -228,7 +228,13 @@ async fn streams(client: Client, ns: &str) -> Result<()> {
     let mut echoed = [0; 11];
     output.read_exact(&mut echoed).await?;
     ensure!(&echoed == b"to and fro\n", "{echoed:?}");
-    drop((input, output, cat));
+    // Input ends while output goes on.
+    input.write_all(b"last words").await?;
+    input.shutdown().await?;
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).await?;
+    let status = cat.take_status().context("no status")?.await.context("it ended without a status")?;
+    ensure!(rest == "last words" && status.status.as_deref() == Some("Success"), "{rest:?} {status:?}");
     let mut fails = pods.exec("p", ["/bin/false"], &AttachParams::default()).await?;
     let status = fails.take_status().context("no status")?.await.context("it ended without a status")?;
     ensure!(status.reason.as_deref() == Some("NonZeroExitCode"), "{status:?}");

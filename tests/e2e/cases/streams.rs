@@ -7,13 +7,15 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 
 use super::{Run, Table};
-use crate::harness::{Namespace, eventually, feed};
+use crate::harness::{Namespace, eventually, feed, run};
 
 pub const CASES: Table = &[
     ("logs-of-pods", Run::Shared(logs)),
     ("exec-with-input-exit-code-and-terminal", Run::Shared(exec)),
     ("port-forward-to-pod-and-service", Run::Shared(port_forward)),
     ("attach-shows-the-main-process", Run::Shared(attach)),
+    ("attach-and-run-speak-with-the-main-process", Run::Shared(speak)),
+    ("older-kubectls-stream-too", Run::SharedIf(no_older, older)),
     ("cp-both-ways", Run::Shared(cp)),
     ("proxy-to-pod-and-service", Run::Shared(proxy)),
 ];
@@ -76,19 +78,76 @@ fn exec(ns: &Namespace<'_>) -> Result<()> {
     ensure!(echoed.len() == megabyte.len(), "{} bytes came back", echoed.len());
     let status = ns.kubectl_command().args(["exec", "p", "--", "/bin/false"]).status()?;
     ensure!(status.code() == Some(1), "{status}");
-    // `script` gives kubectl a terminal, so that -t is asked for and granted.
-    let mut command = std::process::Command::new("script");
-    let kubectl = ns.kubectl_command();
-    let words: Vec<String> = std::iter::once(kubectl.get_program())
-        .chain(kubectl.get_args())
-        .map(|w| w.to_string_lossy().into_owned())
-        .collect();
-    let line = format!("{} exec -it p -- env", words.join(" "));
-    command.args(["-qec", &line, "/dev/null"]).env("HOME", ns.cluster.scratch(""));
-    let output = feed(&mut command, b"")?;
+    let output = feed(&mut scripted(ns, "exec -it p -- env"), b"")?;
     ensure!(output.contains("TERM=xterm"), "{output}");
     let missing = ns.kubectl_fails(&["exec", "p", "--", "/no/such/program"])?;
     ensure!(missing.contains("no such file"), "{missing}");
+    Ok(())
+}
+
+/// kubectl on a terminal, which `script` makes.
+fn scripted(ns: &Namespace<'_>, args: &str) -> std::process::Command {
+    let kubectl = ns.kubectl_command();
+    let words = std::iter::once(kubectl.get_program()).chain(kubectl.get_args());
+    let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &format!("{} {args}", words.join(" ")), "/dev/null"]);
+    command.env("HOME", ns.cluster.scratch(""));
+    command
+}
+
+/// Standard input reaches the main process, ends when the client ends it, and with it the pod.
+fn speak(ns: &Namespace<'_>) -> Result<()> {
+    let cat = ["--image=tiphys.local/hello:1", "--restart=Never", "--command", "--", "cat"];
+    let mut once = ns.kubectl_command();
+    let said =
+        feed(once.args([["run", "r", "-i", "--rm", "--quiet"].as_slice(), &cat].concat()), b"to and fro\n")?;
+    ensure!(said.contains("to and fro"), "{said}");
+    ns.kubectl_fails(&["get", "pod", "r"])?;
+    ns.kubectl(&[["run", "t", "-it", "--attach=false"].as_slice(), &cat].concat())?;
+    ns.wait("condition=Ready", &["pod/t"])?;
+    let said = attached(ns, "t")?;
+    ensure!(said.matches("a line").count() >= 2, "the terminal echoes, and so does cat: {said:?}");
+    ns.wait("jsonpath={.status.phase}=Succeeded", &["pod/t"]).map(drop)
+}
+
+/// What a pod's terminal says to a line and to ^D, the end of input.
+fn attached(ns: &Namespace<'_>, pod: &str) -> Result<String> {
+    let mut command = scripted(ns, &format!("attach -it {pod}"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (mut input, mut output) =
+        (child.stdin.take().context("no input")?, child.stdout.take().context("no output")?);
+    let _running = crate::harness::Running(child);
+    // Before kubectl speaks, the terminal is not its own yet and would take ^D for itself.
+    let mut said = vec![0; 1];
+    output.read_exact(&mut said)?;
+    input.write_all(b"a line\n\x04")?;
+    output.read_to_end(&mut said)?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+/// The distribution's kubectl, which speaks SPDY only.
+fn old_kubectl() -> std::path::PathBuf {
+    crate::harness::repository().join("target/distribution-kubectl/usr/bin/kubectl")
+}
+
+fn no_older() -> Option<String> {
+    (!old_kubectl().exists()).then(|| "no older kubectl; `scripts/packages test` unpacks one".to_owned())
+}
+
+fn older(ns: &Namespace<'_>) -> Result<()> {
+    client(ns)?;
+    let old = || {
+        let mut command = std::process::Command::new(old_kubectl());
+        command.arg("--kubeconfig").arg(ns.cluster.kubeconfig()).args(["--namespace", &ns.name]);
+        command.env("HOME", ns.cluster.scratch("old"));
+        command
+    };
+    let echoed = feed(old().args(["exec", "-i", "p", "--", "cat"]), b"to and fro")?;
+    ensure!(echoed == "to and fro", "{echoed:?}");
+    let status = old().args(["exec", "p", "--", "/bin/false"]).status()?;
+    ensure!(status.code() == Some(1), "{status}");
+    ensure!(forwarded(old().args(["port-forward", "pod/p", ":8080"]))?.contains("Hello from pod p"));
     Ok(())
 }
 
@@ -96,14 +155,18 @@ fn port_forward(ns: &Namespace<'_>) -> Result<()> {
     ns.hello(1)?;
     for what in ["deployment/hello", "service/hello"] {
         let port = if what.starts_with("service") { ":80" } else { ":8080" };
-        let mut command = ns.kubectl_command();
-        let mut forward = command.args(["port-forward", what, port]).stdout(Stdio::piped()).spawn()?;
-        let answer = ask(&mut BufReader::new(forward.stdout.take().context("no output")?));
-        forward.kill()?;
-        forward.wait()?;
-        ensure!(answer?.contains("Hello from pod hello-"));
+        let answer = forwarded(ns.kubectl_command().args(["port-forward", what, port]))?;
+        ensure!(answer.contains("Hello from pod hello-"));
     }
     Ok(())
+}
+
+/// What the pod behind a kubectl that forwards a port answers.
+fn forwarded(command: &mut std::process::Command) -> Result<String> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take();
+    let _running = crate::harness::Running(child);
+    ask(&mut BufReader::new(output.context("no output")?))
 }
 
 /// Reads the local port that kubectl prints, and sends two requests through it.
@@ -121,17 +184,23 @@ fn ask(output: &mut impl BufRead) -> Result<String> {
     Ok(answer)
 }
 
+/// Says how many bytes are copied, where it is not the few that a quick run has time for.
+const CP_BYTES: &str = "TIPHYS_E2E_CP_BYTES";
+
 fn cp(ns: &Namespace<'_>) -> Result<()> {
     client(ns)?;
     let dir = ns.cluster.scratch("cp");
     std::fs::create_dir_all(&dir)?;
     let (sent, back) = (dir.join("sent"), dir.join("back"));
-    let content: Vec<u8> = (0..3_000_000u32).flat_map(u32::to_le_bytes).collect();
-    std::fs::write(&sent, &content)?;
+    let bytes: u64 = std::env::var(CP_BYTES).map_or(Ok(12_000_000), |text| text.parse())?;
+    // Each number stands once, so that no piece can be missing or change places unseen.
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&sent)?);
+    (0..bytes / 8).try_for_each(|number| file.write_all(&number.to_le_bytes()))?;
+    file.into_inner()?.sync_all()?;
     ns.kubectl(&["cp", &sent.display().to_string(), "p:/tmp/file"])?;
     ns.kubectl(&["cp", "p:/tmp/file", &back.display().to_string()])?;
-    ensure!(std::fs::read(&back)? == content, "the file changed on its way");
-    Ok(())
+    run(std::process::Command::new("cmp").args([&sent, &back])).context("the file changed on its way")?;
+    Ok(std::fs::remove_dir_all(&dir)?)
 }
 
 fn proxy(ns: &Namespace<'_>) -> Result<()> {
