@@ -94,7 +94,8 @@ impl Proxy {
     fn new(config: Config) -> Self {
         let names = Names::new(&config.instance);
         let family = |family| {
-            let pods = config.cluster_cidr.split(',').find(|range| range.contains(':') == (family == Family::V6));
+            let pods =
+                config.cluster_cidr.split(',').find(|range| range.contains(':') == (family == Family::V6));
             Kernel::new(Tables::new(family, names.clone(), pods.map(str::to_owned)), names.clone())
         };
         Self { families: [family(Family::V4), family(Family::V6)], config, health: health::Server::default() }
@@ -104,7 +105,8 @@ impl Proxy {
     async fn sync(&mut self, watch: &Watch) -> bool {
         for key in watch.take() {
             let Picture { ports, health } = watch.read(&key);
-            let answered = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if self.config.answered_here.contains(&ip));
+            let answered =
+                |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if self.config.answered_here.contains(&ip));
             let ports = ports.into_iter().filter(|port| !answered(port.cluster_ip));
             let (four, six) = ports.partition(|port| port.cluster_ip.is_ipv4());
             for (kernel, ports) in self.families.iter_mut().zip([four, six]) {

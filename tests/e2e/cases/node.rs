@@ -170,10 +170,9 @@ fn configuration() -> Result<()> {
     ns.wait("condition=Ready", &["pod/chatty"])?;
     let logs = format!("{}/log/pods/{}_chatty_", cluster.data_dir().display(), ns.name);
     eventually("the log is put aside", || {
-        let files =
+        let mut files =
             std::fs::read_dir(cluster.data_dir().join("log/pods"))?.flatten().map(|entry| entry.path());
-        let pod =
-            files.filter(|path| path.display().to_string().starts_with(&logs)).next().context("no logs")?;
+        let pod = files.find(|path| path.display().to_string().starts_with(&logs)).context("no logs")?;
         let names: Vec<String> = std::fs::read_dir(pod.join("c"))?
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())

@@ -107,7 +107,8 @@ impl Caches {
         stop: CancellationToken,
     ) -> Result<Arc<Self>, tiphys_store::Error> {
         let catalog = tiphys_api::schema::builtin();
-        let stored = catalog.iter().filter(|r| r.has_verb("get") && r.gvr.group != crate::node_metrics::GROUP);
+        let stored =
+            catalog.iter().filter(|r| r.has_verb("get") && r.gvr.group != crate::node_metrics::GROUP);
         let pairs = stored.map(|r| (r.gvr.clone(), catalog.storage(&r.gvr).clone()));
         Self::start(store, pairs, options, stop).await
     }

@@ -18,7 +18,7 @@ use super::{encode, listing, params};
 use crate::metrics::Dimensions;
 use crate::node_metrics;
 use crate::node_proxy::{self, Lasting};
-use crate::registry::{List, Body, DeleteParams, Deleted, PatchType, Request, Written};
+use crate::registry::{Body, DeleteParams, Deleted, List, PatchType, Request, Written};
 
 /// Answers one request for a resource.
 pub async fn answer(server: &Arc<Server>, mut call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {

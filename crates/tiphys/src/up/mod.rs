@@ -243,9 +243,8 @@ fn controllers(flags: &Component, base: &Arc<dyn Client>) -> Result<tiphys_contr
     let (remote, base) = (node::remote_config(&flags.kubeconfig)?, base.clone());
     // What this process trusts is what pods shall trust.
     let root_ca = String::from_utf8_lossy(&remote.ca).into_owned();
-    let account = move |name: &str| -> Arc<dyn Client> {
-        Arc::new(AccountClient::new(&remote, base.clone(), name))
-    };
+    let account =
+        move |name: &str| -> Arc<dyn Client> { Arc::new(AccountClient::new(&remote, base.clone(), name)) };
     let identities: Option<tiphys_controllers::Identities> = Some(Arc::new(account));
     Ok(tiphys_controllers::Config { identities, root_ca, ..tiphys_controllers::Config::default() })
 }

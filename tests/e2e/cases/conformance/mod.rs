@@ -7,6 +7,8 @@
 
 mod api_machinery;
 mod apps;
+mod auth;
+mod cli;
 mod network;
 mod node;
 mod storage;
@@ -21,7 +23,8 @@ use super::{Case, Run};
 type Table = &'static [(&'static [&'static str], Run)];
 
 /// Every area.
-const AREAS: &[&[Table]] = &[node::AREA, apps::AREA, api_machinery::AREA, network::AREA, storage::AREA];
+const AREAS: &[&[Table]] =
+    &[node::AREA, apps::AREA, api_machinery::AREA, auth::AREA, cli::AREA, network::AREA, storage::AREA];
 
 const ONCE: &[&str] = &["every-conformance-behaviour-is-shown-once"];
 

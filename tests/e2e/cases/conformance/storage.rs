@@ -77,7 +77,8 @@ fn lines(ns: &Namespace<'_>, container: &str, paths: &[String]) -> Result<Vec<St
 
 /// Makes objects, then a pod, and waits until that is ready.
 fn run(ns: &Namespace<'_>, objects: &[Value], pod: &Value) -> Result<()> {
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": ([objects, &[pod.clone()]].concat())});
+    let list =
+        json!({"apiVersion": "v1", "kind": "List", "items": ([objects, std::slice::from_ref(pod)].concat())});
     ns.apply(&list.to_string())?;
     let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
     ns.wait("condition=Ready", &[&format!("pod/{name}")]).map(drop)

@@ -161,13 +161,13 @@ fn update_and_delete(ns: &Namespace<'_>) -> Result<()> {
 }
 
 /// Makes a pod and deletes it: one quota is charged, the other is not.
-fn charges(objects: &Objects, pod: &Value, one: (&At<'_>, Value), other: (&At<'_>, Value)) -> Result<()> {
+fn charges(objects: &Objects, pod: &Value, one: (&At<'_>, Value), other: (&At<'_>, &Value)) -> Result<()> {
     let (charged, used) = one;
     let none = charged.get()?["status"]["used"].take();
     let made = objects.at(POD, "pod");
     made.create(pod.clone())?;
     uses(charged, &used)?;
-    uses(other.0, &other.1)?;
+    uses(other.0, other.1)?;
     made.delete(&json!({}))?;
     made.gone()?;
     uses(charged, &none)
@@ -180,10 +180,10 @@ fn best_effort(ns: &Namespace<'_>) -> Result<()> {
     let (none, one) = (json!({"pods": "0"}), json!({"pods": "1"}));
     uses(&best, &none)?;
     uses(&rest, &none)?;
-    charges(&objects, &pod(&json!({}), &json!({})), (&best, one.clone()), (&rest, none.clone()))?;
+    charges(&objects, &pod(&json!({}), &json!({})), (&best, one.clone()), (&rest, &none))?;
     let resources =
         json!({"requests": {"cpu": "500m", "memory": "200Mi"}, "limits": {"cpu": "1", "memory": "400Mi"}});
-    charges(&objects, &pod(&resources, &json!({})), (&rest, one), (&best, none))
+    charges(&objects, &pod(&resources, &json!({})), (&rest, one), (&best, &none))
 }
 
 fn terminating(ns: &Namespace<'_>) -> Result<()> {
@@ -200,7 +200,7 @@ fn terminating(ns: &Namespace<'_>) -> Result<()> {
     let used = json!({"pods": "1", "requests.cpu": "500m", "requests.memory": "200Mi", "limits.cpu": "1",
         "limits.memory": "400Mi"});
     let lasting = pod(&resources, &json!({}));
-    charges(&objects, &lasting, (&lasts, used.clone()), (&ends, none.clone()))?;
+    charges(&objects, &lasting, (&lasts, used.clone()), (&ends, &none))?;
     let ending = pod(&resources, &json!({"activeDeadlineSeconds": 3600}));
-    charges(&objects, &ending, (&ends, used), (&lasts, none))
+    charges(&objects, &ending, (&ends, used), (&lasts, &none))
 }

@@ -129,6 +129,11 @@ spec:
   - {name: udp, port: 80, targetPort: 8080, protocol: UDP}
 ";
 
+#[allow(clippy::disallowed_methods, reason = "nothing tells when the kernel forgets a client")]
+fn pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
 fn affinity(ns: &Namespace<'_>) -> Result<()> {
     ns.hello(3)?;
     let service = ns.get(&["service", "hello"])?;
@@ -138,8 +143,7 @@ fn affinity(ns: &Namespace<'_>) -> Result<()> {
         let mut seen = BTreeSet::new();
         for _ in 0..count {
             seen.insert(tcp(address)?);
-            // The time that has to pass is the kernel's memory of a client: nothing tells its end.
-            std::thread::sleep(pause);
+            pass(pause);
         }
         Ok(seen.len())
     };

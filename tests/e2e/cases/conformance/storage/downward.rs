@@ -42,7 +42,7 @@ pub const CASES: Table = &[(
 const KINDS: [&str; 2] = ["plain", "projected"];
 
 /// A volume of these files, by kind.
-fn volume(kind: &str, items: Value, mode: Value) -> Value {
+fn volume(kind: &str, items: &Value, mode: &Value) -> Value {
     match kind {
         "plain" => json!({"downwardAPI": {"items": items, "defaultMode": mode}}),
         _ => json!({"projected": {"sources": [{"downwardAPI": {"items": items}}], "defaultMode": mode}}),
@@ -75,8 +75,8 @@ fn told(ns: &Namespace<'_>) -> Result<()> {
     let mut volumes = Vec::new();
     for kind in KINDS {
         let name = json!([{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]);
-        volumes.push((kind.to_owned(), volume(kind, items(), Value::Null)));
-        volumes.push((format!("{kind}-mode"), volume(kind, name, json!(0o400))));
+        volumes.push((kind.to_owned(), volume(kind, &items(), &Value::Null)));
+        volumes.push((format!("{kind}-mode"), volume(kind, &name, &json!(0o400))));
     }
     let sources = json!([{"configMap": {"name": "data"}}, {"secret": {"name": "data"}},
         {"downwardAPI": {"items": items()}}]);
