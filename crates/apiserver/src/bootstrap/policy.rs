@@ -241,7 +241,10 @@ mod tests {
             assert!(!role["rules"].as_array().unwrap().is_empty(), "{role}");
         }
         let rules = |name: &str| named(&policy.cluster_roles, name)["rules"].as_array().unwrap().len();
-        assert_eq!(rules("view"), rules("system:aggregate-to-view"));
+        assert_eq!(
+            rules("view"),
+            rules("system:aggregate-to-view") + rules("system:aggregated-metrics-reader")
+        );
         assert_eq!(rules("edit"), rules("view") + rules("system:aggregate-to-edit"));
         assert_eq!(rules("admin"), rules("edit") + rules("system:aggregate-to-admin"));
     }

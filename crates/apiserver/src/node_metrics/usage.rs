@@ -121,13 +121,13 @@ mod tests {
             (scrape(&[("c", reading(1000, 1.0, None))]), scrape(&[("c", reading(16_012, 4.0, None))]));
         let told = of_pod(&meta(), &then, &now).unwrap();
         assert_eq!(told["window"], "15.012s");
-        assert_eq!(told["containers"][0]["usage"]["cpu"], "199840128n");
+        assert_eq!(told["containers"][0]["usage"]["cpu"], "199840127n");
         assert_eq!(told["containers"][0]["usage"]["memory"], "2Mi");
         assert_eq!(
             (&told["metadata"]["labels"]["app"], &told["timestamp"]),
             (&json!("web"), &json!("1970-01-01T00:00:16Z"))
         );
-        assert_eq!(of_node(&meta(), &then, &now).unwrap()["usage"]["cpu"], "199840128n");
+        assert_eq!(of_node(&meta(), &then, &now).unwrap()["usage"]["cpu"], "199840127n");
     }
 
     #[test]

@@ -61,7 +61,8 @@ async fn problem(running: &Running, sender: &mut Sender, verb: &str, path: &str)
         return None;
     }
     let text = String::from_utf8_lossy(whole(response).await.body()).into_owned();
-    let of_the_object = code == StatusCode::NOT_FOUND && text.contains("\\\"x\\\" not found");
+    // The metrics API names the namespace, too.
+    let of_the_object = code == StatusCode::NOT_FOUND && text.contains("x\\\" not found");
     (!of_the_object).then(|| format!("{verb} {path}: {code} {text}"))
 }
 
