@@ -136,7 +136,7 @@ async fn pages(client: Client, ns: &str) -> Result<()> {
 
 /// Writes more than the server keeps of the past.
 async fn outgrow(maps: &Api<ConfigMap>) -> Result<()> {
-    for number in 0..16 {
+    for number in 0..40 {
         let big = config_map("big", &number.to_string().repeat(400_000));
         let mut tree = serde_json::to_value(&big)?;
         tree["apiVersion"] = "v1".into();

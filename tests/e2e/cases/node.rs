@@ -186,11 +186,11 @@ fn configuration() -> Result<()> {
     })?;
     cluster.stop()?;
     start("evictionHard: {memory.available: 100%}\n")?;
-    ns.wait("jsonpath={.status.reason}=Evicted", &["pod/chatty"])?;
+    ns.wait("jsonpath={.status.phase}=Failed", &["pod/chatty"])?;
     let status = ns.get(&["pod", "chatty"])?["status"].clone();
     let message = status["message"].as_str().unwrap_or_default();
     ensure!(
-        status["phase"] == "Failed" && message.starts_with("The node was low on resource: memory."),
+        status["reason"] == "Evicted" && message.starts_with("The node was low on resource: memory."),
         "{status}"
     );
     let conditions = status["conditions"].as_array().context("no conditions")?;
