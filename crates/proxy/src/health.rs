@@ -42,9 +42,10 @@ impl Server {
     /// Makes one Service's health known, or unknown.
     pub(crate) async fn set(&mut self, key: &str, health: Option<Health>) {
         let old = self.services.remove(key);
-        if let Some(port) =
-            old.map(|old| old.port).filter(|port| health.as_ref().is_none_or(|h| h.port != *port))
-        {
+        let own = |port: &u16| self.answers.read().get(port).is_some_and(|(owner, _)| **owner == *key);
+        let left = old.map(|old| old.port).filter(|port| health.as_ref().is_none_or(|h| h.port != *port));
+        // Another Service may have been given the port in the meantime.
+        if let Some(port) = left.filter(own) {
             self.listeners.remove(&port);
             self.answers.write().remove(&port);
         }

@@ -47,6 +47,9 @@ pub struct Config {
     pub answered_here: BTreeSet<Ipv4Addr>,
 }
 
+/// Lets packets to 127.0.0.0/8 be translated to elsewhere.
+const LOOPBACK: &str = "net/ipv4/conf/all/route_localnet";
+
 /// Why the proxy cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,13 +60,19 @@ pub enum Error {
 
 /// Runs until `stop` is cancelled. Rules stay when it ends: Services go on answering.
 pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToken) -> Result<(), Error> {
-    // Node ports answer on the loopback address, too; see `Tables::loopback`.
-    tiphys_network::set_sysctl("net/ipv4/conf/all/route_localnet", "1", true)?;
     let watch = Watch::start(&Informers::new(client), &config.node_name);
-    watch.synced().await;
+    tokio::select! {
+        () = watch.synced() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
     let mut proxy = Proxy::new(config);
     loop {
-        let again = if proxy.sync(&watch).await { Duration::MAX } else { RETRY };
+        let written = proxy.sync(&watch).await;
+        if written {
+            // Node ports answer on the loopback address, too, now that `Tables::loopback` guards it.
+            tiphys_network::set_sysctl(LOOPBACK, "1", true)?;
+        }
+        let again = if written { Duration::MAX } else { RETRY };
         tokio::select! {
             () = watch.changed() => {}
             () = tokio::time::sleep(again) => {}
@@ -75,6 +84,10 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
 /// Takes every rule of an instance away; what is not there is no error.
 pub async fn cleanup(instance: &str) -> Result<(), command::Error> {
     let names = Names::new(instance);
+    // Before the rule goes that guards the loopback addresses. Another cluster here sets it again with its next rules.
+    if let Err(error) = tiphys_network::set_sysctl(LOOPBACK, "0", false) {
+        tracing::warn!(%error, "the loopback addresses may still be routed");
+    }
     kernel::remove(Family::V4, &names).await?;
     // A kernel without IPv6 has none of its rules.
     if let Err(error) = kernel::remove(Family::V6, &names).await {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use sha2::Digest as _;
 use tiphys_network::command::Family;
 
 use crate::model::{Endpoint, Port};
@@ -72,14 +73,20 @@ impl Names {
 
     /// A chain that belongs to a named thing.
     fn hashed(&self, role: &str, name: &str) -> String {
-        format!("{}-{role}-{:08X}{:04X}", self.tag, crc32fast::hash(name.as_bytes()), fold(name))
+        format!("{}-{role}-{}", self.tag, digest(name))
     }
 }
 
-/// A second, independent 16 bits, so that names of chains do not collide in clusters of any size.
-fn fold(name: &str) -> u16 {
-    name.bytes().fold(0x1505, |hash: u16, byte| hash.wrapping_mul(33) ^ u16::from(byte))
+/// As much of a name's digest as fits, 70 bits: whoever may name Services shall not find a second name for another's chain.
+fn digest(name: &str) -> String {
+    let digest = sha2::Sha256::digest(name.as_bytes());
+    let bits = digest.iter().take(16).fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
+    let letter = |at: u32| BASE32.get((bits >> (5 * at)) as usize % BASE32.len()).copied().map(char::from);
+    (0..14).filter_map(letter).collect()
 }
+
+/// RFC 4648.
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// Chains that all Services share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -285,7 +285,11 @@ impl Tables {
         };
         let mut rules: Rules = self.members.keys().filter_map(leads).collect();
         match role {
-            "SERVICES" => rules.push(format!("-m addrtype --dst-type LOCAL {}", to(Shared::NodePorts))),
+            "SERVICES" => {
+                // What goes to ::1 cannot be sent elsewhere: refused, a client goes on to 127.0.0.1.
+                let but = if self.family == Family::V6 { "! -d ::1/128 " } else { "" };
+                rules.push(format!("{but}-m addrtype --dst-type LOCAL {}", to(Shared::NodePorts)));
+            }
             "NODEPORTS" => rules = self.shared(Shared::NodePorts).unwrap_or_default(),
             "MARK" => rules.push(format!("-j MARK --set-xmark {MARK}")),
             "MASQ" => rules.extend(self.masquerade()),
@@ -299,7 +303,10 @@ impl Tables {
     /// Packets of a pod to itself need another source, or it would answer itself. The mark is taken off again, so that a
     /// packet that comes by once more, as in a tunnel, is left alone.
     fn masquerade(&self) -> Rules {
-        let own = self.local.keys().map(|ip| format!("-s {0} -d {0} -j MASQUERADE", single(ip)));
+        let own = self
+            .local
+            .keys()
+            .map(|ip| format!("-s {0} -d {0} -m conntrack --ctstate DNAT -j MASQUERADE", single(ip)));
         let marked = [
             format!("-m mark ! --mark {MARK} -j RETURN"),
             "-j MARK --set-xmark 0x0/0x4000".to_owned(),
