@@ -79,7 +79,8 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let own = config.listen.ip();
     let upstreams = Upstreams::new(&config.resolv_conf, own, &config.stub_domains)?;
-    let following = Following::start(client, Zone::new(&config.domain, own)).await;
+    let started = Following::start(client, Zone::new(&config.domain, own));
+    let Some(following) = stop.run_until_cancelled(started).await else { return Ok(()) };
     let mut server = Server::new(server::Handler { zone: following.zone.clone(), upstreams });
     server.register_socket(udp);
     server.register_listener(tcp, TCP_TIMEOUT, TCP_QUEUE);

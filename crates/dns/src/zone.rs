@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -26,6 +27,8 @@ pub struct Zone {
     nodes: HashMap<Box<str>, usize>,
     /// What each Service has put into the table.
     of: HashMap<Box<str>, Names>,
+    /// Counts answers of several records.
+    turn: AtomicUsize,
 }
 
 /// Names with what each of them says.
@@ -53,6 +56,7 @@ impl Zone {
             records: HashMap::new(),
             nodes: ["svc.", "pod."].map(|name| (format!("{name}{domain}").into(), 1)).into(),
             of: HashMap::new(),
+            turn: AtomicUsize::new(0),
             domain,
         };
         let host = format!("ns.dns.{}", zone.domain);
@@ -112,7 +116,12 @@ impl Zone {
                 || record.record_type() == kind
                 || record.record_type() == RecordType::CNAME
         };
-        let found: Vec<Record> = records.iter().filter(fits).cloned().collect();
+        let mut found: Vec<Record> = records.iter().filter(fits).cloned().collect();
+        if found.len() > 1 {
+            // Many programs take the first address only: each is first in its turn.
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % found.len();
+            found.rotate_left(turn);
+        }
         if found.is_empty() { Answer::NoData(self.soa.clone()) } else { Answer::Records(found) }
     }
 
