@@ -219,7 +219,14 @@ impl Actor {
     /// Ends the pod for what it uses, with so many seconds of grace. Pods that the node needs stay.
     fn evict(&mut self, message: String, grace: i64, now: Timestamp) {
         let over = self.state.verdict.is_some() || plan::end(&self.pod, &self.state).is_some();
-        if over || self.state.stopping.is_some() || pod::is_critical(&self.pod) {
+        if over || pod::is_critical(&self.pod) {
+            return;
+        }
+        if let Some(stopping) = &mut self.state.stopping {
+            // It ends for another reason, maybe in an hour: sooner, now.
+            let left = now.duration_since(stopping.since).as_secs() + grace;
+            let allowed = stopping.grace.unwrap_or_else(|| pod::grace_seconds(&self.pod));
+            stopping.grace = Some(allowed.min(left));
             return;
         }
         self.ctx.event(&self.pod, None, "Warning", "Evicted", message.clone());

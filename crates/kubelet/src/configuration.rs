@@ -91,12 +91,6 @@ pub struct Settings {
     pub container_log_max_size: String,
     /// So many files are kept of each log.
     pub container_log_max_files: usize,
-    /// How long pods have to end when the machine goes down.
-    #[serde(with = "duration")]
-    pub shutdown_grace_period: SignedDuration,
-    /// The part of it that critical pods have alone.
-    #[serde(with = "duration")]
-    pub shutdown_grace_period_critical_pods: SignedDuration,
     /// Whether logs, exec and the like are served.
     pub enable_debugging_handlers: bool,
     /// Directory of static pods.
@@ -207,8 +201,6 @@ impl Default for Settings {
             image_maximum_gc_age: SignedDuration::ZERO,
             container_log_max_size: "10Mi".into(),
             container_log_max_files: 5,
-            shutdown_grace_period: SignedDuration::ZERO,
-            shutdown_grace_period_critical_pods: SignedDuration::ZERO,
             enable_debugging_handlers: true,
             static_pod_path: None,
             cluster_dns: Vec::new(),
@@ -248,9 +240,6 @@ impl Settings {
         }
         if self.log_max_bytes().is_none() {
             return invalid("containerLogMaxSize is no quantity");
-        }
-        if self.shutdown_grace_period_critical_pods > self.shutdown_grace_period {
-            return invalid("shutdownGracePeriodCriticalPods must not be longer than shutdownGracePeriod");
         }
         let unsure = |signal: &&str| !self.eviction_soft_grace_period.contains_key(*signal);
         match self.eviction_soft.names().find(unsure) {
@@ -367,12 +356,12 @@ mod tests {
     #[test]
     fn what_is_told_can_be_read_again() {
         let (settings, _) = parse(
-            "shutdownGracePeriod: 1m30s\nevictionSoft: {memory.available: 5%}\n\
+            "evictionPressureTransitionPeriod: 1m30s\nevictionSoft: {memory.available: 5%}\n\
             evictionSoftGracePeriod: {memory.available: 2m}\n",
         )
         .unwrap();
         let told = settings.told();
-        assert_eq!(told["shutdownGracePeriod"], "1m30s");
+        assert_eq!(told["evictionPressureTransitionPeriod"], "1m30s");
         assert_eq!(told["imageMaximumGCAge"], "0s");
         assert_eq!(Settings::parse(told.to_string().as_bytes()).unwrap(), (settings, vec![]));
     }

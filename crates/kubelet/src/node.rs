@@ -2,8 +2,8 @@
 //!
 //! - The lease is renewed every ten seconds; the status is written when it changes, else every five minutes.
 //! - Until the runtime and its network are ready they are asked often, so that the node is Ready at once.
-//! - With each renewal goes a look at what the node runs short of ([`crate::eviction`]) and at what piled up ([`crate::gc`]):
-//!   the node wakes up once for all of them.
+//! - With each look at the runtime goes one at what the node runs short of ([`crate::eviction`]) and at what piled up ([`crate::gc`]):
+//!   the node wakes up once for both.
 
 pub(crate) mod machine;
 mod status;
@@ -20,6 +20,7 @@ use serde_json::json;
 use tiphys_api::Status;
 use tiphys_client::typed::Kind;
 use tiphys_client::{Api, PatchKind};
+use tokio::sync::watch;
 
 use crate::Config;
 use crate::context::Context;
@@ -42,9 +43,32 @@ pub(crate) fn allocatable(config: &Config, machine: &Machine) -> BTreeMap<String
     status::allocatable(&config.settings, machine)
 }
 
-/// Keeps the node's object until the process ends.
+/// Keeps the node's object and its lease until the process ends.
+///
+/// Two loops: the lease says that the kubelet lives, so it waits neither for a runtime that does not answer nor for the removal
+/// of images.
 pub(crate) async fn run(manager: Arc<Manager>) {
-    let mut keeper = Keeper::new(manager);
+    let (tell, registered) = watch::channel(None);
+    let ctx = manager.context();
+    tokio::join!(keep(Keeper::new(manager, tell)), renew(&ctx, registered));
+}
+
+/// Renews the lease, once the node is registered.
+async fn renew(ctx: &Context, mut registered: watch::Receiver<Option<Node>>) {
+    loop {
+        let Ok(node) = registered.wait_for(Option::is_some).await.map(|node| node.clone()) else { return };
+        let pause = match renew_once(ctx, node.as_ref()).await {
+            Ok(()) => RENEW,
+            Err(status) => {
+                tracing::warn!(%status, "cannot renew the node's lease");
+                NOT_READY * 4
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn keep(mut keeper: Keeper) {
     loop {
         let acted = keeper.housekeep().await;
         let pause = match keeper.beat().await {
@@ -63,6 +87,8 @@ pub(crate) async fn run(manager: Arc<Manager>) {
 struct Keeper {
     ctx: Arc<Context>,
     manager: Arc<Manager>,
+    /// Tells the node, once it is there.
+    registered: watch::Sender<Option<Node>>,
     monitor: Monitor,
     images: Images,
     pressures: BTreeSet<Pressure>,
@@ -75,10 +101,11 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(manager: Arc<Manager>) -> Self {
+    fn new(manager: Arc<Manager>, registered: watch::Sender<Option<Node>>) -> Self {
         Self {
             ctx: manager.context(),
             manager,
+            registered,
             monitor: Monitor::default(),
             images: Images::default(),
             pressures: BTreeSet::new(),
@@ -110,8 +137,9 @@ impl Keeper {
             self.node = Some(self.register().await?);
         }
         self.report().await?;
+        self.registered.send_replace(self.node.clone());
         self.pass_on_range().await;
-        self.renew().await
+        Ok(())
     }
 
     /// Tells the runtime the range of the pods' addresses, once the node's object has it. A runtime whose network is
@@ -187,40 +215,39 @@ impl Keeper {
         self.reported = Some((new, now));
         Ok(())
     }
+}
 
-    async fn renew(&self) -> Result<(), Status> {
-        let name = &self.ctx.config.node_name;
-        let leases = Api::<Lease>::new(self.ctx.client.clone(), LEASE_NAMESPACE);
-        let renewed = json!({"spec": {"renewTime": MicroTime(Timestamp::now())}});
-        match leases.patch(name, PatchKind::Merge, &renewed).await {
-            Err(status) if status.is("NotFound") => leases.create(&self.lease()).await.map(drop),
-            other => other.map(drop),
-        }
+async fn renew_once(ctx: &Context, node: Option<&Node>) -> Result<(), Status> {
+    let name = &ctx.config.node_name;
+    let leases = Api::<Lease>::new(ctx.client.clone(), LEASE_NAMESPACE);
+    let renewed = json!({"spec": {"renewTime": MicroTime(Timestamp::now())}});
+    match leases.patch(name, PatchKind::Merge, &renewed).await {
+        Err(status) if status.is("NotFound") => leases.create(&lease(name, node)).await.map(drop),
+        other => other.map(drop),
     }
+}
 
-    fn lease(&self) -> Lease {
-        let name = &self.ctx.config.node_name;
-        let owner = self.node.as_ref().map(|node| OwnerReference {
-            api_version: "v1".into(),
-            kind: "Node".into(),
-            name: name.clone(),
-            uid: node.uid().to_owned(),
-            ..OwnerReference::default()
-        });
-        Lease {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                namespace: Some(LEASE_NAMESPACE.into()),
-                owner_references: owner.map(|owner| vec![owner]),
-                ..ObjectMeta::default()
-            },
-            spec: Some(LeaseSpec {
-                holder_identity: Some(name.clone()),
-                lease_duration_seconds: Some(LEASE_SECONDS),
-                renew_time: Some(MicroTime(Timestamp::now())),
-                ..LeaseSpec::default()
-            }),
-        }
+fn lease(name: &str, node: Option<&Node>) -> Lease {
+    let owner = node.map(|node| OwnerReference {
+        api_version: "v1".into(),
+        kind: "Node".into(),
+        name: name.to_owned(),
+        uid: node.uid().to_owned(),
+        ..OwnerReference::default()
+    });
+    Lease {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(LEASE_NAMESPACE.into()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(name.to_owned()),
+            lease_duration_seconds: Some(LEASE_SECONDS),
+            renew_time: Some(MicroTime(Timestamp::now())),
+            ..LeaseSpec::default()
+        }),
     }
 }
 

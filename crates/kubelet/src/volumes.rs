@@ -123,6 +123,7 @@ fn make(dir: &Path, volumes: Vec<Resolved>, group: Option<Group>) -> (Places, Ve
     let (mut places, mut failed) = (Places::new(), Vec::new());
     for volume in volumes {
         let (read_only, shown) = (volume.read_only, volume.shown);
+        let group = group.filter(|_| !read_only || !matches!(volume.source, Source::Local { .. }));
         match make_one(dir, &volume.name, volume.source, group) {
             Ok(place) => {
                 let read_only = read_only || place.read_only;
@@ -152,8 +153,12 @@ fn make_one(dir: &Path, name: &str, source: Source, group: Option<Group>) -> Res
             } else if !path.exists() {
                 return Err(format!("path {:?} does not exist", path.display()));
             }
-            if let Some(group) = group {
+            // Once for a pod: volumes are made again when files of others change, and what the pod's own programs have
+            // set since is theirs.
+            let handed_over = at("local-volume");
+            if let Some(group) = group.filter(|_| !handed_over.exists()) {
                 ownership::hand_over(&path, group).map_err(text)?;
+                std::fs::create_dir_all(&handed_over).map_err(text)?;
             }
             Ok(Place { relabel: true, ..plain(path) })
         }

@@ -119,7 +119,8 @@ pub(super) fn nfs(at: &Path, source: &str, options: &[String]) -> Result<(), Str
     if !options.is_empty() {
         arguments.extend(["-o".to_owned(), options.join(",")]);
     }
-    arguments.extend([source.to_owned(), at.display().to_string()]);
+    // What a pod says is never an option of `mount`.
+    arguments.extend(["--".to_owned(), source.to_owned(), at.display().to_string()]);
     let output = Command::new("mount").args(&arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("mount failed: {error}"))?;
     if output.status.success() {
@@ -174,6 +175,11 @@ pub(super) fn take_down(pod: &Path) -> io::Result<()> {
     }
     for mount in mounts::below(&pod.canonicalize()?)? {
         unmount(&mount, UnmountFlags::DETACH)?;
+    }
+    // A `mount` that outlived a killed kubelet may finish just now: a mounted directory refuses this, its files stay.
+    let servers = pod.join(super::VOLUMES).join("kubernetes.io~nfs");
+    for place in fs::read_dir(servers).into_iter().flatten().flatten() {
+        fs::remove_dir(place.path())?;
     }
     for part in [super::VOLUMES, super::SUB_PATHS] {
         match fs::remove_dir_all(pod.join(part)) {
