@@ -97,6 +97,11 @@ impl Controller {
         let Some(spec) = service.spec.as_ref().filter(|spec| spec.load_balancer_class.is_none()) else {
             return Ok(None);
         };
+        let now = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.clone());
+        let now = now.unwrap_or_default();
+        if !is_balanced(spec) && now.is_empty() {
+            return Ok(None);
+        }
         let nodes: Vec<Facts> =
             self.nodes.list("").iter().filter_map(|node| Some(facts(&decode(node).ok()?))).collect();
         let refusal = refusal(key, &self.claims.read(), &self.reserved(&nodes));
@@ -104,8 +109,7 @@ impl Controller {
             None if is_balanced(spec) => ingress(spec, &nodes),
             _ => Vec::new(),
         };
-        let now = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.clone());
-        if now.unwrap_or_default() != wanted {
+        if now != wanted {
             let ingress = Some(wanted).filter(|wanted| !wanted.is_empty());
             let body = json!({"status": {"loadBalancer": {"ingress": ingress}}}).to_string();
             let target = Target::new(&Service::GVR, &key.namespace, &key.name).sub("status");

@@ -28,9 +28,11 @@ impl Registry {
         if !named.is_empty() && named != request.name {
             return Err(Status::bad_request("name in URL does not match name in Eviction object"));
         }
+        let options = delete_options(tree::at(&eviction, &["deleteOptions"]), params.dry_run);
+        // The body may say it alone, as `kubectl drain --dry-run=server` does: nothing is spent then, either.
+        let params = &WriteParams { dry_run: options.dry_run, ..params.clone() };
         self.admit_action(request, &EVICTION, &mut eviction, params.dry_run).await?;
         let pod = self.current(request).await?;
-        let options = delete_options(tree::at(&eviction, &["deleteOptions"]), params.dry_run);
         let tree = pod.value().map_err(Status::internal)?;
         if !is_free(&tree) {
             self.spend_budget(request, &pod, &tree, params).await?;
