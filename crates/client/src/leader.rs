@@ -83,7 +83,7 @@ where
     let recorder = Recorder::new(client.clone(), election.name, "");
     let mut candidate = Candidate { leases: Api::new(client, NAMESPACE), election, seen: None };
     loop {
-        let lease = tokio::select! {
+        let (lease, since) = tokio::select! {
             lease = candidate.elected() => lease,
             () = stop.cancelled() => return None,
         };
@@ -95,7 +95,7 @@ where
         let ended = tokio::select! {
             biased;
             output = &mut working => Some(output),
-            () = candidate.lost() => None,
+            () = candidate.lost(since) => None,
         };
         candidate.tell(&recorder, &lease, "stopped leading");
         if ended.is_some() {
@@ -119,24 +119,26 @@ impl Candidate {
         recorder.event(&lease.reference(), "Normal", "LeaderElection", format!("{identity} {what}"));
     }
 
-    /// Returns once the Lease is ours.
-    async fn elected(&mut self) -> Lease {
+    /// Returns once the Lease is ours, with the time it is good from: when it was asked for, as others count from then, too.
+    async fn elected(&mut self) -> (Lease, Instant) {
+        let Timing { renew_within, retry, .. } = self.election.timing;
         loop {
-            match self.attempt().await {
-                Ok(Some(lease)) => return lease,
-                Ok(None) => {}
-                Err(status) => {
+            let asked = Instant::now();
+            match tokio::time::timeout(renew_within, self.attempt()).await {
+                Ok(Ok(Some(lease))) => return (lease, asked),
+                Ok(Err(status)) => {
                     tracing::debug!(lease = self.election.name, %status, "no part in the election yet");
                 }
+                // Another leads. Or the answer is too late to lead by: the next attempt finds out what was written.
+                Ok(Ok(None)) | Err(_) => {}
             }
-            tokio::time::sleep(self.election.timing.retry).await;
+            tokio::time::sleep(retry).await;
         }
     }
 
     /// Renews. Returns once that has failed for too long, or the Lease is another's.
-    async fn lost(&mut self) {
+    async fn lost(&mut self, mut renewed: Instant) {
         let Timing { renew_within, retry, .. } = self.election.timing;
-        let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(retry).await;
             // The Lease is as good as of when the renewal was asked for, not of when it was answered.
