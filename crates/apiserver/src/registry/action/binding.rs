@@ -3,10 +3,8 @@
 use jiff::Timestamp;
 use tiphys_api::{Gvk, Gvr, Status, Value, field};
 
-use super::super::change::Change;
 use super::super::request::{Body, Request, WriteParams, Written};
 use super::super::{Registry, decode, tree};
-use crate::strategy;
 
 const BINDING: Gvk = Gvk::new("", "v1", "Binding");
 const PODS: Gvr = Gvr::new("", "v1", "pods");
@@ -30,21 +28,9 @@ impl Registry {
         check(&binding, name)?;
         self.admit_action(request, &BINDING, &mut binding, params.dry_run).await?;
         let pods = tiphys_api::schema::builtin().get(&PODS).ok_or_else(Status::no_such_path)?;
-        let cache = self.cache(pods)?;
         let request = Request { resource: pods, name, subresource: "binding", ..*request };
         let make = |pod: Option<&Value>| bound(pod.cloned().unwrap_or(Value::Null), &binding, name);
-        let rules = strategy::of(&PODS);
-        let change = Change {
-            request: &request,
-            params,
-            cache: &cache,
-            rules,
-            creates: false,
-            managed: false,
-            admitted: true,
-            make: &make,
-        };
-        self.change(change, Vec::new()).await?;
+        self.carry_out(&request, params, &make).await?;
         super::success()
     }
 }

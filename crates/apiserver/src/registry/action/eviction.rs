@@ -5,11 +5,9 @@ use tiphys_api::selector::LabelSelector;
 use tiphys_api::status::{Cause, Details};
 use tiphys_api::{Gvk, Gvr, Object, Status, Value, json};
 
-use super::super::change::Change;
 use super::super::request::{Body, DeleteParams, Propagation, Request, WriteParams, Written};
 use super::super::{Registry, decode, tree};
 use crate::auth::Lister;
-use crate::strategy;
 
 const EVICTION: Gvk = Gvk::new("policy", "v1", "Eviction");
 const BUDGETS: Gvr = Gvr::new("policy", "v1", "poddisruptionbudgets");
@@ -66,19 +64,7 @@ impl Registry {
             }
             Ok(marked(pod.clone()))
         };
-        let cache = self.cache(request.resource)?;
-        let rules = strategy::of(&request.resource.gvr);
-        let change = Change {
-            request: &request,
-            params,
-            cache: &cache,
-            rules,
-            creates: false,
-            managed: false,
-            admitted: true,
-            make: &make,
-        };
-        let marked = self.change(change, Vec::new()).await?.object;
+        let marked = self.carry_out(&request, params, &make).await?.object;
         let version = options.resource_version.map(|_| marked.meta().resource_version.to_string());
         Ok(DeleteParams { resource_version: version, ..options })
     }
@@ -106,19 +92,7 @@ impl Registry {
         let request = Request { resource, name: &name, subresource: "status", ..*request };
         let pod_name = pod.meta().name.as_ref();
         let make = |budget: Option<&Value>| spent(budget.cloned().unwrap_or_default(), pod_name, tree);
-        let cache = self.cache(resource)?;
-        let rules = strategy::of(&BUDGETS);
-        let change = Change {
-            request: &request,
-            params,
-            cache: &cache,
-            rules,
-            creates: false,
-            managed: false,
-            admitted: true,
-            make: &make,
-        };
-        self.change(change, Vec::new()).await.map(drop)
+        self.carry_out(&request, params, &make).await.map(drop)
     }
 }
 

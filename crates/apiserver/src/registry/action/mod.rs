@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use tiphys_api::{Object, Status, Value, defaults};
 
+use super::change::{Change, Make};
 use super::request::{Body, Request, WriteParams, Written};
 use super::{Computed, FieldValidation, Registry, decode, tree};
+use crate::strategy;
 
 /// Whether a POST to this resource or subresource is an action.
 pub(super) fn is_action(request: &Request<'_>) -> bool {
@@ -58,6 +60,28 @@ impl Registry {
         tree::metadata(&mut tree).retain(|_, value| !value.is_null() && value != "");
         let object = Object::from_value(&tree).map_err(Status::internal)?;
         Ok(Written { object, created: true, warnings: Vec::new() })
+    }
+
+    /// Makes the change that an admitted action means for an object.
+    async fn carry_out(
+        &self,
+        request: &Request<'_>,
+        params: &WriteParams,
+        make: Make<'_>,
+    ) -> Result<Written, Status> {
+        let cache = self.cache(request.resource)?;
+        let rules = strategy::of(&request.resource.gvr);
+        let change = Change {
+            request,
+            params,
+            cache: &cache,
+            rules,
+            creates: false,
+            managed: false,
+            admitted: true,
+            make,
+        };
+        self.change(change, Vec::new()).await
     }
 
     /// The object that a request names, as of now.
