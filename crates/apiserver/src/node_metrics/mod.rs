@@ -67,6 +67,8 @@ type Pair = Arc<(Scrape, Scrape)>;
 struct Kept {
     last: Option<(Instant, Scrape)>,
     pair: Option<Pair>,
+    /// When it was last asked in vain: who asks soon after does not wait for it again.
+    silent: Option<Instant>,
 }
 
 /// A kubelet's readings; whoever holds the lock asks it.
@@ -156,24 +158,32 @@ impl NodeMetrics {
         if let Some(pair) = kept.pair.as_ref().filter(|_| age.is_some_and(|age| age < FRESH)) {
             return Some(pair.clone());
         }
+        if kept.silent.is_some_and(|at| at.elapsed() < PATIENCE) {
+            return None;
+        }
         let earlier = kept.last.take().filter(|(at, _)| at.elapsed() < LONG_AGO);
-        kept.pair = None;
+        kept.pair = self.read(node, earlier).await.map(Arc::new);
+        match &kept.pair {
+            Some(pair) => (kept.last, kept.silent) = (Some((Instant::now(), pair.1.clone())), None),
+            None => kept.silent = Some(Instant::now()),
+        }
+        kept.pair.clone()
+    }
+
+    /// Two readings, the first of them an earlier one where there is one.
+    async fn read(&self, node: &Object, earlier: Option<(Instant, Scrape)>) -> Option<(Scrape, Scrape)> {
         let (at, before) = match earlier {
             Some(earlier) => earlier,
             None => (Instant::now(), self.scrape(node).await?),
         };
         tokio::time::sleep_until(at + PAUSE).await;
-        let now = self.scrape(node).await?;
-        kept.last = Some((Instant::now(), now.clone()));
-        let pair = Arc::new((before, now));
-        kept.pair = Some(pair.clone());
-        Some(pair)
+        Some((before, self.scrape(node).await?))
     }
 
     fn slot(&self, node: &str) -> Slot {
         let mut slots = self.slots.lock();
-        if !slots.contains_key(node) {
-            // Nodes come and go; what is kept of those that went goes now.
+        if slots.len() == slots.capacity() && !slots.contains_key(node) {
+            // Nodes come and go; what is kept of those that went goes before there is room made for more.
             slots.retain(|name, _| self.lister.get(&NODES, "", name).is_some());
         }
         slots.entry(node.into()).or_default().clone()
