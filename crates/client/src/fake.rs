@@ -5,7 +5,8 @@
 //! - It does not validate, default, admit or authorise.
 //! - [`FakeClient::hold_watches`] delays events, so that a test can act on stale caches. [`FakeClient::fail`] refuses chosen
 //!   requests, [`FakeClient::lose`] does chosen writes and loses their answers, [`FakeClient::answer_after`] lets answers
-//!   take their time: whoever is killed meanwhile has written and does not know.
+//!   take their time: whoever is killed meanwhile has written and does not know. [`FakeClient::arrive_after`] lets the
+//!   writes themselves take it: whoever is killed meanwhile has not written.
 //! - [`FakeClient::apart`] is the same cluster as another process sees it, with troubles of its own.
 
 mod store;
@@ -44,6 +45,7 @@ struct Troubles {
     refuse: Mutex<Option<Reaction>>,
     lose: Mutex<Option<Reaction>>,
     answer_after: Mutex<Duration>,
+    arrive_after: Mutex<Duration>,
 }
 
 struct Inner {
@@ -125,6 +127,11 @@ impl FakeClient {
         *self.troubles.answer_after.lock() = pause;
     }
 
+    /// From now on, a write is done so long after it was asked for.
+    pub fn arrive_after(&self, pause: Duration) {
+        *self.troubles.arrive_after.lock() = pause;
+    }
+
     /// Serves a document at a path, as discovery.
     pub fn serve_path(&self, path: &str, body: &impl Serialize) {
         let json = serde_json::to_vec(body).expect("a test's document is JSON");
@@ -154,14 +161,19 @@ impl FakeClient {
         change: impl FnOnce(&mut State) -> Result<T, Status>,
     ) -> Result<T, Status> {
         self.admit(verb, target)?;
+        rest(&self.troubles.arrive_after).await;
         let done = change(&mut self.inner.state.lock());
         self.publish();
         let answer = done.and_then(|done| asked(&self.troubles.lose, verb, target).map(|()| done));
-        let pause = *self.troubles.answer_after.lock();
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
+        rest(&self.troubles.answer_after).await;
         answer
+    }
+}
+
+async fn rest(pause: &Mutex<Duration>) {
+    let pause = *pause.lock();
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod informer;
 pub mod kubeconfig;
 pub mod leader;
 pub mod metrics;
+pub mod placement;
 mod queue;
 mod recorder;
 pub mod remote;
@@ -31,7 +32,7 @@ pub use typed::Api;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use tiphys_api::{Gvr, Object, Status};
+use tiphys_api::{Gvr, Meta, Object, Status};
 
 /// Where an object or subresource is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,19 @@ pub struct DeleteOptions {
     pub resource_version: Option<u64>,
     /// Whether to stop before the commit.
     pub dry_run: bool,
+}
+
+impl DeleteOptions {
+    /// Deletes an object as long as it is this very one.
+    pub fn of(meta: &Meta) -> Self {
+        Self { uid: Some(meta.uid.to_string()), ..Self::default() }
+    }
+
+    /// The same without a grace period.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        Self { grace_period_seconds: Some(0), ..self }
+    }
 }
 
 /// The form of a patch's body.

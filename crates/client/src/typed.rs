@@ -210,20 +210,21 @@ impl<T: Kind> Api<T> {
 
     /// Replaces an object.
     pub async fn update(&self, value: &T) -> Result<T, Status> {
-        let target = self.target(value.name());
-        typed(&self.client.update(&target, body(value)?, &WriteOptions::default()).await?)
+        self.replace(&self.target(value.name()), value).await
     }
 
     /// Replaces an object's status.
     pub async fn update_status(&self, value: &T) -> Result<T, Status> {
-        let target = self.target(value.name()).sub("status");
-        typed(&self.client.update(&target, body(value)?, &WriteOptions::default()).await?)
+        self.replace(&self.target(value.name()).sub("status"), value).await
+    }
+
+    async fn replace(&self, target: &Target, value: &T) -> Result<T, Status> {
+        typed(&self.client.update(target, body(value)?, &WriteOptions::default()).await?)
     }
 
     /// Changes an object.
     pub async fn patch(&self, name: &str, kind: PatchKind, patch: &impl Serialize) -> Result<T, Status> {
-        let body = json(patch)?;
-        typed(&self.client.patch(&self.target(name), kind, body, &WriteOptions::default()).await?)
+        self.change(&self.target(name), kind, patch).await
     }
 
     /// Changes an object's status.
@@ -233,8 +234,12 @@ impl<T: Kind> Api<T> {
         kind: PatchKind,
         patch: &impl Serialize,
     ) -> Result<T, Status> {
-        let target = self.target(name).sub("status");
-        typed(&self.client.patch(&target, kind, json(patch)?, &WriteOptions::default()).await?)
+        self.change(&self.target(name).sub("status"), kind, patch).await
+    }
+
+    async fn change(&self, target: &Target, kind: PatchKind, patch: &impl Serialize) -> Result<T, Status> {
+        let body = serde_json::to_vec(patch).map(Bytes::from).map_err(Status::internal)?;
+        typed(&self.client.patch(target, kind, body, &WriteOptions::default()).await?)
     }
 
     /// Asks for an object's deletion.
@@ -245,10 +250,6 @@ impl<T: Kind> Api<T> {
     fn target(&self, name: &str) -> Target {
         Target::new(&T::GVR, &self.namespace, name)
     }
-}
-
-fn json(value: &impl Serialize) -> Result<Bytes, Status> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(Status::internal)
 }
 
 fn typed<T: Kind>(object: &Object) -> Result<T, Status> {

@@ -38,16 +38,18 @@ impl PodControl {
     }
 
     /// Whether the facts show all that was written for an owner. To be asked before the pods are read.
-    pub(crate) async fn fresh<O: Kind>(&self, owner: &O) -> Result<bool, Status> {
+    pub(crate) async fn fresh<O: Kind>(&self, owner: &O, selector: &LabelSelector) -> Result<bool, Status> {
         if self.recent.doubtful(owner.uid()) {
-            self.settle(owner).await?;
+            self.settle(owner, selector).await?;
         }
         Ok(self.recent.fresh(owner.uid(), self.pods.revision()))
     }
 
-    /// Asks the server what became of writes whose answers were lost.
-    async fn settle<O: Kind>(&self, owner: &O) -> Result<(), Status> {
-        let list = self.client.list(&Pod::GVR, owner.namespace(), &ListOptions::default()).await?;
+    /// Asks the server what became of writes whose answers were lost. What the selector leaves out is none of the owner's
+    /// any more, as if it were deleted.
+    async fn settle<O: Kind>(&self, owner: &O, selector: &LabelSelector) -> Result<(), Status> {
+        let options = ListOptions { labels: selector.to_string(), ..ListOptions::default() };
+        let list = self.client.list(&Pod::GVR, owner.namespace(), &options).await?;
         let ours = |pod: &&Object| pod.meta().controller().is_some_and(|by| *by.uid == *owner.uid());
         let there: HashMap<&str, u64> = list
             .items
@@ -181,7 +183,7 @@ impl PodControl {
     /// Deletes a pod and remembers it; false if somebody else was faster.
     pub(crate) async fn delete_silently<O: Kind>(&self, owner: &O, pod: &Facts) -> Result<bool, Status> {
         let meta = pod.meta();
-        let options = DeleteOptions { uid: Some(meta.uid.to_string()), ..DeleteOptions::default() };
+        let options = DeleteOptions::of(meta);
         let target = Target::new(&Pod::GVR, &meta.namespace, &meta.name);
         let deleted = match self.client.delete(&target, &options).await {
             Ok(_) => true,

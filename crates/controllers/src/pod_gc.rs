@@ -197,13 +197,8 @@ impl Controller {
 
     async fn delete(&self, pod: &Facts) -> Result<(), Status> {
         let meta = pod.meta();
-        let options = DeleteOptions {
-            grace_period_seconds: Some(0),
-            uid: Some(meta.uid.to_string()),
-            ..DeleteOptions::default()
-        };
         let target = Target::new(&Pod::GVR, &meta.namespace, &meta.name);
-        ignore_not_found(self.client.delete(&target, &options).await.map(drop))
+        ignore_not_found(self.client.delete(&target, &DeleteOptions::of(meta).at_once()).await.map(drop))
     }
 }
 

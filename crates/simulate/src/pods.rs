@@ -141,12 +141,7 @@ impl Shell {
 
     async fn remove(&self, pod: &Object) -> Result<(), Status> {
         let meta = pod.meta();
-        let options = DeleteOptions {
-            grace_period_seconds: Some(0),
-            uid: Some(meta.uid.to_string()),
-            ..DeleteOptions::default()
-        };
         let target = Target::new(&Pod::GVR, &meta.namespace, &meta.name);
-        self.client.delete(&target, &options).await.map(drop)
+        self.client.delete(&target, &DeleteOptions::of(meta).at_once()).await.map(drop)
     }
 }

@@ -4,6 +4,8 @@
 //! where pods belong and how a new template is rolled out.
 
 mod backoff;
+#[cfg(test)]
+mod laws;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,8 @@ use crate::recent::forget_gone;
 use backoff::Backoff;
 use plan::{Place, Plan, Snapshot};
 
+/// Number of the template, which the API server keeps; tools of long ago look for it on pods.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 const STALE_PAUSE: Duration = Duration::from_secs(1);
 
 struct Controller {
@@ -92,7 +96,7 @@ impl Controller {
             self.control.tell(&set, "Warning", "SelectingAll", message.into());
             return Ok(None);
         };
-        let fresh = self.control.fresh(&set).await?;
+        let fresh = self.control.fresh(&set, &selector).await?;
         let claimed = self.control.claim(&set, &selector).await?;
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(None);
@@ -201,6 +205,9 @@ fn body(set: &DaemonSet, hash: &str, node: &str) -> Result<Bytes, Status> {
     let mut template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
     labels.insert(REVISION_LABEL.into(), hash.to_owned());
+    if let Some(number) = set.metadata.annotations.as_ref().and_then(|all| all.get(TEMPLATE_GENERATION)) {
+        labels.insert("pod-template-generation".into(), number.clone());
+    }
     let spec = template.spec.take().unwrap_or_default();
     let extra = plan::tolerations(&spec);
     let mut spec: Value = Value::of(spec).map_err(Status::internal)?;

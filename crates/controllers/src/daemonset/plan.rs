@@ -138,13 +138,17 @@ fn on_node(snapshot: &Snapshot<'_>, node: &str, place: Place, pods: &[Arc<Facts>
     }
     remove_ended(snapshot, node, pods, plan);
     let mut running: Vec<&Arc<Facts>> = pods.iter().filter(|pod| pod.active()).collect();
-    running.sort_by_key(|pod| (!is_new(snapshot, pod), pod.meta().created));
-    // With surge, an old pod stays beside a new one until that is available.
-    let olds = running.iter().position(|pod| !is_new(snapshot, pod)).unwrap_or(running.len());
-    let (news, olds) = running.split_at(olds);
-    plan.delete.extend(news.iter().skip(1).map(|pod| (*pod).clone()));
-    let keep = usize::from(news.is_empty() || (surge && !available(snapshot, news[0])));
-    plan.delete.extend(olds.iter().skip(keep).map(|pod| (*pod).clone()));
+    // Of several, the one that serves stays.
+    running.sort_by_key(|pod| (!available(snapshot, pod), pod.meta().created));
+    let (news, olds): (Vec<_>, Vec<_>) = running.into_iter().partition(|pod| is_new(snapshot, pod));
+    let keep = match (news.first(), olds.first()) {
+        (None, _) => true,
+        // With surge, an old pod that serves stays beside a new one until that is available.
+        (Some(new), Some(old)) => surge && old.ready() && !available(snapshot, new),
+        (Some(_), None) => false,
+    };
+    plan.delete.extend(news.into_iter().skip(1).cloned());
+    plan.delete.extend(olds.into_iter().skip(usize::from(keep)).cloned());
 }
 
 /// Removes pods that have ended; of failed ones, at most one in a pause that grows.
@@ -194,7 +198,8 @@ impl Update {
     }
 }
 
-/// Replaces old pods: the ones that are not available anyway at once, the others as far as the limits go.
+/// Replaces old pods: the ones that are not available anyway at once, the others as far as the limits go. What is not
+/// available counts against the limit whatever its version.
 fn update(snapshot: &Snapshot<'_>, plan: &mut Plan) {
     let update = Update::of(snapshot.set);
     let wanted: Vec<&Box<str>> =
@@ -206,14 +211,16 @@ fn update(snapshot: &Snapshot<'_>, plan: &mut Plan) {
     names.sort_unstable();
     for node in names {
         let pods = snapshot.pods.get(node).map(Vec::as_slice).unwrap_or_default();
-        let active: Vec<&Arc<Facts>> = pods.iter().filter(|pod| pod.active()).collect();
-        let new = active.iter().find(|pod| is_new(snapshot, pod));
-        let old = active.iter().find(|pod| !is_new(snapshot, pod));
-        match (new, old) {
-            (None, Some(old)) if !available(snapshot, old) => now.push((node, *old)),
-            (None, Some(old)) => candidates.push((node, *old)),
-            (Some(new), None) if update.surges || available(snapshot, new) => {}
-            (Some(_), Some(_)) if update.surges => used += 1,
+        let active = pods.iter().filter(|pod| pod.active());
+        let (news, olds): (Vec<_>, Vec<_>) = active.partition(|pod| is_new(snapshot, pod));
+        match (news.first(), olds.as_slice()) {
+            (None, [old]) if !available(snapshot, old) => {
+                used += i32::from(!update.surges);
+                now.push((node, *old));
+            }
+            (None, [old]) => candidates.push((node, *old)),
+            (Some(new), []) if update.surges || available(snapshot, new) => {}
+            (_, [_, ..]) if update.surges => used += 1,
             // Nothing runs there, or not yet.
             _ => used += i32::from(!update.surges),
         }

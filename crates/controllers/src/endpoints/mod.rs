@@ -173,7 +173,7 @@ impl Controller {
         let ours = |object: &Object| object.meta().labels.get(legacy::MANAGED_BY) == Some(legacy::MANAGER);
         if let Some(object) = present.filter(ours) {
             let meta = object.meta();
-            let options = DeleteOptions { uid: Some(meta.uid.to_string()), ..DeleteOptions::default() };
+            let options = DeleteOptions::of(meta);
             let api = Api::<Endpoints>::new(self.client.clone(), &meta.namespace);
             ignore_not_found(api.delete(&meta.name, &options).await)?;
         }

@@ -247,10 +247,9 @@ impl Collector {
         let meta = object.meta();
         let options = DeleteOptions {
             propagation: Some(propagation),
-            uid: Some(meta.uid.to_string()),
             // A reference added meanwhile must count.
             resource_version: Some(meta.resource_version),
-            ..DeleteOptions::default()
+            ..DeleteOptions::of(meta)
         };
         let result = self.client.delete(&target(place), &options).await;
         ignore_not_found(result.map(drop))

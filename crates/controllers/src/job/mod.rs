@@ -72,7 +72,8 @@ impl Controller {
         let spec = job.spec.as_ref();
         let foreign = spec.and_then(|spec| spec.managed_by.as_deref()).is_some_and(|by| by != OURS);
         let Some(selector) = selector(&object).filter(|_| !foreign) else { return Ok(None) };
-        if !self.control.fresh(&job).await? || !self.written.fresh(job.uid(), self.jobs.revision()) {
+        if !self.control.fresh(&job, &selector).await? || !self.written.fresh(job.uid(), self.jobs.revision())
+        {
             return Ok(Some(STALE_PAUSE));
         }
         let pods: Vec<JobPod> = self.control.claim(&job, &selector).await?.iter().map(JobPod::of).collect();

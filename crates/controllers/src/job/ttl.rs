@@ -30,9 +30,8 @@ pub(crate) async fn run(context: Arc<Context>) {
             }
             let options = DeleteOptions {
                 propagation: Some("Foreground"),
-                uid: job.metadata.uid.clone(),
                 resource_version: Some(object.meta().resource_version),
-                ..DeleteOptions::default()
+                ..DeleteOptions::of(object.meta())
             };
             let api = Api::<Job>::new(client, &key.namespace);
             ignore_not_found(api.delete(&key.name, &options).await)?;

@@ -163,11 +163,7 @@ impl Controller {
         if meta.deleted.is_some() {
             return Ok(Some(object));
         }
-        let options = DeleteOptions {
-            propagation: Some("Background"),
-            uid: Some(meta.uid.to_string()),
-            ..DeleteOptions::default()
-        };
+        let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::of(meta) };
         let target = Target::new(gvr, &meta.namespace, &meta.name);
         ignore_not_found(self.client.delete(&target, &options).await)
     }

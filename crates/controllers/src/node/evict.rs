@@ -140,7 +140,7 @@ impl Controller {
             "message": "Taint manager: deleting due to NoExecute taint",
         });
         set_condition(self.client.as_ref(), pod, &condition, None, Timestamp::now()).await?;
-        let options = DeleteOptions { uid: Some(meta.uid.to_string()), ..DeleteOptions::default() };
+        let options = DeleteOptions::of(meta);
         let target = Target::new(&Pod::GVR, &meta.namespace, &meta.name);
         ignore_not_found(self.client.delete(&target, &options).await.map(drop))
     }

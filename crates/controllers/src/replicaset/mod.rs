@@ -72,7 +72,7 @@ impl Controller {
         };
         let set: S = decode(&object).map_err(Status::internal)?;
         let Some(selector) = selector(&object) else { return Ok(None) };
-        let fresh = self.control.fresh(&set).await?;
+        let fresh = self.control.fresh(&set, &selector).await?;
         let pods = self.control.claim(&set, &selector).await?;
         let per_node = if plan::has_surplus(&set, &pods) { self.neighbours(&object) } else { HashMap::new() };
         let snapshot = Snapshot { set: &set, pods: &pods, per_node: &per_node, fresh };

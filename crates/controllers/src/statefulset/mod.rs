@@ -63,7 +63,7 @@ impl Controller {
         let Some(object) = self.sets.get(&key.namespace, &key.name) else { return Ok(None) };
         let set: StatefulSet = decode(&object).map_err(Status::internal)?;
         let Some(selector) = selector(&object) else { return Ok(None) };
-        let fresh = self.control.fresh(&set).await?;
+        let fresh = self.control.fresh(&set, &selector).await?;
         let mut pods = self.control.claim(&set, &selector).await?;
         pods.retain(|pod| identity::ordinal(&set, pod).is_some());
         let history = self.history(&object, &set).await?;

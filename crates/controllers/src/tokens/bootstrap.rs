@@ -57,8 +57,7 @@ pub(crate) async fn run_cleaner(context: Arc<Context>) {
             if left > Duration::ZERO {
                 return Ok(Some(left));
             }
-            let options =
-                DeleteOptions { uid: Some(secret.meta().uid.to_string()), ..DeleteOptions::default() };
+            let options = DeleteOptions::of(secret.meta());
             let target = Target::new(&Secret::GVR, &key.namespace, &key.name);
             ignore_not_found(client.delete(&target, &options).await.map(drop)).map(|()| None)
         }
