@@ -206,7 +206,11 @@ async fn custom(
 ) -> Result<Vec<MetricValue>, String> {
     let path = |version: &str| with_query(format!("/apis/custom.metrics.k8s.io/{version}/{place}"), query);
     let list = match fetch::<MetricValue>(client, &path("v1beta2")).await {
-        Err(status) if status.is("NotFound") => fetch(client, &path("v1beta1")).await,
+        // Which of the two was not found, the version or the metric, is told by the version that the server has.
+        Err(newer) if newer.is("NotFound") => {
+            let older = fetch(client, &path("v1beta1")).await;
+            older.map_err(|status| if status.is("NotFound") { newer } else { status })
+        }
         other => other,
     };
     let list = list.map_err(|status| format!("unable to fetch metrics from custom metrics API: {status}"))?;

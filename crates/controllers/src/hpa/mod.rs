@@ -12,7 +12,7 @@ mod replicas;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tiphys_client::typed::{Kind, decode};
 use tiphys_client::{Api, Client, Informer, Recorder, Target, WorkQueue, WriteOptions};
 
 use crate::context::{Context, Key, Outcome, ignore_not_found};
-use crate::pods::Pods;
+use crate::pods::{Facts, Pods};
 use crate::resources::Resources;
 use limits::{History, Rules};
 use metrics::Reading;
@@ -35,6 +35,8 @@ use pods::PodView;
 
 /// How often an autoscaler looks.
 const PERIOD: Duration = Duration::from_secs(15);
+/// Two autoscalers of one pod would undo each other's work, so neither does any.
+const AMBIGUOUS: &str = "AmbiguousSelector";
 
 struct Controller {
     client: Arc<dyn Client>,
@@ -43,6 +45,8 @@ struct Controller {
     pods: Arc<Pods>,
     resources: Resources,
     histories: Mutex<HashMap<Key, History>>,
+    /// Which pods every autoscaler was last seen to be for.
+    selectors: Mutex<HashMap<Key, LabelSelector>>,
 }
 
 /// Runs the controller until the context stops.
@@ -58,6 +62,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         pods: context.pods.clone(),
         resources: context.resources.clone(),
         histories: Mutex::default(),
+        selectors: Mutex::default(),
     });
     follow(&controller, &queue);
     let reconcile = move |key| {
@@ -76,6 +81,7 @@ fn follow(controller: &Arc<Controller>, queue: &Arc<WorkQueue<Key>>) {
         (Some(gone), None) => {
             if let Some(controller) = weak.upgrade() {
                 controller.histories.lock().remove(&Key::of(gone));
+                controller.selectors.lock().remove(&Key::of(gone));
             }
         }
         (None, None) => {}
@@ -135,11 +141,13 @@ impl Controller {
         };
         let (mut readings, mut pods) = (Vec::new(), Vec::new());
         if plan::needs_metrics(hpa, &scale) {
-            match self.selected(hpa, &scale) {
+            match self.selected(key, &scale) {
                 Ok(selected) => pods = selected,
                 Err((reason, why)) => {
                     self.tell(hpa, "Warning", reason, why.clone());
-                    return failed(hpa, "ScalingActive", "InvalidSelector", &why);
+                    self.tell(hpa, "Warning", "FailedComputeMetricsReplicas", why.clone());
+                    let reason = if reason == AMBIGUOUS { AMBIGUOUS } else { "InvalidSelector" };
+                    return failed(hpa, "ScalingActive", reason, &why);
                 }
             }
             readings = self.read(hpa, &scale).await;
@@ -165,11 +173,7 @@ impl Controller {
     }
 
     /// The target's pods, or why they cannot be told.
-    fn selected(
-        &self,
-        hpa: &HorizontalPodAutoscaler,
-        scale: &Scale,
-    ) -> Result<Vec<PodView>, (&'static str, String)> {
+    fn selected(&self, key: &Key, scale: &Scale) -> Result<Vec<PodView>, (&'static str, String)> {
         let text = selector(scale);
         if text.is_empty() {
             return Err(("SelectorRequired", "the HPA target's scale is missing a selector".into()));
@@ -178,9 +182,25 @@ impl Controller {
             format!("couldn't convert selector into a corresponding internal selector object: {error}")
         };
         let selector = LabelSelector::parse(text).map_err(|error| ("InvalidSelector", broken(&error)))?;
-        let pods = self.pods.in_namespace(hpa.namespace());
-        let ours = pods.iter().filter(|pod| selector.matches(&pod.meta().labels));
-        Ok(ours.map(|pod| PodView::of(pod)).collect())
+        let mut pods = self.pods.in_namespace(&key.namespace);
+        pods.retain(|pod| selector.matches(&pod.meta().labels));
+        self.selectors.lock().insert(key.clone(), selector);
+        let all = self.autoscalers_of(&key.namespace, &pods);
+        if all.len() > 1 {
+            let names: Vec<String> = all.iter().map(Key::to_string).collect();
+            let names = names.join(" ");
+            let why = format!("pods by selector {text} are controlled by multiple HPAs: [{names}]");
+            return Err((AMBIGUOUS, why));
+        }
+        Ok(pods.iter().map(|pod| PodView::of(pod)).collect())
+    }
+
+    /// The autoscalers of a namespace that are for some of these pods.
+    fn autoscalers_of(&self, namespace: &str, pods: &[Arc<Facts>]) -> BTreeSet<Key> {
+        let selectors = self.selectors.lock();
+        let here = selectors.iter().filter(|(key, _)| *key.namespace == *namespace);
+        let any = |selector: &LabelSelector| pods.iter().any(|pod| selector.matches(&pod.meta().labels));
+        here.filter(|(_, selector)| any(selector)).map(|(key, _)| key.clone()).collect()
     }
 
     async fn read(&self, hpa: &HorizontalPodAutoscaler, scale: &Scale) -> Vec<Result<Reading, String>> {

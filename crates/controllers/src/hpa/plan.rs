@@ -53,10 +53,11 @@ fn actual(scale: &Scale) -> i32 {
     scale.status.as_ref().map_or(0, |status| status.replicas)
 }
 
-fn first(spec: &HorizontalPodAutoscalerSpec, scale: &Scale) -> First {
+fn first(hpa: &HorizontalPodAutoscaler, scale: &Scale) -> First {
+    let spec = &hpa.spec;
     let (size, min) = (wanted(scale), spec.min_replicas.unwrap_or(1));
     match size {
-        0 if min != 0 => First::Disabled,
+        0 if !was_scaled_to_zero(hpa) => First::Disabled,
         size if size > spec.max_replicas => First::Above(spec.max_replicas),
         size if size < min => First::Below(min),
         _ => First::Metrics,
@@ -65,7 +66,13 @@ fn first(spec: &HorizontalPodAutoscalerSpec, scale: &Scale) -> First {
 
 /// Whether the metrics matter: the target is neither switched off nor outside of its bounds.
 pub(super) fn needs_metrics(hpa: &HorizontalPodAutoscaler, scale: &Scale) -> bool {
-    matches!(first(&hpa.spec, scale), First::Metrics)
+    matches!(first(hpa, scale), First::Metrics)
+}
+
+/// Whether the target has no replicas because its autoscaler wanted none; what people set to zero stays at zero.
+fn was_scaled_to_zero(hpa: &HorizontalPodAutoscaler) -> bool {
+    let conditions = hpa.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == SCALED_TO_ZERO && condition.status == "True")
 }
 
 pub(super) fn plan(snapshot: &Snapshot<'_>, history: &mut History) -> Plan {
@@ -74,7 +81,7 @@ pub(super) fn plan(snapshot: &Snapshot<'_>, history: &mut History) -> Plan {
     history.start(size, snapshot.now);
     let mut work = Work::new(snapshot, spec);
     work.set("AbleToScale", true, "SucceededGetScale", ABLE);
-    match first(spec, snapshot.scale) {
+    match first(snapshot.hpa, snapshot.scale) {
         First::Disabled => {
             let why = "scaling is disabled since the replica count of the target is zero";
             work.set("ScalingActive", false, "ScalingDisabled", why);
@@ -90,6 +97,7 @@ pub(super) fn plan(snapshot: &Snapshot<'_>, history: &mut History) -> Plan {
     work.done()
 }
 
+const SCALED_TO_ZERO: &str = "ScaledToZero";
 const ABLE: &str = "the HPA controller was able to get the target's current scale";
 
 struct Work<'a> {
@@ -246,6 +254,13 @@ pub(super) fn rescaled(
     let conditions = status.conditions.get_or_insert_default();
     match outcome {
         Ok(()) => {
+            if replicas == 0 {
+                let message = "the HPA controller scaled the workload to zero";
+                set(conditions, SCALED_TO_ZERO, true, "ScaledToZero", message, now);
+            } else if conditions.iter().any(|condition| condition.type_ == SCALED_TO_ZERO) {
+                let message = "the HPA controller did not scale the workload to zero";
+                set(conditions, SCALED_TO_ZERO, false, "NotScaledToZero", message, now);
+            }
             let message = format!("the HPA controller was able to update the target scale to {replicas}");
             set(conditions, "AbleToScale", true, "SucceededRescale", &message, now);
             status.desired_replicas = replicas;

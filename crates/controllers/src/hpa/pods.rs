@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::metrics::{Sample, amount};
-use crate::pods::{Facts, Phase};
+use crate::pods::{Condition, Facts, Phase};
 
 /// Until then, the CPU that a pod takes may be that of its start. Seconds.
 const CPU_INITIALIZATION: i64 = 300;
@@ -20,10 +20,11 @@ pub(super) struct PodView {
     deleting: bool,
     phase: Phase,
     started: Option<Timestamp>,
-    /// Whether it is ready, and since when that is so.
-    ready: Option<(bool, Timestamp)>,
+    ready: Option<Condition>,
     /// Requests by container, in milli-units.
     requests: Vec<(String, HashMap<String, i64>)>,
+    /// Those of the pod as a whole.
+    whole: HashMap<String, i64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -38,6 +39,7 @@ struct Raw {
 struct RawSpec {
     containers: Vec<RawContainer>,
     init_containers: Option<Vec<RawContainer>>,
+    resources: RawResources,
 }
 
 #[derive(Default, Deserialize)]
@@ -54,20 +56,18 @@ struct RawResources {
     requests: Option<HashMap<String, String>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RawStatus {
-    start_time: Option<Timestamp>,
-    conditions: Option<Vec<RawCondition>>,
+impl RawResources {
+    fn amounts(self) -> HashMap<String, i64> {
+        let all = self.requests.into_iter().flatten();
+        all.filter_map(|(name, text)| Some((name, amount(&text)?))).collect()
+    }
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct RawCondition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    last_transition_time: Option<Timestamp>,
+struct RawStatus {
+    start_time: Option<Timestamp>,
+    conditions: Option<Vec<Condition>>,
 }
 
 impl PodView {
@@ -75,28 +75,28 @@ impl PodView {
         let raw: Raw = facts.object.decode().unwrap_or_default();
         let sidecars = raw.spec.init_containers.into_iter().flatten();
         let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
-        let requests = |container: RawContainer| {
-            let all = container.resources.requests.into_iter().flatten();
-            (container.name, all.filter_map(|(name, text)| Some((name, amount(&text)?))).collect())
-        };
-        let ready = raw.status.conditions.into_iter().flatten().find(|condition| condition.kind == "Ready");
+        let requests = |container: RawContainer| (container.name, container.resources.amounts());
         Self {
             name: facts.meta().name.to_string(),
             deleting: facts.deleting(),
             phase: facts.phase,
             started: raw.status.start_time,
-            ready: ready.map(|c| (c.status != "False", c.last_transition_time.unwrap_or_default())),
+            ready: Condition::find(raw.status.conditions.iter().flatten(), "Ready").cloned(),
             requests: raw.spec.containers.into_iter().chain(sidecars).map(requests).collect(),
+            whole: raw.spec.resources.amounts(),
         }
     }
 
     /// What it runs and is ready, for metrics that are not of pods.
     pub(super) fn counts(&self) -> bool {
-        self.phase == Phase::Running && self.ready.is_some_and(|(ready, _)| ready)
+        self.phase == Phase::Running && self.ready.as_ref().is_some_and(Condition::is_true)
     }
 
     /// Its request of a resource, or that of one container, in milli-units.
     pub(super) fn request(&self, resource: &str, container: Option<&str>) -> Result<i64, String> {
+        if container.is_none() && !self.whole.is_empty() {
+            return self.whole_request(resource);
+        }
         let named = |name: &str| container.is_none_or(|wanted| wanted == name);
         let mut sum = 0;
         for (name, requests) in self.requests.iter().filter(|(name, _)| named(name)) {
@@ -107,9 +107,17 @@ impl PodView {
         Ok(sum)
     }
 
+    /// The request of a pod that has some of its own: what it does not say of itself, its containers do.
+    fn whole_request(&self, resource: &str) -> Result<i64, String> {
+        let of_containers = self.requests.iter().filter_map(|(_, requests)| requests.get(resource).copied());
+        let known = self.whole.get(resource).copied().or_else(|| of_containers.reduce(|sum, one| sum + one));
+        known.ok_or_else(|| format!("missing pod-level request for {resource} in Pod {}", self.name))
+    }
+
     /// Whether its CPU says nothing about the load yet.
     fn starts(&self, sample: &Sample, now: Timestamp) -> bool {
-        let (Some((ready, since)), Some(started)) = (self.ready, self.started) else { return true };
+        let (Some(ready), Some(started)) = (&self.ready, self.started) else { return true };
+        let (since, ready) = (ready.last_transition_time.unwrap_or_default(), ready.status != "False");
         if after(started, CPU_INITIALIZATION) > now {
             let settled = since.checked_add(sample.window).unwrap_or(since);
             return !ready || sample.at < settled;

@@ -124,8 +124,188 @@ fn an_idle_queue_takes_the_target_to_zero_and_a_full_one_back() {
         "target": {"type": "Value", "value": "10"}}}]);
     let mut hpa = hpa(&queue, &json!({"scaleDown": {"stabilizationWindowSeconds": 0}}));
     hpa.spec.min_replicas = Some(0);
-    assert_eq!(size_of(&decide(&hpa, 1, &pods(1, 0), &[Ok(Reading::Total(0))])), Some(0));
-    assert_eq!(size_of(&decide(&hpa, 0, &[], &[Ok(Reading::Total(25_000))])), Some(3));
+    let full = [Ok(Reading::Total(25_000))];
+    assert_eq!(size_of(&decide(&hpa, 0, &[], &full)), None, "people set it to zero, not we");
+    let mut idle = decide(&hpa, 1, &pods(1, 0), &[Ok(Reading::Total(0))]);
+    assert_eq!(size_of(&idle), Some(0));
+    plan::rescaled(&mut idle.status, 0, Ok(()), now());
+    assert_eq!(condition(&idle, "ScaledToZero"), ("True".into(), "ScaledToZero".into()));
+    hpa.status = Some(idle.status);
+    let mut back = decide(&hpa, 0, &[], &full);
+    assert_eq!(size_of(&back), Some(3));
+    plan::rescaled(&mut back.status, 3, Ok(()), now());
+    assert_eq!(condition(&back, "ScaledToZero"), ("False".into(), "NotScaledToZero".into()));
+    hpa.spec.min_replicas = Some(2);
+    assert_eq!(size_of(&decide(&hpa, 0, &[], &full)), Some(2), "it may not stay at zero any more");
+}
+
+/// Each kind of metric that is not of the pods' own resources, as its API answers for it.
+#[tokio::test(start_paused = true)]
+async fn custom_and_external_metrics_are_asked_of_their_apis() {
+    let stage = Stage::start(2).await;
+    let custom = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/n";
+    let at = "2026-01-01T00:00:00Z";
+    let value =
+        |name: &str, value: &str| json!({"describedObject": {"name": name}, "timestamp": at, "value": value});
+    let each: Vec<Value> = stage.pods().iter().map(|name| value(name, "20")).collect();
+    let pods = format!("{custom}/pods/*/rps?labelSelector=app%3Dweb&metricLabelSelector=verb%3DGET");
+    let deployment = format!("{custom}/deployments.apps/web/waiting");
+    // An older server: only the first version is there.
+    let namespace = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/n/metrics/load";
+    let external = "/apis/external.metrics.k8s.io/v1beta1/namespaces/n/queue?labelSelector=topic%3Dorders";
+    let serve = |path: &str, items: &[Value]| stage.cluster.client.serve_path(path, &json!({"items": items}));
+    serve(&pods, &each);
+    serve(&deployment, &[value("web", "90")]);
+    serve(namespace, &[value("n", "1")]);
+    serve(external, &[value("", "40"), value("", "60")]);
+    let selector = |key: &str, value: &str| json!({"matchLabels": {(key): value}});
+    let target = |kind: &str, field: &str, value: &str| json!({"type": kind, (field): value});
+    let about = |api: &str, kind: &str, name: &str| json!({"apiVersion": api, "kind": kind, "name": name});
+    let metrics = [
+        (
+            json!({"type": "Pods", "pods": {"metric": {"name": "rps", "selector": selector("verb", "GET")},
+            "target": target("AverageValue", "averageValue", "10")}}),
+            4,
+            "pods metric rps",
+        ),
+        (
+            json!({"type": "Object", "object": {"metric": {"name": "waiting"},
+            "describedObject": about("apps/v1", "Deployment", "web"),
+            "target": target("AverageValue", "averageValue", "30")}}),
+            3,
+            "Deployment metric waiting",
+        ),
+        (
+            json!({"type": "Object", "object": {"metric": {"name": "load"},
+            "describedObject": about("v1", "Namespace", "n"),
+            "target": target("Value", "value", "500m")}}),
+            4,
+            "Namespace metric load",
+        ),
+        (
+            json!({"type": "External", "external": {"metric": {"name": "queue", "selector": selector("topic", "orders")},
+            "target": target("AverageValue", "averageValue", "25")}}),
+            4,
+            "external metric queue",
+        ),
+    ];
+    for (metric, size, name) in metrics {
+        let told = stage.autoscale(&json!([metric])).await;
+        assert_eq!(told, format!("SuccessfulRescale: New size: {size}; reason: {name} above target"));
+    }
+    let missing = json!([{"type": "Pods", "pods": {"metric": {"name": "none"},
+        "target": target("AverageValue", "averageValue", "10")}}]);
+    let told = stage.autoscale(&missing).await;
+    assert!(told.starts_with("FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1)"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_autoscalers_of_one_pod_scale_nothing() {
+    let stage = Stage::start(2).await;
+    let client = &stage.cluster.client;
+    let external = json!([{"type": "External", "external": {"metric": {"name": "queue"},
+        "target": {"type": "AverageValue", "averageValue": "1"}}}]);
+    client.serve_path(
+        "/apis/external.metrics.k8s.io/v1beta1/namespaces/n/queue",
+        &json!({"items": [{"timestamp": "2026-01-01T00:00:00Z", "value": "2"}]}),
+    );
+    let mut second = hpa(&external, &json!(null));
+    client.put(&second);
+    stage.cluster.settle().await;
+    second.metadata.name = Some("web-too".into());
+    client.put(&second);
+    tokio::time::sleep(PERIOD * 2).await;
+    for name in ["web", "web-too"] {
+        let status = client.find::<HorizontalPodAutoscaler>("n", name).unwrap().status.unwrap();
+        let told = status.conditions.unwrap().into_iter().find(|one| one.type_ == "ScalingActive").unwrap();
+        assert_eq!((told.status.as_str(), told.reason.as_deref()), ("False", Some("AmbiguousSelector")));
+        let why = "pods by selector app=web are controlled by multiple HPAs: [n/web n/web-too]";
+        assert_eq!(told.message.as_deref(), Some(why));
+    }
+    client.remove(&HorizontalPodAutoscaler::GVR, "n", "web-too");
+    tokio::time::sleep(PERIOD * 2).await;
+    let status = client.find::<HorizontalPodAutoscaler>("n", "web").unwrap().status.unwrap();
+    assert!(status.conditions.unwrap().iter().any(|one| one.reason.as_deref() == Some("ValidMetricFound")));
+}
+
+#[test]
+fn a_container_alone_can_be_measured_and_tolerances_are_the_users() {
+    let container = json!([{"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c",
+        "target": {"type": "Utilization", "averageUtilization": 50}}}]);
+    let size = |behavior: &Value, milli: i64| {
+        size_of(&decide(&hpa(&container, behavior), 10, &pods(10, 0), &[Ok(reading(&[milli; 10]))]))
+    };
+    assert_eq!(size(&json!(null), 540), None, "a tenth is tolerated");
+    assert_eq!(size(&json!({"scaleUp": {"tolerance": "0.05"}}), 540), Some(11));
+    let both = json!({"scaleUp": {"tolerance": "0"},
+        "scaleDown": {"tolerance": "0.5", "stabilizationWindowSeconds": 0}});
+    assert_eq!(size(&both, 510), Some(11));
+    assert_eq!(size(&both, 260), None, "down, a half is tolerated");
+    assert_eq!(size(&both, 240), Some(5));
+}
+
+#[test]
+fn the_request_of_a_pod_as_a_whole_comes_before_its_containers() {
+    let view = |whole: Value| {
+        let request = json!({"requests": {"cpu": "1"}});
+        let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"resources": whole,
+            "containers": [{"name": "a", "resources": request}, {"name": "b", "resources": request}]}});
+        PodView::of(&crate::pods::Facts::of(&Object::from_value(&pod).unwrap()).unwrap())
+    };
+    assert_eq!(view(json!({})).request("cpu", None), Ok(2000));
+    let whole = view(json!({"requests": {"cpu": "5"}}));
+    assert_eq!((whole.request("cpu", None), whole.request("cpu", Some("a"))), (Ok(5000), Ok(1000)));
+    assert!(whole.request("memory", None).unwrap_err().starts_with("missing pod-level request for memory"));
+}
+
+/// A Deployment with its pods at work, to be autoscaled.
+struct Stage {
+    cluster: Cluster,
+}
+
+impl Stage {
+    async fn start(replicas: i32) -> Self {
+        let client = FakeClient::new();
+        crate::testing::serve_discovery(&client);
+        let namespaces =
+            json!({"name": "namespaces", "kind": "Namespace", "namespaced": false, "verbs": ["get"]});
+        let pods =
+            json!({"name": "pods", "kind": "Pod", "namespaced": true, "verbs": ["get", "list", "watch"]});
+        client.serve_path("/api/v1", &json!({"resources": [namespaces, pods]}));
+        let config = Config { disabled: vec!["garbage-collector".into()], ..Config::default() };
+        let cluster = Cluster::start_with(client, config);
+        let deployment: Deployment = typed(json!({
+            "metadata": {"name": "web", "namespace": "n"},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": {
+                "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c"}]}}},
+        }));
+        cluster.client.put(&deployment);
+        cluster.settle().await;
+        cluster.run_pods().await;
+        Self { cluster }
+    }
+
+    fn pods(&self) -> Vec<String> {
+        let pods = self.cluster.client.all::<k8s_openapi::api::core::v1::Pod>("n");
+        pods.iter().map(|pod| pod.name().to_owned()).collect()
+    }
+
+    /// What comes of a fresh autoscaler with these metrics, of a Deployment that is brought back to two.
+    async fn autoscale(&self, metrics: &Value) -> String {
+        let client = &self.cluster.client;
+        client.put(&hpa(metrics, &json!(null)));
+        self.cluster.settle().await;
+        let ours = ["SuccessfulRescale", "FailedComputeMetricsReplicas"];
+        let mut told = self.cluster.events().into_iter();
+        let told = told.rfind(|event| ours.iter().any(|reason| event.starts_with(reason)));
+        client.remove(&HorizontalPodAutoscaler::GVR, "n", "web");
+        let size = json!({"spec": {"replicas": 2}});
+        let deployments = self.cluster.api::<Deployment>("n");
+        deployments.patch("web", tiphys_client::PatchKind::Merge, &size).await.unwrap();
+        self.cluster.settle().await;
+        self.cluster.run_pods().await;
+        told.unwrap()
+    }
 }
 
 fn run(rules: &Rules, history: &mut History, current: i32, desired: i32, second: i64) -> Bounded {

@@ -54,7 +54,7 @@ impl Facts {
     /// Reads the facts; `None` for what is no pod (the API server lets none in).
     pub(crate) fn of(object: &Object) -> Option<Self> {
         let pod: RawPod = object.decode().ok()?;
-        let ready = pod.status.conditions.iter().flatten().find(|c| c.kind == "Ready" && c.status == "True");
+        let ready = Condition::find(pod.status.conditions.iter().flatten(), "Ready").filter(|c| c.is_true());
         let cost = pod.metadata.annotations.as_ref().and_then(|a| a.get(DELETION_COST)?.parse().ok());
         let statuses = pod.status.container_statuses.iter().flatten();
         let mut ips: Vec<Box<str>> = pod.status.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
@@ -178,7 +178,7 @@ struct RawPort {
 #[serde(default, rename_all = "camelCase")]
 struct RawStatus {
     phase: Phase,
-    conditions: Option<Vec<RawCondition>>,
+    conditions: Option<Vec<Condition>>,
     container_statuses: Option<Vec<RawContainerStatus>>,
     #[serde(rename = "podIP")]
     pod_ip: Box<str>,
@@ -191,13 +191,25 @@ struct RawIp {
     ip: Box<str>,
 }
 
-#[derive(Default, Deserialize)]
+/// A condition of a pod's status.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct RawCondition {
+pub(crate) struct Condition {
     #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    last_transition_time: Option<Timestamp>,
+    pub(crate) kind: String,
+    pub(crate) status: String,
+    pub(crate) last_transition_time: Option<Timestamp>,
+}
+
+impl Condition {
+    /// The one of a type.
+    pub(crate) fn find<'a>(all: impl IntoIterator<Item = &'a Self>, kind: &str) -> Option<&'a Self> {
+        all.into_iter().find(|condition| condition.kind == kind)
+    }
+
+    pub(crate) fn is_true(&self) -> bool {
+        self.status == "True"
+    }
 }
 
 #[derive(Default, Deserialize)]

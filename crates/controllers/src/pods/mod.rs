@@ -15,7 +15,7 @@ use tiphys_api::Object;
 use tiphys_client::typed::Kind;
 use tiphys_client::{Informer, Informers};
 
-pub(crate) use facts::{Facts, Phase, Port};
+pub(crate) use facts::{Condition, Facts, Phase, Port};
 
 type ByName = HashMap<Box<str>, Arc<Facts>>;
 
