@@ -2,7 +2,8 @@
 //!
 //! - The picture of the cluster ([`cache`]) and the queue of waiting pods ([`queue`]) follow the API's events; nothing is
 //!   listed or polled. The decision ([`decide`]) is a pure function over them, made of [`plugins`].
-//! - One pod is decided at a time; its binding goes on beside the next decision, which counts it in already.
+//! - One pod is decided at a time; its binding goes on beside the next decision, which counts it in already. What is
+//!   under way ends with the scheduler: one that has lost its Lease binds nothing any more.
 //! - Bindings go through `pods/binding`, as the real scheduler's do, so either can stand in for the other.
 
 pub mod cache;
@@ -18,7 +19,8 @@ use std::sync::Arc;
 
 use tiphys_api::{Gvr, Status, json};
 use tiphys_client::{Api, Client, Informers, PatchKind, Recorder, Target, WriteOptions};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +29,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use node::Facts;
 use pod::Pod;
 use state::{Attempt, State};
-use volumes::Volumes;
+use volumes::{Needs, Volumes};
 
 /// Bindings on their way at once.
 const BINDINGS_MAX: usize = 64;
@@ -84,51 +86,56 @@ struct Shell {
 
 impl Shell {
     async fn work(self: Arc<Self>) {
+        let mut under_way = JoinSet::new();
         loop {
+            while under_way.try_join_next().is_some() {}
             match self.state.next(Instant::now(), |pod| self.volumes.needs(pod)) {
-                Some(Attempt::Chosen { pod, node }) if waits(&pod) => self.clone().start_volumes(pod, node),
-                Some(Attempt::Chosen { pod, node }) => self.clone().start_binding(pod, &node.name).await,
+                Some(Attempt::Chosen { pod, node }) if waits(&pod) => {
+                    let needs = pod.wishes.as_ref().and_then(|wishes| wishes.volumes.clone());
+                    let needs = needs.unwrap_or_default();
+                    self.volumes.choose(&needs, &node.name);
+                    under_way.spawn(self.clone().assign_with_volumes(pod, node, needs));
+                }
+                Some(Attempt::Chosen { pod, node }) => {
+                    let Some(place) = self.place().await else { return };
+                    under_way.spawn(self.clone().assign(pod, node, place));
+                }
                 Some(Attempt::Refused { pod, message, news }) => self.report(&pod, &message, news).await,
                 None => self.state.wait().await,
             }
         }
     }
 
-    /// Binds the pod's volumes first. That may take long, so it holds no place among the bindings.
-    fn start_volumes(self: Arc<Self>, pod: Pod, node: Arc<Facts>) {
-        let needs = pod.wishes.as_ref().and_then(|wishes| wishes.volumes.clone()).unwrap_or_default();
-        self.volumes.choose(&needs, &node.name);
-        tokio::spawn(async move {
-            match self.volumes.prepare(&needs, &node).await {
-                Ok(()) => self.start_binding(pod, &node.name).await,
-                Err(status) => {
-                    let message = format!("running PreBind plugin \"VolumeBinding\": {status}");
-                    self.recorder.event(&reference(&pod), "Warning", "FailedScheduling", message);
-                    self.state.not_bound(&pod, Instant::now());
-                }
-            }
-        });
+    /// A place among the bindings under way, once one is free.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.bindings.clone().acquire_owned().await.ok()
     }
 
-    /// Waits for a free place among the bindings under way, then leaves this one to itself.
-    async fn start_binding(self: Arc<Self>, pod: Pod, node: &str) {
-        let node = node.to_owned();
-        let Ok(place) = self.bindings.clone().acquire_owned().await else { return };
-        tokio::spawn(async move {
-            let key = pod.key();
-            match self.bind(&pod, &node).await {
-                Ok(()) => {
-                    self.state.bound(&key);
-                    let message = format!("Successfully assigned {key} to {node}");
-                    self.recorder.event(&reference(&pod), "Normal", "Scheduled", message);
-                }
-                Err(status) => {
-                    tracing::warn!(pod = key, node, %status, "binding failed; trying again");
-                    self.state.not_bound(&pod, Instant::now());
-                }
+    /// Binds the pod's volumes first. That may take long, so it holds no place among the bindings meanwhile.
+    async fn assign_with_volumes(self: Arc<Self>, pod: Pod, node: Arc<Facts>, needs: Needs) {
+        if let Err(status) = self.volumes.prepare(&needs, &node).await {
+            let message = format!("running PreBind plugin \"VolumeBinding\": {status}");
+            self.recorder.event(&reference(&pod), "Warning", "FailedScheduling", message);
+            return self.state.not_bound(&pod, Instant::now());
+        }
+        if let Some(place) = self.place().await {
+            self.assign(pod, node, place).await;
+        }
+    }
+
+    async fn assign(self: Arc<Self>, pod: Pod, node: Arc<Facts>, _place: OwnedSemaphorePermit) {
+        let (key, node) = (pod.key(), &node.name);
+        match self.bind(&pod, node).await {
+            Ok(()) => {
+                self.state.bound(&key);
+                let message = format!("Successfully assigned {key} to {node}");
+                self.recorder.event(&reference(&pod), "Normal", "Scheduled", message);
             }
-            drop(place);
-        });
+            Err(status) => {
+                tracing::warn!(pod = key, %node, %status, "binding failed; trying again");
+                self.state.not_bound(&pod, Instant::now());
+            }
+        }
     }
 
     async fn bind(&self, pod: &Pod, node: &str) -> Result<(), Status> {

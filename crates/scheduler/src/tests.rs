@@ -126,3 +126,26 @@ async fn a_claim_that_waits_for_its_pod_is_told_the_node_and_the_pod_waits_for_i
     stop.cancel();
     task.await.unwrap();
 }
+
+/// As when another was elected meanwhile: its decisions count, not those of before.
+#[tokio::test(start_paused = true)]
+async fn a_binding_under_way_ends_with_the_scheduler() {
+    let fake = FakeClient::new();
+    fake.put_value(&NODES, &node("a", "2"));
+    fake.put_value(&PODS, &waiting("p", "1"));
+    let (slow, asked) = (fake.apart(), Arc::new(tokio::sync::Notify::new()));
+    slow.arrive_after(Duration::from_secs(1));
+    let binding = asked.clone();
+    slow.fail(Box::new(move |_, target| {
+        if target.subresource == "binding" {
+            binding.notify_one();
+        }
+        None
+    }));
+    tokio::select! {
+        () = run(Config::default(), Arc::new(slow), CancellationToken::new()) => panic!("it ended by itself"),
+        () = asked.notified() => {}
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(fake.find::<Pod>("n", "p").unwrap().spec.unwrap().node_name, None);
+}
