@@ -37,8 +37,10 @@ mod resource_quota;
 mod resources;
 mod service_cidr;
 mod service_lb;
+mod service_repair;
 mod statefulset;
 mod storage;
+mod storage_versions;
 #[cfg(test)]
 mod succession;
 mod taints;
@@ -139,6 +141,7 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("endpointslice-mirroring", Box::pin(endpoints::mirror::run(context.clone())));
     start("clusterrole-aggregation", Box::pin(cluster_roles::run(context.clone())));
     start("serviceaccount-token", Box::pin(tokens::service_account::run(context.clone())));
+    start("legacy-serviceaccount-token-cleaner", Box::pin(tokens::legacy::run(context.clone())));
     start("bootstrap-signer", Box::pin(tokens::bootstrap::run_signer(context.clone())));
     start("token-cleaner", Box::pin(tokens::bootstrap::run_cleaner(context.clone())));
     start("serviceaccount", Box::pin(publish::run_service_accounts(context.clone())));
@@ -157,6 +160,8 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("ttl", Box::pin(node_ttl::run(context.clone())));
     start("service-cidr", Box::pin(service_cidr::run_ranges(context.clone())));
     start("service-address", Box::pin(service_cidr::run_addresses(context.clone())));
+    start("service-repair", Box::pin(service_repair::run(context.clone())));
+    start("storage-version-garbage-collector", Box::pin(storage_versions::run(context.clone())));
     start("service-lb", Box::pin(service_lb::run(context.clone())));
     start("taint-eviction", Box::pin(node::evict::run(context.clone())));
     start("pod-garbage-collector", Box::pin(pod_gc::run(context.clone())));

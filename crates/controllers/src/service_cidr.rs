@@ -37,7 +37,7 @@ struct ServiceSpec {
 }
 
 /// The addresses of a Service.
-fn addresses(service: &Object) -> Vec<IpAddr> {
+pub(crate) fn addresses(service: &Object) -> Vec<IpAddr> {
     let view: ServiceView = service.decode().unwrap_or_default();
     view.spec.addresses.iter().flatten().filter_map(|text| text.parse().ok()).collect()
 }
@@ -110,10 +110,11 @@ impl Addresses {
     }
 
     async fn ensure(&self, service: &Object, address: &IpAddr) -> Result<(), Status> {
-        if self.addresses.get("", &name(address)).is_some() {
-            return Ok(());
-        }
         let meta = service.meta();
+        if let Some(object) = self.addresses.get("", &name(address)) {
+            // It may be for another Service, which has it no more: once it is gone, it is made for this one.
+            return self.release(&object, address).await;
+        }
         let object = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
             "metadata": {
@@ -142,26 +143,31 @@ impl Addresses {
                 None => Ok(None),
             };
         };
+        self.release(&object, &address).await.map(|()| None)
+    }
+
+    /// Removes an address that its Service does not have.
+    async fn release(&self, object: &Object, address: &IpAddr) -> Result<(), Status> {
         let value = object.value().map_err(Status::internal)?;
         let parent = &value["spec"]["parentRef"];
         let text = |key: &str| parent[key].as_str().unwrap_or_default();
         // Others may hold addresses, too.
         if text("resource") != "services" || value["metadata"]["labels"][MANAGED_BY] != MANAGER {
-            return Ok(None);
+            return Ok(());
         }
         let service = self.services.get(text("namespace"), text("name"));
-        if service.is_some_and(|service| addresses(&service).contains(&address)) {
-            return Ok(None);
+        if service.is_some_and(|service| addresses(&service).contains(address)) {
+            return Ok(());
         }
         // The cache of Services may be late: the API server knows.
         let target = Target::new(&Service::GVR, text("namespace"), text("name"));
         let service = ignore_not_found(self.client.get(&target).await.map(Some))?;
-        if service.is_some_and(|service| addresses(&service).contains(&address)) {
-            return Ok(None);
+        if service.is_some_and(|service| addresses(&service).contains(address)) {
+            return Ok(());
         }
-        let options = DeleteOptions { uid: Some(object.meta().uid.to_string()), ..DeleteOptions::default() };
-        let target = Target::new(&IPAddress::GVR, "", name);
-        ignore_not_found(self.client.delete(&target, &options).await.map(drop)).map(|()| None)
+        let options = DeleteOptions::of(object.meta());
+        let target = Target::new(&IPAddress::GVR, "", &object.meta().name);
+        ignore_not_found(self.client.delete(&target, &options).await.map(drop))
     }
 }
 
@@ -229,7 +235,7 @@ fn plan(range: &Value, in_use: bool) -> Step {
 }
 
 /// The ranges that a ServiceCIDR names.
-fn cidrs(range: &Value) -> Vec<Cidr> {
+pub(crate) fn cidrs(range: &Value) -> Vec<Cidr> {
     range["spec"]["cidrs"]
         .as_array()
         .into_iter()
@@ -240,7 +246,7 @@ fn cidrs(range: &Value) -> Vec<Cidr> {
 
 /// A range of addresses: its first bits, and how many they are.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Cidr {
+pub(crate) struct Cidr {
     first: IpAddr,
     bits: u32,
 }
@@ -251,7 +257,7 @@ impl Cidr {
         Some(Self { first: first.parse().ok()?, bits: bits.parse().ok()? })
     }
 
-    fn holds(&self, address: &IpAddr) -> bool {
+    pub(crate) fn holds(&self, address: &IpAddr) -> bool {
         let (one, other, all) = match (self.first, address) {
             (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits().into(), other.to_bits().into(), 32),
             (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits(), other.to_bits(), 128),

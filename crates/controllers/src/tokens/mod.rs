@@ -1,6 +1,7 @@
 //! Tokens that are kept as Secrets: those of service accounts, as people ask for them, and those that nodes join with.
 
 pub(crate) mod bootstrap;
+pub(crate) mod legacy;
 pub(crate) mod service_account;
 
 use serde::Deserialize;

@@ -18,8 +18,8 @@ use super::View;
 use crate::context::{Context, Key, Outcome, ignore_not_found};
 
 const TYPE: &str = "kubernetes.io/service-account-token";
-const ACCOUNT: &str = "kubernetes.io/service-account.name";
-const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+pub(super) const ACCOUNT: &str = "kubernetes.io/service-account.name";
+pub(super) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 const LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 /// An account that is made right after its Secret is waited for.
 const NEW: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ pub(crate) async fn run(context: Arc<Context>) {
 }
 
 /// Looks at the text first: most Secrets are of other types.
-fn is_token(secret: &Object) -> bool {
+pub(super) fn is_token(secret: &Object) -> bool {
     let mark = TYPE.as_bytes();
     secret.json().windows(mark.len()).any(|window| window == mark)
         && secret.decode::<View>().is_ok_and(|view| view.kind == TYPE)
@@ -159,7 +159,7 @@ impl Controller {
 
     async fn remove(&self, secret: &Object) -> Result<(), Status> {
         let meta = secret.meta();
-        let options = DeleteOptions { uid: Some(meta.uid.to_string()), ..DeleteOptions::default() };
+        let options = DeleteOptions::of(meta);
         let target = Target::new(&Secret::GVR, &meta.namespace, &meta.name);
         ignore_not_found(self.client.delete(&target, &options).await.map(drop))
     }
