@@ -16,6 +16,14 @@ use crate::machine::Machine;
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// A namespace's name is a label and has 63 bytes at most; some stand before others' names.
 const LABEL_BYTES: usize = 42;
+/// The node of a test neither evicts pods nor removes images because the machine's disk is full, which is no fault of
+/// the pods: a build from nothing takes tens of gigabytes. Cases about eviction bring their own.
+const ANY_DISK: &str = "\
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+evictionHard: {memory.available: 100Mi, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%}
+imageGCHighThresholdPercent: 100
+";
 
 /// A cluster under test.
 #[derive(Debug)]
@@ -46,6 +54,7 @@ impl Cluster {
     /// A cluster that was not started yet.
     pub fn new(name: &str, slot: u16) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix(&format!("tiphys-{name}-")).tempdir()?;
+        std::fs::write(dir.path().join("any-disk.yaml"), ANY_DISK)?;
         Ok(Self { dir, slot, machine: None })
     }
 
@@ -79,6 +88,7 @@ impl Cluster {
         let mut command = self.command(binary());
         // As a variable, so that a case can take it away.
         command.args(["up", "--log-level", "info"]).env("TIPHYS_NO_MERGE", "true");
+        command.env("TIPHYS_KUBELET_CONFIG", self.scratch("any-disk.yaml"));
         command.arg("--data-dir").arg(self.data_dir()).arg("--kubeconfig").arg(self.kubeconfig());
         command.args(["--https-port", &self.https_port().to_string()]);
         command.args(["--kubelet-port", &(16250 + slot).to_string(), "--bridge", &format!("tphtest{slot}")]);
@@ -204,6 +214,11 @@ impl Drop for Cluster {
 }
 
 impl Namespace<'_> {
+    /// Removes it with all that is in it, in the background.
+    pub fn remove(self) -> Result<()> {
+        self.cluster.kubectl(&["delete", "namespace", &self.name, "--wait=false"]).map(drop)
+    }
+
     /// kubectl in this namespace.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         run(self.kubectl_command().args(args))

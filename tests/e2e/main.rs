@@ -76,7 +76,13 @@ fn trials_of(case: cases::Case, root: bool) -> Vec<Trial> {
 fn run(case: cases::Case) -> anyhow::Result<()> {
     let name = case.names.first().context("a case without a name")?;
     match case.run {
-        cases::Run::Shared(run) | cases::Run::SharedIf(_, run) => run(&shared()?.namespace(name)?),
+        cases::Run::Shared(run) | cases::Run::SharedIf(_, run) => {
+            let cluster = shared()?;
+            let ns = cluster.namespace(name)?;
+            run(&ns)?;
+            // The pods of all cases are more than the node takes. What a failed case left is there to be looked at.
+            ns.remove()
+        }
         cases::Run::Simulated(run) => run(&simulated::shared()?.cluster.namespace(name)?),
         cases::Run::Own(run) | cases::Run::If(_, run) => run(),
     }
