@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tiphys_runtime::containerd::{Containerd, connect};
+use tiphys_runtime::containerd::{Containerd, connect, shims};
 use tiphys_runtime::{Filter, Runtime};
 
 use crate::cli::Reset;
@@ -82,14 +82,15 @@ async fn remove_pods(settings: &Settings, progress: &mut Progress) -> Result<()>
         return Ok(());
     }
     let containerd = match config {
-        Ok(config) if own => Some(Containerd::start(&config).await?),
+        Ok(config) if own => Some((Containerd::start(&config).await?, config)),
         _ => None,
     };
     let runtime = connect(&settings.runtime_socket()?).await?;
     let removed = remove_sandboxes(&runtime, settings).await?;
     progress.done(&format!("{removed} pods removed"));
-    if let Some(containerd) = containerd {
+    if let Some((containerd, config)) = containerd {
         containerd.stop().await?;
+        shims::end_all(&config);
         progress.done("containerd stopped");
     }
     Ok(())

@@ -11,6 +11,7 @@ mod connect;
 pub mod images;
 mod keep;
 mod process;
+pub mod shims;
 
 pub use connect::connect;
 pub use keep::Kept;

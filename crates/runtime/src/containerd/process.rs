@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 
-use super::{Config, config};
+use super::{Config, config, shims};
 
 /// How long containerd may take to say that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -78,6 +78,10 @@ impl Containerd {
             ready = notify.ready() => ready.map_err(Error::Watch)?,
             _ = started.ended() => return Err(Error::Ended { log: config.log_file.clone() }),
             () = tokio::time::sleep(READY_WITHIN) => return Err(Error::NotReady { log: config.log_file.clone() }),
+        }
+        let forgotten = shims::end_forgotten(config);
+        if forgotten > 0 {
+            tracing::info!(forgotten, "ended shims that a killed containerd left without containers");
         }
         Ok(started)
     }
