@@ -3,9 +3,12 @@
 //! - It listens on the cluster's DNS address itself, which the node owns: a question needs no packet rule and leaves no
 //!   entry in connection tracking, the usual cause of DNS time-outs under load.
 //! - [`zone`] is a table that changes by the names of one Service at a time: a question waits no longer than for those.
+//! - It answers from the first moment on. Questions for the cluster's names wait a little until its Services are known, and
+//!   are told then that it failed (SERVFAIL); all others are answered at once.
 
 mod forward;
 mod server;
+mod tcp;
 #[cfg(test)]
 mod tests;
 pub mod zone;
@@ -14,13 +17,13 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hickory_server::Server;
 use parking_lot::RwLock;
 use tiphys_api::{Gvr, Object, Status};
 use tiphys_client::{Client, Informers, PatchKind, Services, Target, WriteOptions, typed};
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use forward::StubDomain;
@@ -28,10 +31,6 @@ use forward::Upstreams;
 use zone::Zone;
 
 const SERVICES: Gvr = Gvr::new("", "v1", "services");
-/// How long a TCP client may stay silent.
-const TCP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Answers waiting for one slow TCP client.
-const TCP_QUEUE: usize = 32;
 
 /// What cluster DNS is told.
 #[derive(Clone, Debug)]
@@ -78,14 +77,15 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let own = config.listen.ip();
-    let upstreams = Upstreams::new(&config.resolv_conf, own, &config.stub_domains)?;
-    let started = Following::start(client, Zone::new(&config.domain, own));
-    let Some(following) = stop.run_until_cancelled(started).await else { return Ok(()) };
-    let mut server = Server::new(server::Handler { zone: following.zone.clone(), upstreams });
+    let upstreams = Arc::new(Upstreams::new(&config.resolv_conf, own, &config.stub_domains)?);
+    let zone = Arc::new(RwLock::new(Zone::new(&config.domain, own)));
+    let (complete, is_complete) = watch::channel(false);
+    let handler = server::Handler { zone: zone.clone(), upstreams, complete: is_complete };
+    let mut server = Server::new(handler.clone());
     server.register_socket(udp);
-    server.register_listener(tcp, TCP_TIMEOUT, TCP_QUEUE);
     tokio::select! {
-        () = following.keep() => {}
+        () = follow(client, &zone, &complete) => {}
+        () = tcp::serve(tcp, handler, tcp::CONNECTIONS) => {}
         () = stop.cancelled() => {}
     }
     // Ends its tasks at once. Its graceful end would wait for the next question; whoever asks now asks again.
@@ -109,40 +109,30 @@ pub async fn ensure_service(client: &dyn Client, address: Ipv4Addr) -> Result<()
     client.patch(&target, PatchKind::Apply, service.to_string().into(), &options).await.map(drop)
 }
 
-/// The zone and what it is made from.
-struct Following {
-    zone: Arc<RwLock<Zone>>,
-    services: Services,
+/// Makes the zone follow the Services.
+async fn follow(client: Arc<dyn Client>, zone: &RwLock<Zone>, complete: &watch::Sender<bool>) {
+    let services = Services::follow(&Informers::new(client));
+    services.synced().await;
+    update(&services, zone);
+    zone.write().complete();
+    complete.send_replace(true);
+    loop {
+        services.changed().await;
+        update(&services, zone);
+    }
 }
 
-impl Following {
-    async fn start(client: Arc<dyn Client>, zone: Zone) -> Self {
-        let services = Services::follow(&Informers::new(client));
-        services.synced().await;
-        let names = Self { zone: Arc::new(RwLock::new(zone)), services };
-        names.update();
-        names
-    }
-
-    async fn keep(&self) {
-        loop {
-            self.services.changed().await;
-            self.update();
-        }
-    }
-
-    fn update(&self) {
-        let domain = self.zone.read().domain().to_owned();
-        for key in self.services.take() {
-            let names = match self.services.get(&key).as_ref().and_then(decode) {
-                Some(service) => {
-                    let slices: Vec<_> = self.services.slices(&key).iter().filter_map(decode).collect();
-                    zone::names(&domain, &service, &slices)
-                }
-                None => zone::Names::new(),
-            };
-            self.zone.write().set(&key, names);
-        }
+fn update(services: &Services, zone: &RwLock<Zone>) {
+    let domain = zone.read().domain().to_owned();
+    for key in services.take() {
+        let names = match services.get(&key).as_ref().and_then(decode) {
+            Some(service) => {
+                let slices: Vec<_> = services.slices(&key).iter().filter_map(decode).collect();
+                zone::names(&domain, &service, &slices)
+            }
+            None => zone::Names::new(),
+        };
+        zone.write().set(&key, names);
     }
 }
 

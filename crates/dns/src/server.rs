@@ -1,14 +1,15 @@
-//! Questions and answers over UDP and TCP: the zone first, then the host's resolvers.
+//! Questions and answers, however they come: the zone first, then the host's resolvers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hickory_proto::op::{Edns, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::forward::{Forwarded, Upstreams};
 use crate::zone::{Answer, Zone};
@@ -16,13 +17,19 @@ use crate::zone::{Answer, Zone};
 /// Largest answer we send over UDP: what passes every network unfragmented (DNS flag day 2020).
 const UDP_BYTES_MAX: u16 = 1232;
 
+/// How long a question waits for the cluster's names after a start: less than those who ask do.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// So many aliases may lead to one another.
 const ALIASES_MAX: usize = 8;
 
 /// Answers from the newest zone.
+#[derive(Clone)]
 pub(crate) struct Handler {
     pub(crate) zone: Arc<RwLock<Zone>>,
-    pub(crate) upstreams: Upstreams,
+    pub(crate) upstreams: Arc<Upstreams>,
+    /// Whether the zone is complete.
+    pub(crate) complete: watch::Receiver<bool>,
 }
 
 /// What goes back.
@@ -78,11 +85,20 @@ impl Handler {
         if info.query.query_class() != DNSClass::IN {
             return Reply::failed(ResponseCode::Refused);
         }
-        self.resolve(Name::from(info.query.name()), info.query.query_type()).await
+        let resolved = self.resolve(Name::from(info.query.name()), info.query.query_type()).await;
+        resolved.unwrap_or_else(|| Reply::failed(ResponseCode::ServFail))
     }
 
-    /// Answers a question, and goes on to where an alias leads: those who ask do not go themselves.
-    async fn resolve(&self, mut name: Name, kind: RecordType) -> Reply {
+    /// Waits until the zone is complete; `None` if that takes too long.
+    async fn completed(&self) -> Option<()> {
+        let mut complete = self.complete.clone();
+        let complete = tokio::time::timeout(PATIENCE, complete.wait_for(|complete| *complete));
+        complete.await.ok()?.ok().map(drop)
+    }
+
+    /// Answers a question, and goes on to where an alias leads: those who ask do not go themselves. `None` if that is not
+    /// known, or has no end.
+    async fn resolve(&self, mut name: Name, kind: RecordType) -> Option<Reply> {
         let mut found = Vec::new();
         for _ in 0..ALIASES_MAX {
             let text = name.to_lowercase().to_utf8();
@@ -94,15 +110,18 @@ impl Handler {
                     found.extend(records);
                     match target {
                         Some(target) => name = target,
-                        None => return Reply::ours(ResponseCode::NoError, found, Vec::new()),
+                        None => return Some(Reply::ours(ResponseCode::NoError, found, Vec::new())),
                     }
                 }
-                Answer::NoData(soa) => return Reply::ours(ResponseCode::NoError, found, vec![soa]),
-                Answer::NoName(soa) => return Reply::ours(ResponseCode::NXDomain, found, vec![soa]),
-                Answer::Elsewhere => return Reply::theirs(found, self.upstreams.ask(name, text, kind).await),
+                Answer::NoData(soa) => return Some(Reply::ours(ResponseCode::NoError, found, vec![soa])),
+                Answer::NoName(soa) => return Some(Reply::ours(ResponseCode::NXDomain, found, vec![soa])),
+                Answer::Unknown => self.completed().await?,
+                Answer::Elsewhere => {
+                    return Some(Reply::theirs(found, self.upstreams.ask(name, text, kind).await));
+                }
             }
         }
-        Reply::failed(ResponseCode::ServFail)
+        None
     }
 }
 

@@ -9,6 +9,7 @@ use hickory_proto::rr::{DNSClass, Name, RecordType};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
+use tiphys_api::Status;
 use tiphys_client::fake::FakeClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -166,4 +167,21 @@ async fn what_is_no_question_is_refused() {
         // By number: 16 is BADVERS in an answer to a question, and BADSIG elsewhere.
         assert_eq!(u16::from(server.udp(&question).await.metadata.response_code), u16::from(code));
     }
+}
+
+#[tokio::test]
+async fn before_the_cluster_is_known_others_names_are_told() {
+    let there = FakeClient::new();
+    put_service(&there, "far", &json!({"clusterIP": "10.50.0.7"}));
+    let other = Server::start(&there, "other.test", Vec::new()).await;
+    let here = FakeClient::new();
+    here.fail(Box::new(|_, _| Some(Status::unavailable("it is not there yet"))));
+    let stub = StubDomain { domain: "other.test".into(), servers: vec![other.udp] };
+    let server = Server::start(&here, "cluster.local", vec![stub]).await;
+    let (own, reverse, theirs) = tokio::join!(
+        server.ask("web.n.svc.cluster.local.", RecordType::A),
+        server.ask("7.0.50.10.in-addr.arpa.", RecordType::PTR),
+        server.ask("far.n.svc.other.test.", RecordType::A),
+    );
+    assert_eq!([own, reverse, theirs], [["ServFail"], ["ServFail"], ["10.50.0.7"]]);
 }

@@ -29,6 +29,8 @@ pub struct Zone {
     of: HashMap<Box<str>, Names>,
     /// Counts answers of several records.
     turn: AtomicUsize,
+    /// Whether it has the names of all Services.
+    complete: bool,
 }
 
 /// Names with what each of them says.
@@ -43,6 +45,8 @@ pub enum Answer {
     NoData(Record),
     /// There is no such name.
     NoName(Record),
+    /// It cannot be told yet.
+    Unknown,
     /// Not a name of the cluster: ask elsewhere.
     Elsewhere,
 }
@@ -57,6 +61,7 @@ impl Zone {
             nodes: ["svc.", "pod."].map(|name| (format!("{name}{domain}").into(), 1)).into(),
             of: HashMap::new(),
             turn: AtomicUsize::new(0),
+            complete: false,
             domain,
         };
         let host = format!("ns.dns.{}", zone.domain);
@@ -76,6 +81,11 @@ impl Zone {
         &self.domain
     }
 
+    /// From now on a name that is not there does not exist.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
     /// Puts a Service's names in place of those that it had; none take them away.
     pub fn set(&mut self, service: &str, names: Names) {
         let before = self.of.remove(service).unwrap_or_default();
@@ -92,6 +102,9 @@ impl Zone {
 
     /// Answers a question; `name` is lower case, without the last dot.
     pub fn answer(&self, name: &str, kind: RecordType) -> Answer {
+        if !self.complete && [&self.domain, "in-addr.arpa", "ip6.arpa"].iter().any(|own| within(own, name)) {
+            return Answer::Unknown;
+        }
         if let Some(records) = self.records.get(name) {
             return self.of_type(name, records, kind);
         }
@@ -316,6 +329,7 @@ pub(crate) mod tests {
         {
             zone.set(key, names("cluster.local", &service, slices));
         }
+        zone.complete();
         zone
     }
 
@@ -392,6 +406,15 @@ pub(crate) mod tests {
         assert_eq!(of(&zone, "n.svc.cluster.local"), ["NoName"], "the last name of a namespace");
         assert_eq!(of(&zone, "svc.cluster.local"), ["NoData"]);
         assert_eq!(zone.records.len(), 3, "what the zone says of itself");
+    }
+
+    #[test]
+    fn until_all_is_known_no_own_name_is_told() {
+        let zone = Zone::new("cluster.local", [10, 43, 0, 10].into());
+        for name in ["web.n.svc.cluster.local", "cluster.local", "9.0.43.10.in-addr.arpa"] {
+            assert_eq!(zone.answer(name, RecordType::ANY), Answer::Unknown, "{name}");
+        }
+        assert_eq!(zone.answer("example.test", RecordType::A), Answer::Elsewhere);
     }
 
     #[test]
