@@ -2,6 +2,8 @@
 //! ports in. Where there is no cloud, that makes them reachable from outside.
 //!
 //! - A Service that names a `loadBalancerClass` is another's.
+//! - With `externalTrafficPolicy: Local` it gets only those of nodes that have ready endpoints of it: the others would drop
+//!   what comes.
 //! - A port of the nodes is given once: to the oldest Service that asks for it. The others wait, and an event says for whom.
 //!   The ports of the API server and of the kubelets are never given.
 
@@ -20,6 +22,8 @@ use crate::context::{Context, Key, Outcome, ignore_not_found};
 
 /// Label of nodes that load balancers leave out.
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// Label that says which Service a slice belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The reason of events, as the cloud controllers' is.
 const FAILED: &str = "SyncLoadBalancerFailed";
 
@@ -32,6 +36,8 @@ struct Claim {
     /// Creation time and uid: the order in which Services come.
     since: (String, String),
     ports: BTreeSet<NodePort>,
+    /// Whether its traffic must stay on the node where it came in.
+    local: bool,
 }
 
 type Claims = RwLock<BTreeMap<Key, Claim>>;
@@ -73,12 +79,26 @@ pub(crate) async fn run(context: Arc<Context>) {
             claims.read().keys().for_each(|key| to.add(key.clone()));
         }
     }));
+    let (to, claims) = (queue.clone(), controller.claims.clone());
+    controller.slices.on_change(Box::new(move |old, new| {
+        for key in [old, new].into_iter().flatten().filter_map(service_of) {
+            if claims.read().get(&key).is_some_and(|claim| claim.local) {
+                to.add(key);
+            }
+        }
+    }));
     let informers = [&controller.services, &controller.nodes, &controller.slices].map(Arc::clone);
     let reconcile = move |key: Key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
     };
     context.work(queue, context.config.workers, &informers.each_ref(), reconcile).await;
+}
+
+/// The Service that a slice belongs to.
+fn service_of(slice: &Object) -> Option<Key> {
+    let meta = slice.meta();
+    meta.labels.get(SERVICE_NAME).map(|service| Key::new(&meta.namespace, service))
 }
 
 /// Keeps a Service's claim; whether it is another than before.
@@ -106,7 +126,7 @@ impl Controller {
             self.nodes.list("").iter().filter_map(|node| Some(facts(&decode(node).ok()?))).collect();
         let refusal = refusal(key, &self.claims.read(), &self.reserved(&nodes));
         let wanted = match &refusal {
-            None if is_balanced(spec) => ingress(spec, &nodes),
+            None if is_balanced(spec) => ingress(spec, &self.takers(key, spec, nodes)),
             _ => Vec::new(),
         };
         if now != wanted {
@@ -124,6 +144,18 @@ impl Controller {
         Ok(None)
     }
 
+    /// The nodes that take a Service's traffic in.
+    fn takers(&self, key: &Key, spec: &ServiceSpec, mut nodes: Vec<Facts>) -> Vec<Facts> {
+        if is_local(spec) {
+            let own = |slice: &Object| service_of(slice).as_ref() == Some(key);
+            let slices = self.slices.filter(&key.namespace, own);
+            let slices = slices.iter().filter_map(|slice| decode::<EndpointSlice>(slice).ok());
+            let ready: BTreeSet<String> = slices.flat_map(|slice| ready_nodes(&slice)).collect();
+            nodes.retain(|node| ready.contains(&node.name));
+        }
+        nodes
+    }
+
     /// Ports on which the cluster itself listens.
     fn reserved(&self, nodes: &[Facts]) -> BTreeSet<NodePort> {
         let api =
@@ -137,6 +169,17 @@ fn is_balanced(spec: &ServiceSpec) -> bool {
     spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none()
 }
 
+fn is_local(spec: &ServiceSpec) -> bool {
+    spec.external_traffic_policy.as_deref() == Some("Local")
+}
+
+/// The nodes of a slice's ready endpoints.
+fn ready_nodes(slice: &EndpointSlice) -> Vec<String> {
+    let all = slice.endpoints.iter().flatten();
+    let ready = all.filter(|endpoint| endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true));
+    ready.filter_map(|endpoint| endpoint.node_name.clone()).collect()
+}
+
 /// What a Service asks for, if it is one of ours.
 fn claim(service: &Service) -> Option<Claim> {
     let spec = service.spec.as_ref().filter(|spec| is_balanced(spec))?;
@@ -147,6 +190,7 @@ fn claim(service: &Service) -> Option<Claim> {
     Some(Claim {
         since: (created.unwrap_or_default(), service.uid().to_owned()),
         ports: spec.ports.iter().flatten().map(port).collect(),
+        local: is_local(spec),
     })
 }
 
@@ -166,6 +210,7 @@ fn refusal(key: &Key, claims: &BTreeMap<Key, Claim>, reserved: &BTreeSet<NodePor
 /// What matters of a node.
 #[derive(Debug, PartialEq, Eq)]
 struct Facts {
+    name: String,
     /// Where it is reached from outside; empty while it is to get nothing.
     addresses: Vec<IpAddr>,
     kubelet: Option<i32>,
@@ -187,7 +232,7 @@ fn facts(node: &Node) -> Facts {
         addresses.clear();
     }
     let kubelet = status.daemon_endpoints.and_then(|endpoints| endpoints.kubelet_endpoint).map(|e| e.port);
-    Facts { addresses, kubelet }
+    Facts { name: node.metadata.name.clone().unwrap_or_default(), addresses, kubelet }
 }
 
 /// The addresses that a Service of these families gets.
@@ -219,7 +264,15 @@ mod tests {
             "spec": {"type": "LoadBalancer", "ports": [{"port": port}], "ipFamilies": ["IPv4"]}}));
         let spec = service.spec.as_mut().unwrap();
         spec.load_balancer_class = more["class"].as_str().map(str::to_owned);
+        spec.external_traffic_policy = more["policy"].as_str().map(str::to_owned);
         service
+    }
+
+    fn slice(service: &str, endpoints: &[(&str, bool)]) -> EndpointSlice {
+        let endpoint = |(node, ready): &(&str, bool)| json!({"addresses": ["10.0.0.1"], "nodeName": node, "conditions": {"ready": ready}});
+        let endpoints: Vec<_> = endpoints.iter().map(endpoint).collect();
+        typed(json!({"metadata": {"namespace": "n", "name": service, "labels": {SERVICE_NAME: service}},
+            "addressType": "IPv4", "endpoints": endpoints}))
     }
 
     fn node(name: &str, address: &str, ready: &str) -> Node {
@@ -261,5 +314,27 @@ mod tests {
         cluster.client.put(&plain);
         cluster.settle().await;
         assert_eq!(given(&cluster, "second"), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn local_traffic_is_taken_in_where_ready_endpoints_are() {
+        let client = FakeClient::new();
+        client.put(&node("a", "192.0.2.1", "True"));
+        client.put(&node("b", "192.0.2.2", "True"));
+        client.put(&service("local", "2026-01-01T00:00:00Z", 80, &json!({"policy": "Local"})));
+        client.put(&slice("local", &[("a", true), ("b", false)]));
+        client.put(&slice("other", &[("b", true)]));
+        let cluster = Cluster::start(client);
+        cluster.settle().await;
+        assert_eq!(given(&cluster, "local"), "192.0.2.1");
+        for (endpoints, expected) in [
+            (&[("a", false), ("b", true)][..], "192.0.2.2"),
+            (&[("a", true), ("b", true)], "192.0.2.1 192.0.2.2"),
+            (&[], ""),
+        ] {
+            cluster.client.put(&slice("local", endpoints));
+            cluster.settle().await;
+            assert_eq!(given(&cluster, "local"), expected);
+        }
     }
 }
