@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::pki_types::pem::PemObject;
@@ -16,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Plugin;
 use crate::allocate::{Cidr, ServiceAddresses};
-use crate::auth::token::{KeyError, Keys, default_issuer};
+use crate::auth::token::{KeyError, Keys, default_issuer, kept};
 use crate::auth::x509::ClientCa;
 use crate::auth::{
     Authentication, Authorizer, Authorizers, Lister, NodeAuthorizer, Rbac, ServiceAccountTokens, User, review,
 };
+use crate::bootstrap::masters::Masters;
 use crate::cache::Caches;
 use crate::http::{self, Identity, Parts, Server, StaticDocument};
 use crate::local::LocalClient;
@@ -30,6 +32,9 @@ use crate::pki::{Leaf, PemError, Pki};
 use crate::registry::{self, Registry};
 use crate::served::Served;
 use crate::{admission, bootstrap};
+
+/// How long the end of a server waits for the store to take its address away.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
 
 /// What an API server is told.
 pub struct Config {
@@ -41,6 +46,8 @@ pub struct Config {
     pub bind: SocketAddr,
     /// At which address pods and other machines reach it.
     pub advertise: IpAddr,
+    /// Whether other API servers may serve from the same store.
+    pub shared: bool,
     /// Ranges of Service addresses, the primary family first.
     pub service_cidrs: Vec<Cidr>,
     /// Domain of the cluster.
@@ -86,6 +93,8 @@ pub struct ApiServer {
     registry: Arc<Registry>,
     authorizer: Arc<dyn Authorizer>,
     serving: JoinHandle<Result<(), http::Error>>,
+    /// Ends once the others know that this server has gone.
+    left: Option<JoinHandle<()>>,
     address: SocketAddr,
 }
 
@@ -104,21 +113,29 @@ impl ApiServer {
             admission: plugins(&config, &access, &lister),
             computed: review::all(&access.authorizer, &access.rbac, &access.tokens),
         });
-        let first = Arc::new(LocalClient::new(
+        let first: Arc<dyn Client> = Arc::new(LocalClient::new(
             registry.clone(),
             access.authorizer.clone(),
             User::apiserver(),
             "kube-apiserver",
         ));
         let holds = bootstrap_config(&config, address.port());
-        bootstrap::run(first.as_ref(), &holds).await?;
-        tokio::spawn(bootstrap::keep(first, holds, stop.clone()));
+        let own = SocketAddr::new(config.advertise, address.port());
+        let masters = match config.shared {
+            true => Masters::join(config.store.clone(), own, stop.clone()).await?,
+            false => Masters::alone(own),
+        };
+        let known = masters.known.borrow().clone();
+        bootstrap::run(first.as_ref(), &holds, &known).await?;
+        tokio::spawn(kept::note(first.clone(), lister.clone(), access.tokens.uses(), stop.clone()));
+        tokio::spawn(bootstrap::keep(first, holds, masters.known, stop.clone()));
         let parts =
             Known { metrics, registry: registry.clone(), lister, port: address.port(), stop: stop.clone() };
         let server = Server::new(parts.complete(&config, &access)?);
         let front = http::Config { listener, identity: identity(&config.pki)? };
         let serving = tokio::spawn(http::serve(front, server.clone(), stop));
-        Ok(Self { server, registry, authorizer: access.authorizer, serving, address })
+        let left = masters.left;
+        Ok(Self { server, registry, authorizer: access.authorizer, serving, left, address })
     }
 
     /// Where it listens.
@@ -140,6 +157,10 @@ impl ApiServer {
 
     /// Returns once it has drained after `stop`, or failed.
     pub async fn ended(self) -> Result<(), Error> {
+        if let Some(left) = self.left {
+            // A store that does not answer holds nobody up: the lease runs out by itself.
+            drop(tokio::time::timeout(LEAVE_MAX, left).await);
+        }
         match self.serving.await {
             Ok(result) => Ok(result?),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -226,7 +247,6 @@ impl Known {
 fn bootstrap_config(config: &Config, port: u16) -> bootstrap::Config {
     bootstrap::Config {
         service_cidrs: config.service_cidrs.clone(),
-        advertise: config.advertise,
         port,
         server: format!("https://{}", SocketAddr::new(config.advertise, port)),
         ca_pem: config.pki.ca_pem().to_owned(),

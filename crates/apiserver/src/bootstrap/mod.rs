@@ -6,6 +6,7 @@
 //! - Writes go side by side through the one write path, so that the store commits them in few batches.
 
 mod flow_control;
+pub(crate) mod masters;
 mod objects;
 pub mod policy;
 mod reconcile;
@@ -13,16 +14,16 @@ mod reconcile;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tiphys_api::{Gvr, Object, Status, Value};
 use tiphys_client::{Client, DeleteOptions, Informer, Informers, ListOptions, Target, WriteOptions};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::masters::Addresses;
 use self::reconcile::{How, Write, plan};
 use crate::allocate::Cidr;
 use crate::auth::rbac;
@@ -48,9 +49,7 @@ const KEEP_AGAIN: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Ranges of Service addresses, the primary family first.
     pub service_cidrs: Vec<Cidr>,
-    /// Address at which pods and other machines reach the API server.
-    pub advertise: IpAddr,
-    /// Its port.
+    /// Port of this API server.
     pub port: u16,
     /// Its URL, for nodes that join.
     pub server: String,
@@ -86,46 +85,82 @@ struct Item {
 }
 
 /// Makes and repairs what must be there; `client` acts as the API server itself. Returns how many objects it wrote.
-pub async fn run(client: &dyn Client, config: &Config) -> Result<usize, Error> {
+pub(crate) async fn run(client: &dyn Client, config: &Config, masters: &Addresses) -> Result<usize, Error> {
     let namespaces = apply(client, objects::namespaces()).await?;
-    let mut items = objects::all(config);
+    let mut items = objects::all(config, masters);
     items.extend(flow_control::all());
     items.extend(roles()?);
     Ok(namespaces + apply(client, items).await?)
 }
 
-/// Makes the Service `kubernetes`, its endpoints and its range of addresses again when somebody removes them, until
-/// `stop`. What they say is left alone: it may be another server's word.
-pub async fn keep(client: Arc<dyn Client>, config: Config, stop: CancellationToken) {
+/// Makes the Service `kubernetes`, its endpoints and its range of addresses again when somebody removes them, and lets the
+/// endpoints say which servers there are, until `stop`. What else they say is left alone: it may be another server's word.
+pub(crate) async fn keep(
+    client: Arc<dyn Client>,
+    config: Config,
+    mut masters: watch::Receiver<Addresses>,
+    stop: CancellationToken,
+) {
     let informers = Informers::new(client.clone());
     let missing = Arc::new(Notify::new());
-    let followed: Vec<Arc<Informer>> = objects::own(&config)
-        .iter()
-        .map(|item| {
-            let namespace = item.object["metadata"]["namespace"].as_str().unwrap_or_default();
-            informers.scoped(&item.gvr, namespace, "metadata.name=kubernetes")
-        })
-        .collect();
-    for informer in &followed {
-        let missing = missing.clone();
-        informer.on_change(Box::new(move |_, new| {
-            if new.is_none() {
-                missing.notify_one();
-            }
-        }));
-    }
+    let own = objects::own(&config, &masters.borrow_and_update());
+    let _followed: Vec<Arc<Informer>> = own.iter().map(|item| follow(&informers, item, &missing)).collect();
     let again = async {
         loop {
-            missing.notified().await;
-            let wanted = objects::own(&config).into_iter().map(|item| Item { how: How::Exists, ..item });
-            if let Err(error) = apply(client.as_ref(), wanted.collect()).await {
-                tracing::warn!(%error, "the Service kubernetes could not be made again");
+            tokio::select! { () = missing.notified() => {}, () = come_or_gone(&mut masters) => {} }
+            let known = masters.borrow_and_update().clone();
+            if let Err(error) = lead(client.as_ref(), &config, &known).await {
+                tracing::warn!(%error, "the Service kubernetes could not be put right");
                 tokio::time::sleep(KEEP_AGAIN).await;
                 missing.notify_one();
             }
         }
     };
     tokio::select! { () = again => {}, () = stop.cancelled() => {} }
+}
+
+/// Notices when an object is removed.
+fn follow(informers: &Arc<Informers>, item: &Item, missing: &Arc<Notify>) -> Arc<Informer> {
+    let Target { namespace, name, .. } = target(item);
+    let informer = informers.scoped(&item.gvr, &namespace, &format!("metadata.name={name}"));
+    let missing = missing.clone();
+    informer.on_change(Box::new(move |_, new| {
+        if new.is_none() {
+            missing.notify_one();
+        }
+    }));
+    informer
+}
+
+/// Waits until another API server comes or goes; for ever where none can.
+async fn come_or_gone(masters: &mut watch::Receiver<Addresses>) {
+    if masters.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Lets the Service `kubernetes` lead to all API servers.
+async fn lead(client: &dyn Client, config: &Config, masters: &Addresses) -> Result<(), Error> {
+    let own = objects::own(config, masters);
+    let names: Vec<String> = own.iter().map(|item| target(item).path()).collect();
+    let exists =
+        |item: Item| Item { how: if item.how == How::Service { How::Exists } else { item.how }, ..item };
+    apply(client, own.into_iter().map(exists).collect()).await?;
+    let options = ListOptions { labels: objects::further_slices(), ..ListOptions::default() };
+    let slices = client.list(&objects::ENDPOINT_SLICES, "default", &options).await;
+    let slices = slices.map_err(|status| refused("list", "endpointslices".into(), status))?.items;
+    for slice in slices {
+        let target = Target::new(&objects::ENDPOINT_SLICES, "default", &slice.meta().name);
+        if names.contains(&target.path()) {
+            continue;
+        }
+        match client.delete(&target, &DeleteOptions::of(slice.meta())).await {
+            // Another API server was faster.
+            Err(status) if status.is("NotFound") || status.is("Conflict") => {}
+            other => drop(other.map_err(|status| refused("delete", target.path(), status))?),
+        }
+    }
+    Ok(())
 }
 
 fn roles() -> Result<Vec<Item>, Error> {

@@ -1,15 +1,23 @@
 //! What every fresh cluster holds besides its roles.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use tiphys_api::{Gvr, Value, json};
 
+use super::masters::Addresses;
 use super::reconcile::How;
 use super::{Config, Item};
+use crate::allocate::Cidr;
+use crate::auth::token::kept;
 
 const NAMESPACES: Gvr = Gvr::new("", "v1", "namespaces");
 const CONFIG_MAPS: Gvr = Gvr::new("", "v1", "configmaps");
 const SERVICES: Gvr = Gvr::new("", "v1", "services");
 const ENDPOINTS: Gvr = Gvr::new("", "v1", "endpoints");
-const ENDPOINT_SLICES: Gvr = Gvr::new("discovery.k8s.io", "v1", "endpointslices");
+pub(super) const ENDPOINT_SLICES: Gvr = Gvr::new("discovery.k8s.io", "v1", "endpointslices");
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "kube-apiserver";
 const SERVICE_CIDRS: Gvr = Gvr::new("networking.k8s.io", "v1", "servicecidrs");
 const PRIORITY_CLASSES: Gvr = Gvr::new("scheduling.k8s.io", "v1", "priorityclasses");
 
@@ -23,24 +31,27 @@ pub(super) fn namespaces() -> Vec<Item> {
 }
 
 /// The objects in them, and those of the cluster.
-pub(super) fn all(config: &Config) -> Vec<Item> {
+pub(super) fn all(config: &Config, masters: &Addresses) -> Vec<Item> {
     let mut items = vec![
         Item { gvr: CONFIG_MAPS, how: How::Says, object: authentication(config) },
         Item { gvr: CONFIG_MAPS, how: How::Says, object: cluster_info(config) },
+        Item { gvr: CONFIG_MAPS, how: How::Exists, object: tracking() },
     ];
-    items.extend(own(config));
+    items.extend(own(config, masters));
     items.extend(priority_classes());
     items
 }
 
-/// The objects called `kubernetes`: by them, everyone finds the API server.
-pub(super) fn own(config: &Config) -> [Item; 4] {
-    [
+/// The objects called `kubernetes`: by them, everyone finds the API servers.
+pub(super) fn own(config: &Config, masters: &Addresses) -> Vec<Item> {
+    let slice = |object| Item { gvr: ENDPOINT_SLICES, how: How::Says, object };
+    let mut items = vec![
         Item { gvr: SERVICE_CIDRS, how: How::Exists, object: service_cidr(config) },
         Item { gvr: SERVICES, how: How::Service, object: service(config) },
-        Item { gvr: ENDPOINTS, how: How::Says, object: endpoints(config) },
-        Item { gvr: ENDPOINT_SLICES, how: How::Says, object: endpoint_slice(config) },
-    ]
+        Item { gvr: ENDPOINTS, how: How::Says, object: endpoints(masters) },
+    ];
+    items.extend(endpoint_slices(config, masters).into_iter().map(slice));
+    items
 }
 
 fn service_cidr(config: &Config) -> Value {
@@ -80,7 +91,12 @@ fn family(v6: bool) -> &'static str {
     if v6 { "IPv6" } else { "IPv4" }
 }
 
-fn endpoints(config: &Config) -> Value {
+fn endpoints(masters: &Addresses) -> Value {
+    let mut by_port: BTreeMap<u16, Vec<Value>> = BTreeMap::new();
+    for master in masters {
+        by_port.entry(master.port()).or_default().push(json!({ "ip": master.ip().to_string() }));
+    }
+    let subset = |(port, addresses)| json!({ "addresses": Value::Array(addresses), "ports": [https(port)] });
     json!({
         "apiVersion": "v1",
         "kind": "Endpoints",
@@ -88,25 +104,45 @@ fn endpoints(config: &Config) -> Value {
             "name": "kubernetes", "namespace": "default",
             "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
         },
-        "subsets": [{
-            "addresses": [{ "ip": config.advertise.to_string() }],
-            "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],
-        }],
+        "subsets": by_port.into_iter().map(subset).collect::<Vec<_>>(),
     })
 }
 
-fn endpoint_slice(config: &Config) -> Value {
-    json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": "kubernetes", "namespace": "default",
-            "labels": { "kubernetes.io/service-name": "kubernetes" },
-        },
-        "addressType": family(config.advertise.is_ipv6()),
-        "endpoints": [{ "addresses": [config.advertise.to_string()], "conditions": { "ready": true } }],
-        "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],
-    })
+fn https(port: u16) -> Value {
+    json!({ "name": "https", "port": port, "protocol": "TCP" })
+}
+
+/// One slice, unless servers listen on different ports or have addresses of both families.
+fn endpoint_slices(config: &Config, masters: &Addresses) -> Vec<Value> {
+    let v6 = config.service_cidrs.first().is_some_and(Cidr::is_v6);
+    let mut groups: BTreeMap<(bool, u16), Vec<Value>> = BTreeMap::new();
+    for master in masters {
+        let endpoint = json!({ "addresses": [master.ip().to_string()], "conditions": { "ready": true } });
+        groups.entry((master.is_ipv6() != v6, master.port())).or_default().push(endpoint);
+    }
+    let slice = |(place, ((other, port), endpoints)): (usize, ((bool, u16), Vec<Value>))| {
+        let family = family(other != v6);
+        let mut labels = json!({ "kubernetes.io/service-name": "kubernetes" });
+        let mut name = "kubernetes".to_owned();
+        if place > 0 {
+            labels[MANAGED_BY] = MANAGER.into();
+            name = format!("kubernetes-{}-{port}", family.to_lowercase());
+        }
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": { "name": name, "namespace": "default", "labels": labels },
+            "addressType": family,
+            "endpoints": endpoints,
+            "ports": [https(port)],
+        })
+    };
+    groups.into_iter().enumerate().map(slice).collect()
+}
+
+/// The slices that [`endpoint_slices`] makes besides the one called `kubernetes`, as a label selector.
+pub(super) fn further_slices() -> String {
+    format!("{MANAGED_BY}={MANAGER}")
 }
 
 /// What an extension API server needs to trust requests that this one passes on.
@@ -124,6 +160,16 @@ fn authentication(config: &Config) -> Value {
             "requestheader-uid-headers": r#"["X-Remote-Uid"]"#,
             "requestheader-username-headers": r#"["X-Remote-User"]"#,
         },
+    })
+}
+
+/// Since when uses of kept tokens are noted.
+fn tracking() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": kept::TRACKING, "namespace": "kube-system" },
+        "data": { "since": kept::day(Timestamp::now()) },
     })
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Write {
     Create(Value),
     /// Put this in its place.
     Update(Value),
-    /// Remove it and make this instead (what a binding refers to cannot be changed).
+    /// Remove it and make this instead (what a binding refers to, or a slice's family, cannot be changed).
     Replace(Value),
 }
 
@@ -41,7 +41,8 @@ pub(super) fn plan(how: How, want: &Value, have: Option<&Value>) -> Option<Write
     if how == How::Exists || left_alone(have) {
         return None;
     }
-    if how == How::Binding && have["roleRef"] != want["roleRef"] {
+    let fixed = ["roleRef", "addressType"].map(|field| (want.get(field), have.get(field)));
+    if fixed.iter().any(|(want, have)| want.is_some() && want != have) {
         return Some(Write::Replace(want.clone()));
     }
     let mut result = have.clone();

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tiphys_api::json;
 use tiphys_client::fake::FakeClient;
+use tiphys_store::{Embedded, Op, Store, Txn, embedded};
 
+use super::masters::Masters;
 use super::*;
 use crate::auth::testing::Fake;
 use crate::auth::{Attributes, Authorizer, Authorizers, Decision, NodeAuthorizer, Rbac, User, groups};
@@ -12,12 +14,15 @@ use crate::auth::{Attributes, Authorizer, Authorizers, Decision, NodeAuthorizer,
 fn config() -> Config {
     Config {
         service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
-        advertise: "192.0.2.7".parse().unwrap(),
         port: 6443,
         server: "https://192.0.2.7:6443".into(),
         ca_pem: "ca".into(),
         front_proxy_ca_pem: "front".into(),
     }
+}
+
+fn masters(all: &[&str]) -> Addresses {
+    all.iter().map(|address| address.parse().unwrap()).collect()
 }
 
 async fn get(client: &FakeClient, gvr: &Gvr, namespace: &str, name: &str) -> Value {
@@ -27,12 +32,14 @@ async fn get(client: &FakeClient, gvr: &Gvr, namespace: &str, name: &str) -> Val
 #[tokio::test]
 async fn a_second_start_writes_nothing_and_a_third_repairs() {
     let client = FakeClient::new();
-    let first = run(&client, &config()).await.unwrap();
+    let one = masters(&["192.0.2.7:6443"]);
+    let first = run(&client, &config(), &one).await.unwrap();
     assert!(first > 150, "{first}");
-    assert_eq!(run(&client, &config()).await.unwrap(), 0);
+    assert_eq!(run(&client, &config(), &one).await.unwrap(), 0);
     let dns = Target::new(&rbac::CLUSTER_ROLES, "", "system:kube-dns");
     client.delete(&dns, &DeleteOptions::default()).await.unwrap();
-    assert_eq!(run(&client, &Config { port: 7443, ..config() }).await.unwrap(), 4);
+    let moved = masters(&["192.0.2.7:7443"]);
+    assert_eq!(run(&client, &Config { port: 7443, ..config() }, &moved).await.unwrap(), 4);
     let service = get(&client, &Gvr::new("", "v1", "services"), "default", "kubernetes").await;
     assert_eq!(
         (&service["spec"]["clusterIP"], &service["spec"]["ports"][0]["targetPort"]),
@@ -45,11 +52,13 @@ async fn a_second_start_writes_nothing_and_a_third_repairs() {
 #[tokio::test(start_paused = true)]
 async fn what_leads_to_the_server_is_made_again() {
     let client = FakeClient::new();
-    run(&client, &config()).await.unwrap();
+    let alone = Masters::alone("192.0.2.7:6443".parse().unwrap());
+    let known = alone.known.borrow().clone();
+    run(&client, &config(), &known).await.unwrap();
     let stop = CancellationToken::new();
-    let keeping = tokio::spawn(keep(Arc::new(client.clone()), config(), stop.clone()));
+    let keeping = tokio::spawn(keep(Arc::new(client.clone()), config(), alone.known, stop.clone()));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    for item in objects::own(&config()) {
+    for item in objects::own(&config(), &known) {
         let found = target(&item);
         client.remove(&found.gvr, &found.namespace, &found.name);
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -59,13 +68,82 @@ async fn what_leads_to_the_server_is_made_again() {
     keeping.await.unwrap();
 }
 
+/// Addresses with their ports, as the objects called `kubernetes` tell them: Endpoints, and slices.
+async fn told(client: &FakeClient) -> [Vec<String>; 2] {
+    let endpoints = Gvr::new("", "v1", "endpoints");
+    let subsets = get(client, &endpoints, "default", "kubernetes").await["subsets"].clone();
+    let slices = client.list(&objects::ENDPOINT_SLICES, "default", &ListOptions::default()).await.unwrap();
+    let slices: Vec<Value> = slices.items.iter().map(|slice| slice.value().unwrap()).collect();
+    let list = |groups: &[Value], field: &str, address: fn(&Value) -> &Value| {
+        let mut all = Vec::new();
+        for group in groups {
+            for one in group[field].as_array().unwrap() {
+                all.push(format!("{}:{}", address(one).as_str().unwrap(), group["ports"][0]["port"]));
+            }
+        }
+        all.sort();
+        all
+    };
+    [
+        list(subsets.as_array().unwrap(), "addresses", |address| &address["ip"]),
+        list(&slices, "endpoints", |endpoint| &endpoint["addresses"][0]),
+    ]
+}
+
+/// An API server that shares a store, as far as the Service `kubernetes` goes.
+async fn master(store: &Arc<dyn Store>, client: &FakeClient, address: &str) -> (CancellationToken, Masters) {
+    let (stop, own) = (CancellationToken::new(), address.parse().unwrap());
+    let joined = Masters::join(store.clone(), own, stop.clone()).await.unwrap();
+    let known = joined.known.borrow().clone();
+    run(client, &Config { port: own.port(), ..config() }, &known).await.unwrap();
+    let keeping = keep(Arc::new(client.clone()), config(), joined.known.clone(), stop.clone());
+    tokio::spawn(keeping);
+    (stop, joined)
+}
+
+async fn until(client: &FakeClient, wanted: &[&str]) {
+    for _ in 0..10_000 {
+        if told(client).await.iter().all(|told| told == wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("{:?} instead of {wanted:?}", told(client).await);
+}
+
+#[tokio::test]
+async fn the_service_leads_to_all_servers_that_live() {
+    let store = Embedded::in_memory(&embedded::Options::default()).unwrap();
+    let (store, client): (Arc<dyn Store>, _) = (Arc::new(store), FakeClient::new());
+    let (first_stop, first) = master(&store, &client, "192.0.2.7:6443").await;
+    until(&client, &["192.0.2.7:6443"]).await;
+    let (_second_stop, _second) = master(&store, &client, "192.0.2.8:6443").await;
+    // On a machine with another server.
+    let (third_stop, _third) = master(&store, &client, "192.0.2.8:7443").await;
+    until(&client, &["192.0.2.7:6443", "192.0.2.8:6443", "192.0.2.8:7443"]).await;
+    third_stop.cancel();
+    until(&client, &["192.0.2.7:6443", "192.0.2.8:6443"]).await;
+    let slices = client.list(&objects::ENDPOINT_SLICES, "default", &ListOptions::default()).await.unwrap();
+    assert_eq!(slices.items.len(), 1);
+    // As kube-apiserver keeps itself there; it dies.
+    let lease = store.grant(Duration::from_secs(600)).await.unwrap();
+    let key = "/registry/masterleases/192.0.2.9";
+    store.txn(Txn::new(Op::put_with_lease(key, "k8s", lease))).await.unwrap();
+    until(&client, &["192.0.2.7:6443", "192.0.2.8:6443", "192.0.2.9:6443"]).await;
+    store.revoke(lease).await.unwrap();
+    until(&client, &["192.0.2.7:6443", "192.0.2.8:6443"]).await;
+    first_stop.cancel();
+    first.left.unwrap().await.unwrap();
+    until(&client, &["192.0.2.8:6443"]).await;
+}
+
 #[tokio::test]
 async fn a_refusal_is_told_with_what_was_tried() {
     let client = FakeClient::new();
     client.fail(Box::new(|verb, target| {
         (verb == "create" && target.name == "kube-public").then(|| Status::unavailable("no"))
     }));
-    let error = run(&client, &config()).await.unwrap_err();
+    let error = run(&client, &config(), &Addresses::new()).await.unwrap_err();
     assert_eq!(error.to_string(), "create /api/v1/namespaces/kube-public: no");
 }
 

@@ -5,11 +5,13 @@
 //! Identities, times and revisions that differ from run to run are masked; revisions are counted from the first one
 //! seen. Run with `REWRITE=1` to write the answers anew, and read the diff.
 
+mod expiry;
 mod history;
 mod kinds;
 mod laws;
 mod quotas;
 mod rest;
+mod together;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

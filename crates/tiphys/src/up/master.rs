@@ -48,7 +48,10 @@ pub async fn start(
         storage::listen(address, store.clone(), settings, &pki, stop.api.clone()).await?;
         progress.done(&format!("etcd's clients are answered on https://{address}"));
     }
+    // An own store may be shared, too: with a kube-apiserver that takes it for an etcd.
+    let is_shared = !cluster.storage.etcd.etcd_servers.is_empty() || cluster.storage.etcd_listen.is_some();
     let config = Config {
+        shared: is_shared,
         store,
         pki: pki.clone(),
         bind: (settings.bind_address, settings.https_port).into(),
@@ -64,7 +67,6 @@ pub async fn start(
     pki::kubeconfig::write_all(&settings.data_dir.join("kubeconfig"), &pki, "tiphys", &server)?;
     pki::kubeconfig::write_admin(&settings.kubeconfig, &pki, "tiphys", &server)?;
     progress.done(&format!("API server on {server}, kubeconfig in {}", settings.kubeconfig.display()));
-    let is_shared = !cluster.storage.etcd.etcd_servers.is_empty();
     Ok(Running { api, pki, components: Components::default(), is_shared })
 }
 

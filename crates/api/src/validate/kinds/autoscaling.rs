@@ -3,7 +3,7 @@
 use crate::Value;
 
 use super::here::Here;
-use super::{At, Fields};
+use super::{At, Fields, items, text};
 use crate::field::Errors;
 use crate::validate::names;
 
@@ -20,7 +20,7 @@ const SOURCES: [(&str, &str); 5] = [
 ];
 const SOURCE_TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
 
-/// At least as many replicas at most as at least.
+/// At least as many replicas at most as at least. None at all takes a metric that can be measured without pods.
 pub fn autoscaler(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
     let here = &mut Here::new(at, spec, errors);
     let (min, max) = (here.number("minReplicas"), here.number("maxReplicas").unwrap_or_default());
@@ -28,8 +28,13 @@ pub fn autoscaler(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
         here.invalid_as("maxReplicas", max, "must be greater than 0");
     }
     if let Some(min) = min {
-        if min < 1 {
-            here.invalid("minReplicas", "must be greater than or equal to 1");
+        if min < 0 {
+            here.invalid("minReplicas", "must be greater than or equal to 0");
+        }
+        let wakes = |(_, metric)| matches!(text(metric, "type"), "Object" | "External");
+        if min == 0 && !items(spec, "metrics").any(wakes) {
+            let why = "must specify at least one Object or External metric to support scaling to zero replicas";
+            here.forbidden("metrics", why);
         }
         if max < min {
             here.invalid_as("maxReplicas", max, "must be greater than or equal to `minReplicas`");

@@ -5,6 +5,7 @@
 //! - The signature of a token is checked once; a bounded memory of its digest spares the arithmetic afterwards.
 
 mod claims;
+pub mod kept;
 mod keys;
 mod request;
 #[cfg(test)]
@@ -12,10 +13,11 @@ mod tests;
 mod verify;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tiphys_api::{Gvr, Value};
+use tokio::sync::mpsc;
 
 use self::claims::Claims;
 pub use self::keys::{KeyError, Keys};
@@ -35,13 +37,14 @@ pub struct ServiceAccountTokens {
     lister: Arc<dyn Lister>,
     /// Claims of tokens whose signatures were good, by digest of the token.
     seen: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+    uses: OnceLock<mpsc::Sender<kept::Use>>,
 }
 
 impl ServiceAccountTokens {
     /// `issuer` is the URL that names this cluster, as `https://kubernetes.default.svc.cluster.local`; it is also the
     /// audience of the API server itself.
     pub fn new(keys: Keys, issuer: impl Into<String>, lister: Arc<dyn Lister>) -> Self {
-        Self { keys, issuer: issuer.into(), lister, seen: Mutex::default() }
+        Self { keys, issuer: issuer.into(), lister, seen: Mutex::default(), uses: OnceLock::new() }
     }
 
     /// The document `/.well-known/openid-configuration`. `jwks_uri` is where [`Self::jwks`] is served.

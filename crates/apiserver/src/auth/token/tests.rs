@@ -144,3 +144,49 @@ fn the_published_key_verifies_the_tokens() {
     assert_eq!(opened.header.kid, jwk.common.key_id);
     assert_eq!(tokens.openid_configuration("https://x/openid/v1/jwks")["issuer"], ISSUER);
 }
+
+#[test]
+fn the_use_of_a_kept_token_is_noted_once_a_day_until_it_is_marked() {
+    let (fake, tokens) = cluster();
+    let secret = |kind: &str, labels: Value| {
+        let meta = json!({"namespace": "ns", "name": "s", "uid": "s-uid", "labels": labels});
+        fake.put(&SECRETS, &json!({"metadata": meta, "type": kind}));
+    };
+    let kept = "kubernetes.io/service-account-token";
+    secret(kept, json!({}));
+    let token = token(&fake, &tokens, &bound("Secret", "s"));
+    let mut uses = tokens.uses();
+    let used = |uses: &mut tokio::sync::mpsc::Receiver<kept::Use>| {
+        tokens.verify(&token, &[], now()).map_err(|refused| refused.to_string())?;
+        Ok::<bool, String>(uses.try_recv().is_ok())
+    };
+    assert_eq!(used(&mut uses), Ok(true));
+    secret(kept, json!({"kubernetes.io/legacy-token-last-used": "2026-11-22"}));
+    assert_eq!(used(&mut uses), Ok(false), "noted today");
+    secret(kept, json!({"kubernetes.io/legacy-token-last-used": "2026-11-21"}));
+    assert_eq!(used(&mut uses), Ok(true));
+    let marked = json!({"kubernetes.io/legacy-token-invalid-since": "2026-11-22"});
+    secret(kept, marked.clone());
+    assert!(used(&mut uses).unwrap_err().starts_with("the token in secret ns/s has been marked invalid."));
+    secret("Opaque", marked);
+    assert_eq!(used(&mut uses), Ok(false), "a token that is only bound to a Secret is not kept in it");
+}
+
+#[tokio::test]
+async fn a_use_is_noted_on_the_secret() {
+    let (fake, tokens) = cluster();
+    let secret = json!({"metadata": {"namespace": "ns", "name": "s", "uid": "s-uid"},
+        "type": "kubernetes.io/service-account-token"});
+    fake.put(&SECRETS, &secret);
+    let client = tiphys_client::fake::FakeClient::new();
+    client.put_value(&SECRETS, &secret);
+    let (stop, uses) = (tokio_util::sync::CancellationToken::new(), tokens.uses());
+    let noting = tokio::spawn(kept::note(Arc::new(client.clone()), fake.clone(), uses, stop));
+    let token = token(&fake, &tokens, &bound("Secret", "s"));
+    tokens.verify(&token, &[], now()).unwrap();
+    drop(tokens);
+    noting.await.unwrap();
+    let target = tiphys_client::Target::new(&SECRETS, "ns", "s");
+    let noted = tiphys_client::Client::get(&client, &target).await.unwrap();
+    assert_eq!(noted.meta().labels.get("kubernetes.io/legacy-token-last-used"), Some("2026-11-22"));
+}

@@ -48,6 +48,16 @@ pub enum Refused {
     /// Too long, or its parts contradict each other.
     #[error("invalid bearer token")]
     Malformed,
+    /// Its Secret says that it does not count any more.
+    #[error(
+        "the token in secret {secret} has been marked invalid. Use tokens from the TokenRequest API or manually created \
+         secret-based tokens, or remove the 'kubernetes.io/legacy-token-invalid-since' label from the secret to \
+         temporarily allow use of this token"
+    )]
+    Marked {
+        /// Namespace and name of the Secret.
+        secret: String,
+    },
     /// Something it is bound to is gone or another one.
     #[error("service account token is bound to {0}, which is gone or another one")]
     Gone(String),
@@ -69,7 +79,7 @@ impl ServiceAccountTokens {
     /// Judges a token at a time. No `audiences` means the API server's own.
     pub fn verify(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<Verified, Refused> {
         let claims = self.claims(token)?;
-        let now = now.as_second();
+        let (at, now) = (now, now.as_second());
         if now > claims.exp.saturating_add(LEEWAY) || now < claims.nbf.saturating_sub(LEEWAY) {
             return Err(Refused::Time);
         }
@@ -79,7 +89,7 @@ impl ServiceAccountTokens {
         if common.is_empty() {
             return Err(Refused::Audience { token: claims.aud.clone(), asked: asked.to_vec() });
         }
-        self.check_bound(&claims, now)?;
+        self.check_bound(&claims, at)?;
         Ok(Verified { user: user(&claims), audiences: common })
     }
 
@@ -105,11 +115,12 @@ impl ServiceAccountTokens {
         Ok(claims)
     }
 
-    fn check_bound(&self, claims: &Claims, now: i64) -> Result<(), Refused> {
-        let bound = &claims.bound;
+    fn check_bound(&self, claims: &Claims, at: Timestamp) -> Result<(), Refused> {
+        let (bound, now) = (&claims.bound, at.as_second());
         self.living(&SERVICE_ACCOUNTS, &bound.namespace, &bound.serviceaccount, now)?;
         if let Some(secret) = &bound.secret {
-            self.living(&SECRETS, &bound.namespace, secret, now)?;
+            let secret = self.living(&SECRETS, &bound.namespace, secret, now)?;
+            self.check_kept(&secret, at)?;
         }
         match (&bound.pod, &bound.node) {
             (Some(pod), node) => {

@@ -1,4 +1,9 @@
 //! `pods/eviction`: a deletion that asks the pod's disruption budget first.
+//!
+//! A pod for which nothing was taken from a budget (it does not run, is not ready, or no budget selects it) goes only as
+//! it was judged: one that another write made ready meanwhile is judged anew.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use tiphys_api::selector::LabelSelector;
@@ -13,6 +18,8 @@ const EVICTION: Gvk = Gvk::new("policy", "v1", "Eviction");
 const BUDGETS: Gvr = Gvr::new("policy", "v1", "poddisruptionbudgets");
 /// A budget that tracks more disrupted pods than this is not trusted to shrink.
 const DISRUPTED_MAX: usize = 2000;
+/// How often a pod that changes while it is judged is judged anew.
+const RETRIES_MAX: usize = 100;
 
 impl Registry {
     pub(super) async fn evict(
@@ -30,15 +37,38 @@ impl Registry {
         // The body may say it alone, as `kubectl drain --dry-run=server` does: nothing is spent then, either.
         let params = &WriteParams { dry_run: options.dry_run, ..params.clone() };
         self.admit_action(request, &EVICTION, &mut eviction, params.dry_run).await?;
-        let pod = self.current(request).await?;
-        let tree = pod.value().map_err(Status::internal)?;
-        if !is_free(&tree) {
-            self.spend_budget(request, &pod, &tree, params).await?;
+        for _ in 0..RETRIES_MAX {
+            let pod = self.current(request).await?;
+            let version = pod.meta().resource_version;
+            let tree = pod.value().map_err(Status::internal)?;
+            let spent = !is_free(&tree) && self.spend_budget(request, &pod, &tree, params).await?;
+            let pinned = !spent && options.resource_version.is_none();
+            let demanded = match pinned {
+                true => DeleteParams { resource_version: Some(version.to_string()), ..options.clone() },
+                false => options.clone(),
+            };
+            match self.tell_and_remove(request, demanded, params).await {
+                Err(status) if pinned && status.is("Conflict") => {
+                    if self.current(request).await?.meta().resource_version == version {
+                        return Err(status);
+                    }
+                }
+                done => return done.and_then(|()| super::success()),
+            }
         }
+        let why = "too many concurrent changes of this object";
+        Err(Status::conflict(&request.resource.gvr, request.name, why))
+    }
+
+    async fn tell_and_remove(
+        &self,
+        request: &Request<'_>,
+        options: DeleteParams,
+        params: &WriteParams,
+    ) -> Result<(), Status> {
         let options = self.tell_eviction(request, options, params).await?;
         let pod = Request { subresource: "", ..*request };
-        self.remove_object(&pod, &options, true).await?;
-        super::success()
+        self.remove_object(&pod, &options, true).await.map(drop)
     }
 
     /// Says on the pod why it goes, before it does. What the deletion demands of the pod is demanded here; of the version
@@ -69,18 +99,18 @@ impl Registry {
         Ok(DeleteParams { resource_version: version, ..options })
     }
 
-    /// Takes one disruption from the pod's budget, if it has one.
+    /// Takes one disruption from the pod's budget, if it has one and needs to; whether it did.
     async fn spend_budget(
         &self,
         request: &Request<'_>,
         pod: &Object,
         tree: &Value,
         params: &WriteParams,
-    ) -> Result<(), Status> {
+    ) -> Result<bool, Status> {
         let mut budgets = self.caches().list(&BUDGETS, request.namespace);
         budgets.retain(|b| selects(b, pod));
         let budget = match budgets.as_slice() {
-            [] => return Ok(()),
+            [] => return Ok(false),
             [one] => one,
             _ => {
                 let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
@@ -91,8 +121,15 @@ impl Registry {
         let name = budget.meta().name.clone();
         let request = Request { resource, name: &name, subresource: "status", ..*request };
         let pod_name = pod.meta().name.as_ref();
-        let make = |budget: Option<&Value>| spent(budget.cloned().unwrap_or_default(), pod_name, tree);
-        self.carry_out(&request, params, &make).await.map(drop)
+        let takes = AtomicBool::new(false);
+        let make = |budget: Option<&Value>| {
+            let budget = budget.cloned().unwrap_or_default();
+            let needless = !is_ready(tree) && unready_may_go(&budget);
+            takes.store(!needless, Ordering::Relaxed);
+            if needless { Ok(budget) } else { spent(budget, pod_name) }
+        };
+        self.carry_out(&request, params, &make).await?;
+        Ok(takes.into_inner())
     }
 }
 
@@ -114,15 +151,10 @@ fn selects(budget: &Object, pod: &Object) -> bool {
 }
 
 /// The budget with one disruption less, or the refusal.
-fn spent(mut budget: Value, pod: &str, tree: &Value) -> Result<Value, Status> {
-    let number = |path: &[&str]| tree::at(&budget, path).as_i64().unwrap_or(0);
+fn spent(mut budget: Value, pod: &str) -> Result<Value, Status> {
     let name = tree::text(&budget, &["metadata", "name"]);
-    let allowed = number(&["status", "disruptionsAllowed"]);
-    let (healthy, desired) = (number(&["status", "currentHealthy"]), number(&["status", "desiredHealthy"]));
-    if !is_ready(tree) && unready_may_go(&budget, healthy, desired) {
-        return Ok(budget);
-    }
-    if number(&["status", "observedGeneration"]) < number(&["metadata", "generation"]) {
+    let allowed = number(&budget, &["status", "disruptionsAllowed"]);
+    if number(&budget, &["status", "observedGeneration"]) < number(&budget, &["metadata", "generation"]) {
         let why = format!("The disruption budget {name} is still being processed by the server.");
         return Err(refusal(why, 10));
     }
@@ -138,6 +170,7 @@ fn spent(mut budget: Value, pod: &str, tree: &Value) -> Result<Value, Status> {
         ));
     }
     if allowed == 0 {
+        let (healthy, desired) = health(&budget);
         let why =
             format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently");
         return Err(refusal(why, 0));
@@ -167,7 +200,17 @@ fn marked(mut pod: Value) -> Value {
     pod
 }
 
-fn unready_may_go(budget: &Value, healthy: i64, desired: i64) -> bool {
+fn number(budget: &Value, path: &[&str]) -> i64 {
+    tree::at(budget, path).as_i64().unwrap_or(0)
+}
+
+/// How many pods are healthy, and how many should be.
+fn health(budget: &Value) -> (i64, i64) {
+    (number(budget, &["status", "currentHealthy"]), number(budget, &["status", "desiredHealthy"]))
+}
+
+fn unready_may_go(budget: &Value) -> bool {
+    let (healthy, desired) = health(budget);
     match tree::text(budget, &["spec", "unhealthyPodEvictionPolicy"]) {
         "AlwaysAllow" => true,
         _ => healthy >= desired && desired > 0,
