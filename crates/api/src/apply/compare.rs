@@ -90,6 +90,11 @@ impl Diff {
 
     /// A named field or the entry of a map.
     fn field(&mut self, shape: Shape<'_>, name: &str, old: Option<&Value>, new: Option<&Value>) {
+        if let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new)
+            && old.same(new)
+        {
+            return;
+        }
         let form = shape.resolve(old, new);
         let changed = changed(&form, old, new);
         if matches!(form, Form::Leaf) && changed == (false, false) {

@@ -84,6 +84,11 @@ impl FieldSet {
         }
     }
 
+    /// Whether some path is in both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        meets(&self.0, &other.0)
+    }
+
     /// The paths that are in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
@@ -138,6 +143,16 @@ fn intersect(a: &str, b: &str, out: &mut Writer) {
         intersect(ours, theirs, out);
         out.close(place);
     });
+}
+
+/// Ends where the second ends, which mostly is the smaller one.
+fn meets(a: &str, b: &str) -> bool {
+    let mut ours = children(a).peekable();
+    children(b).any(|(key, theirs)| {
+        while ours.next_if(|(other, _)| compare_keys(other, key).is_lt()).is_some() {}
+        let found = ours.next_if(|(other, _)| compare_keys(other, key).is_eq());
+        found.is_some_and(|(_, ours)| is_member(ours) && is_member(theirs) || meets(ours, theirs))
+    })
 }
 
 /// Visits the children of two nodes in the order of their keys.
@@ -300,6 +315,9 @@ mod tests {
         assert_eq!(a.intersection(&b).paths(), [".\""]);
         b.union(&a);
         assert_eq!(b, a);
+        let (x, y) = (r#"{"f:a":{"f:b":{}},"f:c":{}}"#, r#"{"f:a":{"f:x":{}},"f:b":{}}"#);
+        let [x, y] = [x, y].map(|text| FieldSet::trusted(text.into()));
+        assert!(!x.meets(&y) && !y.meets(&x) && x.meets(&x) && a.meets(&b));
         let mut rest = a.clone();
         rest.subtract(&FieldSet::from_value(&json!({"f:a": {}, "f:z": {}})).unwrap());
         assert_eq!(rest.paths(), [".\""]);

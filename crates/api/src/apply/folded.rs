@@ -4,19 +4,65 @@
 //! part of many objects. So the write path reads bodies and stored objects folded, and unfolds when it writes bytes.
 
 use crate::value::tree::Duplicates;
-use crate::value::{self, Value};
+use crate::value::{self, Parts, Value};
 
 /// Where the sets are, through lists.
 pub(crate) const SETS: &[&str] = &["metadata", "managedFields", "fieldsV1"];
 
-/// Reads a stored object.
-pub fn read(json: &[u8]) -> Result<Value, serde_json::Error> {
-    value::read_noting(json, SETS, &Duplicates::default())
+/// How much room an object gets that is written for the first time.
+const ROOM: usize = 4096;
+/// How much an object may grow by a change before its text has to move.
+const GROWTH: usize = 1024;
+
+/// A stored object, read for a change.
+pub struct Before<'t> {
+    json: &'t [u8],
+    tree: Value,
+    parts: Parts,
 }
 
-/// Writes a folded (or plain) tree as the JSON that is stored and served. A text that is no JSON is an error.
+impl<'t> Before<'t> {
+    /// Reads what this program has stored.
+    pub fn read(json: &'t [u8]) -> Result<Self, serde_json::Error> {
+        let (tree, parts) = match value::read_own(json, SETS) {
+            Some(read) => read,
+            None => (value::read_noting(json, SETS, &Duplicates::default())?, Parts::new()),
+        };
+        Ok(Self { json, tree, parts })
+    }
+
+    /// The object.
+    pub fn tree(&self) -> &Value {
+        &self.tree
+    }
+
+    /// The tree alone.
+    pub fn into_tree(self) -> Value {
+        self.tree
+    }
+
+    /// The text of a field that is the very same as before.
+    fn text(&self, name: &str, value: &Value) -> Option<&[u8]> {
+        let (Value::Object(new), Value::Object(old)) = (value, self.tree.get(name)?) else { return None };
+        let (_, part) = self.parts.iter().find(|(other, _)| other == name).filter(|_| new.same(old))?;
+        self.json.get(part.clone())
+    }
+}
+
+/// Reads a stored object.
+pub fn read(json: &[u8]) -> Result<Value, serde_json::Error> {
+    Before::read(json).map(Before::into_tree)
+}
+
+/// Writes a folded (or plain) tree as the JSON that is stored and served. A text in place of a set that cannot be one is
+/// an error.
 pub fn write(tree: &Value) -> Result<Vec<u8>, serde_json::Error> {
-    value::write(tree, SETS)
+    value::write(tree, SETS, &|_, _| None, ROOM)
+}
+
+/// The same of a changed object: what is shared with the one before is copied from its text.
+pub fn write_changed(tree: &Value, before: &Before<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    value::write(tree, SETS, &|name, value| before.text(name, value), before.json.len() + GROWTH)
 }
 
 #[cfg(test)]
@@ -37,6 +83,20 @@ mod tests {
         assert_eq!(folded["spec"], plain["spec"]);
         assert_eq!(write(&folded).unwrap(), text.as_bytes());
         assert_eq!(write(&plain).unwrap(), text.as_bytes());
-        assert!(write(&json!({"metadata": {"managedFields": [{"fieldsV1": "{"}]}})).is_err());
+        assert!(write(&json!({"metadata": {"managedFields": [{"fieldsV1": "[]"}]}})).is_err());
+    }
+
+    #[test]
+    fn what_is_left_alone_is_copied_and_what_is_changed_is_written() {
+        let text = r#"{"metadata":{"name":"a"},"spec":{"b":[1,{"c":"\"}"}]},"status":{}}"#;
+        let before = Before::read(text.as_bytes()).unwrap();
+        let mut tree = before.tree().clone();
+        assert_eq!(write_changed(&tree, &before).unwrap(), text.as_bytes());
+        assert!(before.text("spec", &tree["spec"]).is_some_and(|text| text.starts_with(br#"{"b""#)));
+        tree["spec"]["b"][1]["c"] = "x".into();
+        tree["metadata"]["name"] = "b".into();
+        let changed = r#"{"metadata":{"name":"b"},"spec":{"b":[1,{"c":"x"}]},"status":{}}"#;
+        assert_eq!(write_changed(&tree, &before).unwrap(), changed.as_bytes());
+        assert_eq!(before.tree()["spec"]["b"][1]["c"], "\"}");
     }
 }

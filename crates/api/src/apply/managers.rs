@@ -1,7 +1,8 @@
 //! `metadata.managedFields`: who owns what, and since when.
 
-use crate::Value;
+use crate::{Text, Value};
 
+use super::compare::Changes;
 use super::fields::{FieldSet, Node};
 
 /// Entries of plain writes that are kept apart, at most; the oldest are merged beyond that.
@@ -21,13 +22,15 @@ pub enum Operation {
 /// One entry of `managedFields`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
-    pub(super) manager: String,
+    pub(super) manager: Text,
     pub(super) operation: Operation,
-    pub(super) api_version: String,
-    pub(super) subresource: String,
+    pub(super) api_version: Text,
+    pub(super) subresource: Text,
     /// RFC 3339 in seconds.
-    pub(super) time: Option<String>,
+    pub(super) time: Option<Text>,
     pub(super) fields: FieldSet,
+    /// The form in which it is stored, as long as it is not changed.
+    pub(super) stored: Option<Value>,
 }
 
 /// All entries of one object.
@@ -56,22 +59,22 @@ impl Identity<'_> {
 impl Managers {
     /// Reads what this program stored with an object (`None`: nothing yet).
     pub(super) fn stored(object: Option<&Value>) -> Self {
-        Self::trusted(object.and_then(super::managed_fields).cloned().unwrap_or_default())
+        Self::trusted(object.and_then(super::managed_fields).map_or(&[], Vec::as_slice))
     }
 
     /// Takes entries that this program stored; those that are none are dropped.
-    pub(super) fn trusted(list: Vec<Value>) -> Self {
-        let trusted = |fields| match fields {
-            Value::String(text) => Some(FieldSet::trusted(text.into())),
-            other => FieldSet::from_value(&other),
+    pub(super) fn trusted(list: &[Value]) -> Self {
+        let trusted = |fields: &Value| match fields {
+            Value::String(text) => Some(FieldSet::trusted(text.as_str().to_owned())),
+            other => FieldSet::from_value(other),
         };
-        Self(list.into_iter().filter_map(|e| Entry::read(e, trusted)).collect())
+        let entry = |value| Some(Entry { stored: Some(Value::clone(value)), ..Entry::read(value, trusted)? });
+        Self(list.iter().filter_map(entry).collect())
     }
 
     /// Reads what a client sent; `None` if any entry is malformed.
-    pub(super) fn sent(list: Vec<Value>) -> Option<Self> {
-        let read = |entry| Entry::read(entry, |fields| FieldSet::from_value(&fields));
-        list.into_iter().map(read).collect::<Option<_>>().map(Self)
+    pub(super) fn sent(list: &[Value]) -> Option<Self> {
+        list.iter().map(|entry| Entry::read(entry, FieldSet::from_value)).collect::<Option<_>>().map(Self)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -82,8 +85,13 @@ impl Managers {
         self.0.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.0.iter_mut()
+    /// Takes what a write changed from all; who owns nothing any more goes.
+    pub(super) fn lose(&mut self, changes: &Changes) {
+        for entry in &mut self.0 {
+            entry.lose(&changes.written);
+            entry.lose(&changes.removed);
+        }
+        self.0.retain(|entry| !entry.fields.is_empty());
     }
 
     /// Takes an identity's entry out.
@@ -97,11 +105,6 @@ impl Managers {
         if !entry.fields.is_empty() {
             self.0.push(entry);
         }
-    }
-
-    /// Drops entries that own nothing any more.
-    pub(super) fn drop_empty(&mut self) {
-        self.0.retain(|entry| !entry.fields.is_empty());
     }
 
     /// Merges the oldest plain writers of a version into one, until there are few enough.
@@ -120,9 +123,10 @@ impl Managers {
                 .position(|e| e.operation == Operation::Update && e.api_version == entry.api_version);
             match first.and_then(|at| kept.get_mut(at)).filter(|_| mergeable) {
                 Some(bucket) => {
+                    bucket.stored = None;
                     bucket.fields.union(&entry.fields);
                     bucket.manager = ANCIENT.into();
-                    bucket.subresource = String::new();
+                    bucket.subresource = Text::default();
                     bucket.time = entry.time.take();
                     excess -= 1;
                 }
@@ -139,55 +143,62 @@ impl Managers {
     }
 
     fn sort(&mut self) {
-        self.0.sort_by(|a, b| {
-            let key = |e: &Entry| (e.operation, e.time.clone());
-            key(a).cmp(&key(b)).then_with(|| {
-                (&a.manager, &a.api_version, &a.subresource).cmp(&(
-                    &b.manager,
-                    &b.api_version,
-                    &b.subresource,
-                ))
-            })
-        });
+        fn key(e: &Entry) -> (Operation, Option<&str>, &str, &str, &str) {
+            (e.operation, e.time.as_deref(), &e.manager, &e.api_version, &e.subresource)
+        }
+        self.0.sort_by(|a, b| key(a).cmp(&key(b)));
     }
 }
 
 impl Entry {
-    fn read(value: Value, fields: impl Fn(Value) -> Option<FieldSet>) -> Option<Self> {
-        let Value::Object(mut map) = value else { return None };
-        let mut text = |name: &str| match map.remove(name) {
-            Some(Value::String(text)) => String::from(text),
-            _ => String::new(),
-        };
-        let operation = match text("operation").as_str() {
+    fn read(value: &Value, fields: impl Fn(&Value) -> Option<FieldSet>) -> Option<Self> {
+        static NONE: Value = Value::Object(Node::new());
+        let map = value.as_object()?;
+        let text = |name: &str| map.get(name).and_then(Value::as_str).unwrap_or_default();
+        let operation = match text("operation") {
             "Apply" => Operation::Apply,
             "Update" => Operation::Update,
             _ => return None,
         };
-        let (manager, api_version, subresource) = (text("manager"), text("apiVersion"), text("subresource"));
-        let time = Some(text("time")).filter(|time| !time.is_empty());
-        let fields = fields(map.remove("fieldsV1").unwrap_or_else(|| Value::Object(Node::new())))?;
-        Some(Self { manager, operation, api_version, subresource, time, fields })
+        let time = Some(text("time")).filter(|time| !time.is_empty()).map(Text::new);
+        Some(Self {
+            manager: text("manager").into(),
+            operation,
+            api_version: text("apiVersion").into(),
+            subresource: text("subresource").into(),
+            time,
+            fields: fields(map.get("fieldsV1").unwrap_or(&NONE))?,
+            stored: None,
+        })
+    }
+
+    /// Takes the paths of a set from it.
+    pub(super) fn lose(&mut self, fields: &FieldSet) {
+        if self.fields.meets(fields) {
+            self.fields.subtract(fields);
+            self.stored = None;
+        }
     }
 
     fn into_value(self) -> Value {
+        if let Some(stored) = self.stored {
+            return stored;
+        }
         let operation = match self.operation {
             Operation::Apply => "Apply",
             Operation::Update => "Update",
         };
-        let mut map = Node::new();
-        map.insert("apiVersion".into(), self.api_version.into());
-        map.insert("fieldsType".into(), "FieldsV1".into());
-        map.insert("fieldsV1".into(), self.fields.into_text().into());
-        map.insert("manager".into(), self.manager.into());
-        map.insert("operation".into(), operation.into());
-        if !self.subresource.is_empty() {
-            map.insert("subresource".into(), self.subresource.into());
-        }
-        if let Some(time) = self.time {
-            map.insert("time".into(), time.into());
-        }
-        Value::Object(map)
+        let always = [
+            ("apiVersion", self.api_version.into()),
+            ("fieldsType", "FieldsV1".into()),
+            ("fieldsV1", self.fields.into_text().into()),
+            ("manager", self.manager.into()),
+            ("operation", operation.into()),
+        ];
+        let subresource = Some(self.subresource).filter(|name| !name.is_empty());
+        let subresource = subresource.map(|name| ("subresource", Value::from(name)));
+        let time = self.time.map(|time| ("time", Value::from(time)));
+        always.into_iter().chain(subresource).chain(time).collect()
     }
 
     /// How conflicts name this manager.

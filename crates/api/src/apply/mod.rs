@@ -141,9 +141,9 @@ fn owners_before_update(
     let stored = live.and_then(managed_fields);
     let managers = match sent {
         // Mostly a client sends back what it read: taken over without a copy or a check.
-        Some(list) if stored == Some(&list) => Managers::trusted(list),
+        Some(list) if stored == Some(&list) => Managers::trusted(&list),
         Some(list) if write.subresource.is_empty() && is_reset(&list) => Managers::default(),
-        Some(list) if write.subresource.is_empty() => match Managers::sent(list) {
+        Some(list) if write.subresource.is_empty() => match Managers::sent(&list) {
             Some(sent) if !sent.is_empty() => sent,
             _ => Managers::stored(live),
         },
@@ -173,30 +173,34 @@ impl<'a> Write<'a> {
 
     fn entry(&self, operation: Operation, fields: FieldSet) -> Entry {
         Entry {
-            manager: self.manager.to_owned(),
+            manager: self.manager.into(),
             operation,
-            api_version: self.resource.gvk.api_version(),
-            subresource: self.subresource.to_owned(),
-            time: Some(timestamp(self.now)),
+            api_version: self.resource.gvk.api_version().into(),
+            subresource: self.subresource.into(),
+            time: Some(timestamp(self.now).into()),
             fields,
+            stored: None,
         }
     }
 }
 
-/// The writer gets what it wrote, everyone loses what was written or removed.
+/// The writer gets what it wrote, everyone else loses it, and all lose what was removed.
 fn record(write: &Write<'_>, managers: &mut Managers, changes: &Changes) {
-    for entry in managers.iter_mut() {
-        entry.fields.subtract(&changes.written);
-        entry.fields.subtract(&changes.removed);
+    let api_version = write.resource.gvk.api_version();
+    let own = managers.take(write.identity(Operation::Update, &api_version));
+    managers.lose(changes);
+    let own = own.map(|mut own| {
+        own.lose(&changes.removed);
+        own
+    });
+    match own {
+        Some(own) if changes.written.is_empty() => managers.put(own),
+        own => {
+            let mut fields = own.map(|entry| entry.fields).unwrap_or_default();
+            fields.union(&changes.written);
+            managers.put(write.entry(Operation::Update, fields));
+        }
     }
-    if !changes.written.is_empty() {
-        let api_version = write.resource.gvk.api_version();
-        let previous = managers.take(write.identity(Operation::Update, &api_version));
-        let mut fields = previous.map(|entry| entry.fields).unwrap_or_default();
-        fields.union(&changes.written);
-        managers.put(write.entry(Operation::Update, fields));
-    }
-    managers.drop_empty();
 }
 
 fn check_config(write: &Write<'_>, config: &Value) -> Result<(), ApplyError> {
@@ -237,11 +241,7 @@ fn try_apply(
     if !force {
         refuse_conflicts(&managers, &changes.written)?;
     }
-    for entry in managers.iter_mut() {
-        entry.fields.subtract(&changes.written);
-        entry.fields.subtract(&changes.removed);
-    }
-    managers.drop_empty();
+    managers.lose(&changes);
     let unchanged = changes.written.is_empty() && changes.removed.is_empty();
     let mut entry = write.entry(Operation::Apply, fields);
     if let Some(last) = last.filter(|last| unchanged && last.fields == entry.fields) {
@@ -278,7 +278,7 @@ fn owners_before_apply(write: &Write<'_>, live: Option<&Value>) -> Managers {
 
 fn refuse_conflicts(managers: &Managers, written: &FieldSet) -> Result<(), ApplyError> {
     let mut conflicts: Vec<Conflict> = Vec::new();
-    for entry in managers.iter() {
+    for entry in managers.iter().filter(|entry| entry.fields.meets(written)) {
         let taken = entry.fields.intersection(written);
         let manager = || entry.describe();
         conflicts.extend(taken.paths().into_iter().map(|path| Conflict { manager: manager(), path }));

@@ -4,6 +4,7 @@
 //! reads as shorter than it is, and never panics.
 
 use super::fields::{FieldSet, SELF};
+use crate::value::scan;
 
 /// Whether a node is itself in the set.
 pub(super) fn is_member(node: &str) -> bool {
@@ -27,43 +28,13 @@ impl<'t> Iterator for Members<'t> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = self.text.as_bytes();
-        let key_end = string_end(bytes, self.at)?;
+        let key_end = (bytes.get(self.at) == Some(&b'"')).then(|| scan::text_end(bytes, self.at + 1))??;
         let node = key_end + 2;
-        let end = object_end(bytes, node)?;
+        let end = (bytes.get(node) == Some(&b'{')).then(|| scan::value_end(bytes, node))??;
         let key = self.text.get(self.at + 1..key_end)?;
         let item = (key, self.text.get(node..end)?);
         self.at = end + usize::from(bytes.get(end) == Some(&b','));
         Some(item)
-    }
-}
-
-/// Where the string that begins at `at` has its closing quote.
-fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
-    if bytes.get(at) != Some(&b'"') {
-        return None;
-    }
-    let mut at = at + 1;
-    loop {
-        match bytes.get(at)? {
-            b'"' => return Some(at),
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-}
-
-/// The position after the object that begins at `at`.
-fn object_end(bytes: &[u8], at: usize) -> Option<usize> {
-    let (mut at, mut depth) = (at, 0usize);
-    loop {
-        match bytes.get(at)? {
-            b'"' => at = string_end(bytes, at)?,
-            b'{' => depth += 1,
-            b'}' if depth <= 1 => return (depth == 1).then_some(at + 1),
-            b'}' => depth -= 1,
-            _ => {}
-        }
-        at += 1;
     }
 }
 

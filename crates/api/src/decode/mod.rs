@@ -11,7 +11,7 @@ mod structure;
 #[cfg(test)]
 mod tests;
 
-pub use structure::structure;
+pub use structure::{changed, structure};
 
 use serde::de::DeserializeSeed;
 

@@ -14,8 +14,17 @@ use crate::value::tree::Place;
 /// Dropped too: null fields, and optional fields that are empty or zero, as Go's `omitempty` does. A null in a list or
 /// a map becomes the zero value of its type.
 pub fn structure(resource: &Resource, value: &mut Value) -> Result<Vec<String>, DecodeError> {
+    changed(resource, value, None)
+}
+
+/// The same of a tree that was made from one in canonical form: what they share is not looked at.
+pub fn changed(
+    resource: &Resource,
+    value: &mut Value,
+    old: Option<&Value>,
+) -> Result<Vec<String>, DecodeError> {
     let mut walk = Walk { schema: &resource.schema, unknown: Vec::new() };
-    let spot = Spot { at: Place::Root, owner: resource.root(), ty: &Type::Struct(resource.object) };
+    let spot = Spot { at: Place::Root, owner: resource.root(), ty: &Type::Struct(resource.object), old };
     walk.value(spot, value)?;
     Ok(walk.unknown)
 }
@@ -25,18 +34,24 @@ struct Walk<'s> {
     unknown: Vec<String>,
 }
 
-/// Where the walk stands: the place, the struct that has the nearest field, and the type wanted.
+/// Where the walk stands: the place, the struct that has the nearest field, the type wanted, and what was here before.
 #[derive(Clone, Copy)]
 struct Spot<'a> {
     at: Place<'a>,
     owner: &'a Struct,
     ty: &'a Type,
+    old: Option<&'a Value>,
 }
 
 impl Walk<'_> {
     fn value(&mut self, spot: Spot<'_>, value: &mut Value) -> Result<(), DecodeError> {
         match (spot.ty, value) {
-            (Type::Struct(id), Value::Object(fields)) => self.record(spot.at, self.schema.get(*id), fields),
+            (_, Value::Object(fields))
+                if spot.old.and_then(Value::as_object).is_some_and(|o| o.same(fields)) =>
+            {
+                Ok(())
+            }
+            (Type::Struct(id), Value::Object(fields)) => self.record(spot, self.schema.get(*id), fields),
             (Type::Map(item), Value::Object(entries)) => self.entries(spot, item, entries),
             (Type::List(list), Value::Array(items)) => self.items(spot, list, items),
             (Type::Any, _)
@@ -55,8 +70,8 @@ impl Walk<'_> {
         }
     }
 
-    fn record(&mut self, at: Place<'_>, record: &Struct, fields: &mut Map) -> Result<(), DecodeError> {
-        let mut failure = None;
+    fn record(&mut self, spot: Spot<'_>, record: &Struct, fields: &mut Map) -> Result<(), DecodeError> {
+        let (at, mut failure) = (spot.at, None);
         fields.retain(|key, value| {
             let Some(field) = record.field(key) else {
                 if !record.preserve_unknown {
@@ -69,7 +84,8 @@ impl Walk<'_> {
             if value.is_null() && !kept_null || failure.is_some() {
                 return false;
             }
-            let spot = Spot { at: Place::Key(&at, key), owner: record, ty: &field.ty };
+            let old = spot.old.and_then(|old| old.get(key));
+            let spot = Spot { at: Place::Key(&at, key), owner: record, ty: &field.ty, old };
             failure = self.value(spot, value).err();
             !is_omitted(field, value)
         });
@@ -79,7 +95,8 @@ impl Walk<'_> {
     fn entries(&mut self, spot: Spot<'_>, item: &Type, entries: &mut Map) -> Result<(), DecodeError> {
         for (key, value) in entries.iter_mut() {
             zero_if_null(item, value);
-            self.value(Spot { at: Place::Key(&spot.at, key), owner: spot.owner, ty: item }, value)?;
+            let old = spot.old.and_then(|old| old.get(key));
+            self.value(Spot { at: Place::Key(&spot.at, key), ty: item, old, ..spot }, value)?;
         }
         Ok(())
     }
@@ -87,7 +104,8 @@ impl Walk<'_> {
     fn items(&mut self, spot: Spot<'_>, list: &List, items: &mut [Value]) -> Result<(), DecodeError> {
         for (index, value) in items.iter_mut().enumerate() {
             zero_if_null(&list.item, value);
-            self.value(Spot { at: Place::Item(&spot.at, index), owner: spot.owner, ty: &list.item }, value)?;
+            let old = spot.old.and_then(|old| old.get(index));
+            self.value(Spot { at: Place::Item(&spot.at, index), ty: &list.item, old, ..spot }, value)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Each gets the fields of its struct after the constants of that struct, and before anything inside it is filled in.
 
-use crate::{Map, Value, json};
+use crate::{Map, Text, Value, json};
 
 type Fields = Map;
 
@@ -102,14 +102,25 @@ fn host_ports(spec: &mut Fields) {
 
 /// What a container is limited to, it also asks for, unless it says otherwise.
 fn pod(pod: &mut Fields) {
+    const LISTS: [&str; 2] = ["containers", "initContainers"];
+    let lists = LISTS.iter().filter_map(|list| pod.get("spec")?.get(list)?.as_array());
+    if !lists.flatten().any(lacks_requests) {
+        return;
+    }
     let Some(spec) = object(pod, "spec") else { return };
-    for list in ["containers", "initContainers"] {
+    for list in LISTS {
         for container in objects(spec, list) {
             if let Some(resources) = object(container, "resources") {
                 requests_from_limits(resources);
             }
         }
     }
+}
+
+fn lacks_requests(container: &Value) -> bool {
+    let of = |kind| container.get("resources").and_then(|r| r.get(kind)).and_then(Value::as_object);
+    let has = |name: &Text| of("requests").is_some_and(|requests| requests.contains_key(name));
+    of("limits").is_some_and(|limits| !limits.keys().all(has))
 }
 
 fn requests_from_limits(resources: &mut Fields) {

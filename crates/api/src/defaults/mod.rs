@@ -26,31 +26,47 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
 
 /// Fills in the defaults of a tree that fits its kind.
 pub fn apply(resource: &Resource, value: &mut Value) {
+    changed(resource, value, None);
+}
+
+/// The same of a tree that was made from one with its defaults: what they share is not looked at.
+pub fn changed(resource: &Resource, value: &mut Value, old: Option<&Value>) {
     if Arc::ptr_eq(&resource.schema, builtin().schema()) {
-        planned(resource.object, value);
+        planned(resource.object, value, old);
     } else {
         declared(&resource.schema, &Type::Struct(resource.object), value);
     }
 }
 
-fn planned(id: StructId, value: &mut Value) {
+fn planned(id: StructId, value: &mut Value, old: Option<&Value>) {
     let (Some(plan), Value::Object(fields)) = (PLANS.get(id.0 as usize), value) else { return };
+    if old.and_then(Value::as_object).is_some_and(|old| old.same(fields)) {
+        return;
+    }
     plan.rules.iter().for_each(|rule| rule.apply(fields));
     if let Some(compute) = plan.computed {
         compute(fields);
     }
     for (name, ty) in &plan.inner {
         if let Some(value) = fields.get_mut(name.as_ref()) {
-            planned_type(ty, value);
+            planned_type(ty, value, old.and_then(|old| old.get(name.as_ref())));
         }
     }
 }
 
-fn planned_type(ty: &Type, value: &mut Value) {
+fn planned_type(ty: &Type, value: &mut Value, old: Option<&Value>) {
     match (ty, value) {
-        (Type::Struct(id), value) => planned(*id, value),
-        (Type::List(list), Value::Array(items)) => items.iter_mut().for_each(|v| planned_type(&list.item, v)),
-        (Type::Map(item), Value::Object(entries)) => entries.values_mut().for_each(|v| planned_type(item, v)),
+        (Type::Struct(id), value) => planned(*id, value, old),
+        (Type::List(list), Value::Array(items)) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                planned_type(&list.item, item, old.and_then(|old| old.get(index)));
+            }
+        }
+        (Type::Map(item), Value::Object(entries)) => {
+            for (key, value) in entries {
+                planned_type(item, value, old.and_then(|old| old.get(key)));
+            }
+        }
         _ => {}
     }
 }

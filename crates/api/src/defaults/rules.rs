@@ -54,10 +54,13 @@ impl Rule {
             return;
         }
         let Some((name, parents)) = self.path.split_last() else { return };
+        // Looked at first: what is not changed stays shared.
+        let holder = parents.iter().try_fold(&*fields, |at, key| at.get(key.as_ref())?.as_object());
+        if holder.is_none_or(|holder| holder.contains_key(name.as_ref())) {
+            return;
+        }
         let holder = parents.iter().try_fold(fields, |at, key| at.get_mut(key.as_ref())?.as_object_mut());
-        if let Some(holder) = holder
-            && !holder.contains_key(name.as_ref())
-        {
+        if let Some(holder) = holder {
             holder.insert(Text::new(name), self.value.clone());
         }
     }

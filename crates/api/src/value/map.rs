@@ -1,12 +1,14 @@
 //! Fields by name, sorted.
 //!
-//! Objects have few fields, so these are one list. Maps of many (the data of a large ConfigMap) become
-//! search trees: with a list, a client could make each of very many insertions move all others.
+//! Objects have few fields, so these are one list ([`Few`]). Maps of many (the data of a large ConfigMap) become
+//! search trees: with a list, a client could make each of very many insertions move all others. Both are shared by
+//! copies until one of these is changed.
 
 use std::collections::{BTreeMap, btree_map};
 use std::slice;
-use std::vec;
+use std::sync::Arc;
 
+use super::few::{Few, Field, Taken};
 use super::{Text, Value};
 
 /// Up to so many fields are a list.
@@ -18,35 +20,38 @@ pub struct Map(Fields);
 
 #[derive(Clone)]
 enum Fields {
-    Few(Vec<(Text, Value)>),
-    Many(BTreeMap<Text, Value>),
+    Few(Few),
+    Many(Arc<BTreeMap<Text, Value>>),
 }
 
 impl Map {
     /// No fields.
     pub const fn new() -> Self {
-        Self(Fields::Few(Vec::new()))
+        Self(Fields::Few(Few::new()))
     }
 
-    /// From fields in any order; `None` if a name comes twice.
-    pub(super) fn unique(mut fields: Vec<(Text, Value)>) -> Option<Self> {
-        let less = |a: &(Text, Value), b: &(Text, Value)| a.0.as_str() < b.0.as_str();
-        if !fields.is_sorted_by(less) {
-            fields.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-            if !fields.is_sorted_by(less) {
+    /// From the last fields of a list, from `first` on, in any order. `None` if a name comes twice.
+    pub(super) fn drained(fields: &mut Vec<Field>, first: usize) -> Option<Self> {
+        let own = fields.get_mut(first..)?;
+        let less = |a: &Field, b: &Field| a.0.as_str() < b.0.as_str();
+        if !own.is_sorted_by(less) {
+            own.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+            if !own.is_sorted_by(less) {
                 return None;
             }
         }
-        Some(match fields.len() {
-            0..=FEW => Self(Fields::Few(fields)),
-            _ => Self(Fields::Many(fields.into_iter().collect())),
-        })
+        let few = own.len() <= FEW;
+        let fields = fields.drain(first..);
+        Some(Self(match few {
+            true => Fields::Few(fields.collect()),
+            false => Fields::Many(Arc::new(fields.collect())),
+        }))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
         match &self.0 {
-            Fields::Few(list) => list.len(),
+            Fields::Few(few) => few.list().len(),
             Fields::Many(tree) => tree.len(),
         }
     }
@@ -56,11 +61,20 @@ impl Map {
         self.len() == 0
     }
 
+    /// Whether both are the very same fields in memory, so that nothing below needs a look.
+    pub fn same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Fields::Few(a), Fields::Few(b)) => a.same(b),
+            (Fields::Many(a), Fields::Many(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
     /// A field's value.
     pub fn get(&self, name: &str) -> Option<&Value> {
         match &self.0 {
             // Unequal lengths end most comparisons at once, so going through beats halving.
-            Fields::Few(list) => list.iter().find(|(other, _)| other == name).map(|(_, value)| value),
+            Fields::Few(few) => few.list().iter().find(|(other, _)| other == name).map(|(_, value)| value),
             Fields::Many(tree) => tree.get(name),
         }
     }
@@ -68,8 +82,11 @@ impl Map {
     /// A field's value, to change.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
         match &mut self.0 {
-            Fields::Few(list) => list.iter_mut().find(|(other, _)| other == name).map(|(_, value)| value),
-            Fields::Many(tree) => tree.get_mut(name),
+            Fields::Few(few) => {
+                let at = few.list().iter().position(|(other, _)| other == name)?;
+                few.list_mut().get_mut(at).map(|(_, value)| value)
+            }
+            Fields::Many(tree) => Arc::make_mut(tree).get_mut(name),
         }
     }
 
@@ -82,22 +99,23 @@ impl Map {
     pub fn insert(&mut self, name: Text, value: Value) -> Option<Value> {
         self.grow();
         match &mut self.0 {
-            Fields::Few(list) => match find(list, &name) {
-                Ok(at) => list.get_mut(at).map(|(_, old)| std::mem::replace(old, value)),
+            Fields::Few(few) => match few.find(&name) {
+                Ok(at) => few.list_mut().get_mut(at).map(|(_, old)| std::mem::replace(old, value)),
                 Err(at) => {
-                    list.insert(at, (name, value));
+                    few.insert(at, (name, value));
                     None
                 }
             },
-            Fields::Many(tree) => tree.insert(name, value),
+            Fields::Many(tree) => Arc::make_mut(tree).insert(name, value),
         }
     }
 
     /// Takes a field out.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
         match &mut self.0 {
-            Fields::Few(list) => find(list, name).ok().map(|at| list.remove(at).1),
-            Fields::Many(tree) => tree.remove(name),
+            Fields::Few(few) => few.find(name).ok().and_then(|at| few.remove(at)),
+            Fields::Many(tree) if !tree.contains_key(name) => None,
+            Fields::Many(tree) => Arc::make_mut(tree).remove(name),
         }
     }
 
@@ -109,8 +127,8 @@ impl Map {
     /// Keeps the fields for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&Text, &mut Value) -> bool) {
         match &mut self.0 {
-            Fields::Few(list) => list.retain_mut(|(name, value)| keep(name, value)),
-            Fields::Many(tree) => tree.retain(keep),
+            Fields::Few(few) => few.retain(keep),
+            Fields::Many(tree) => Arc::make_mut(tree).retain(|name, value| keep(name, value)),
         }
     }
 
@@ -127,7 +145,7 @@ impl Map {
     /// Names and values.
     pub fn iter(&self) -> Iter<'_> {
         match &self.0 {
-            Fields::Few(list) => Iter::Few(list.iter()),
+            Fields::Few(few) => Iter::Few(few.list().iter()),
             Fields::Many(tree) => Iter::Many(tree.iter()),
         }
     }
@@ -135,8 +153,8 @@ impl Map {
     /// Names and values, these to change.
     pub fn iter_mut(&mut self) -> IterMut<'_> {
         match &mut self.0 {
-            Fields::Few(list) => IterMut::Few(list.iter_mut()),
-            Fields::Many(tree) => IterMut::Many(tree.iter_mut()),
+            Fields::Few(few) => IterMut::Few(few.list_mut().iter_mut()),
+            Fields::Many(tree) => IterMut::Many(Arc::make_mut(tree).iter_mut()),
         }
     }
 
@@ -162,17 +180,12 @@ impl Map {
 
     /// Makes room for one more.
     fn grow(&mut self) {
-        if let Fields::Few(list) = &mut self.0
-            && list.len() == FEW
+        if let Fields::Few(few) = &mut self.0
+            && few.list().len() == FEW
         {
-            self.0 = Fields::Many(std::mem::take(list).into_iter().collect());
+            self.0 = Fields::Many(Arc::new(std::mem::take(few).into_iter().collect()));
         }
     }
-}
-
-/// Where a name is, or belongs.
-fn find(list: &[(Text, Value)], name: &str) -> Result<usize, usize> {
-    list.binary_search_by(|(other, _)| other.as_str().cmp(name))
 }
 
 /// See [`Map::entry`].
@@ -191,13 +204,13 @@ impl<'m> Entry<'m> {
     pub fn or_insert_with(self, make: impl FnOnce() -> Value) -> &'m mut Value {
         self.map.grow();
         match &mut self.map.0 {
-            Fields::Many(tree) => tree.entry(self.name).or_insert_with(make),
-            Fields::Few(list) => {
-                let at = find(list, &self.name).unwrap_or_else(|at| {
-                    list.insert(at, (self.name, make()));
+            Fields::Many(tree) => Arc::make_mut(tree).entry(self.name).or_insert_with(make),
+            Fields::Few(few) => {
+                let at = few.find(&self.name).unwrap_or_else(|at| {
+                    few.insert(at, (self.name, make()));
                     at
                 });
-                &mut list.get_mut(at).expect("it was found or just put there").1
+                &mut few.list_mut().get_mut(at).expect("it was found or just put there").1
             }
         }
     }
@@ -226,10 +239,11 @@ impl std::fmt::Debug for Map {
 
 impl PartialEq for Map {
     fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Fields::Few(a), Fields::Few(b)) => a == b,
-            _ => self.len() == other.len() && self.iter().eq(other.iter()),
-        }
+        self.same(other)
+            || match (&self.0, &other.0) {
+                (Fields::Few(a), Fields::Few(b)) => a.list() == b.list(),
+                _ => self.len() == other.len() && self.iter().eq(other.iter()),
+            }
     }
 }
 
@@ -244,8 +258,15 @@ impl std::hash::Hash for Map {
 
 impl<K: Into<Text>, V: Into<Value>> Extend<(K, V)> for Map {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, fields: I) {
+        let mut fields: Vec<Field> = fields.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
+        if self.is_empty()
+            && let Some(map) = Self::drained(&mut fields, 0)
+        {
+            *self = map;
+            return;
+        }
         for (name, value) in fields {
-            self.insert(name.into(), value.into());
+            self.insert(name, value);
         }
     }
 }
@@ -313,7 +334,7 @@ iterator!(
 );
 iterator!(
     /// A map's fields, moved out.
-    IntoIter, vec::IntoIter<(Text, Value)>, btree_map::IntoIter<Text, Value>,
+    IntoIter, Taken, btree_map::IntoIter<Text, Value>,
     (Text, Value), |field| field, []
 );
 
@@ -323,8 +344,8 @@ impl IntoIterator for Map {
 
     fn into_iter(self) -> IntoIter {
         match self.0 {
-            Fields::Few(list) => IntoIter::Few(list.into_iter()),
-            Fields::Many(tree) => IntoIter::Many(tree.into_iter()),
+            Fields::Few(few) => IntoIter::Few(few.into_iter()),
+            Fields::Many(tree) => IntoIter::Many(Arc::unwrap_or_clone(tree).into_iter()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The tree of an object: what a request decodes, changes and encodes.
 //!
 //! It has the shape and the names of `serde_json::Value`, so that code reads as everywhere, and holds less: short texts
-//! without an allocation (which field names and most values are), fields in one sorted list instead of a search tree.
+//! without an allocation (which field names and most values are), fields in one sorted list instead of a search tree, and
+//! objects that copies share until they change.
 //! Reading a pod, copying, comparing and dropping it are most of what a write costs, and each is a half to a third of what
 //! it would be (see `docs/decisions/tree.md`).
 //!
@@ -9,10 +10,11 @@
 //!   formats and for what is rare.
 //! - [`json!`](crate::json) makes one from a literal.
 
+mod few;
 mod from;
 mod map;
 mod read;
-mod scan;
+pub mod scan;
 mod serde;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ mod write;
 pub use compact_str::CompactString as Text;
 pub use map::{Entry, IntoIter, Iter, IterMut, Map};
 use read::read;
+pub(crate) use read::{Parts, read_own};
 pub use serde_json::Number;
 pub(crate) use write::write;
 

@@ -4,6 +4,8 @@
 //! left to the general reader, which knows how to say what is wrong. So there is one place for messages, and this reader can
 //! give up whenever something is rare.
 
+use std::ops::Range;
+
 use serde_json::value::RawValue;
 
 use super::{Map, Text, Value, scan};
@@ -11,14 +13,18 @@ use super::{Map, Text, Value, scan};
 /// Deeper documents are left to the general reader, which has a limit.
 const DEPTH: usize = 64;
 
+/// The fields of a document, and where their values stand in its text.
+pub type Parts = Vec<(Text, Range<usize>)>;
+
 /// Reads a document. `raw`: the names that lead to values that stay JSON text, through lists too. `None` says nothing
 /// about the document but that another reader has to look at it.
 pub fn read(json: &[u8], raw: &[&str]) -> Option<Value> {
-    let text = std::str::from_utf8(json).ok()?;
-    let mut reader = Reader { text, at: 0, fields: Vec::new(), items: Vec::new() };
-    let value = reader.value(raw, DEPTH)?;
-    reader.blank();
-    (reader.at == text.len()).then_some(value)
+    Reader::of(json, None)?.document(raw).map(|(value, _)| value)
+}
+
+/// Reads a document of one's own making: what stays text is not checked.
+pub fn read_own(json: &[u8], raw: &[&str]) -> Option<(Value, Parts)> {
+    Reader::of(json, Some(Parts::new()))?.document(raw)
 }
 
 /// A place in the text, and what has been read of the objects and lists around it: one list for all of them, so that
@@ -28,9 +34,22 @@ struct Reader<'t> {
     at: usize,
     fields: Vec<(Text, Value)>,
     items: Vec<Value>,
+    /// Of a document of one's own making.
+    parts: Option<Parts>,
 }
 
 impl<'t> Reader<'t> {
+    fn of(json: &'t [u8], parts: Option<Parts>) -> Option<Self> {
+        let text = std::str::from_utf8(json).ok()?;
+        Some(Self { text, at: 0, fields: Vec::new(), items: Vec::new(), parts })
+    }
+
+    fn document(mut self, raw: &[&str]) -> Option<(Value, Parts)> {
+        let value = self.value(raw, DEPTH)?;
+        self.blank();
+        (self.at == self.text.len()).then(|| (value, self.parts.unwrap_or_default()))
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -74,16 +93,19 @@ impl<'t> Reader<'t> {
         while token != b'}' {
             let name = (token == b'"').then(|| self.string())??;
             (self.token()? == b':').then_some(())?;
+            let start = self.at;
             let value = match path {
                 [step] if *step == name => self.raw()?,
                 [step, below @ ..] if *step == name => self.value(below, depth)?,
                 _ => self.value(&[], depth)?,
             };
+            if let Some(parts) = self.parts.as_mut().filter(|_| depth + 1 == DEPTH) {
+                parts.push((name.clone(), start..self.at));
+            }
             self.fields.push((name, value));
             token = self.next(b'}')?;
         }
-        let fields = self.fields.drain(first..).collect();
-        Map::unique(fields).map(Value::Object)
+        Map::drained(&mut self.fields, first).map(Value::Object)
     }
 
     fn array(&mut self, path: &[&str], depth: usize) -> Option<Value> {
@@ -129,14 +151,7 @@ impl<'t> Reader<'t> {
     /// A text with escapes, of which `plain` bytes have been seen.
     fn escaped(&mut self, plain: usize) -> Option<Text> {
         let start = self.at;
-        let mut end = start + plain;
-        loop {
-            match self.text.as_bytes().get(end)? {
-                b'"' => break,
-                b'\\' => end += 2,
-                _ => end += 1,
-            }
-        }
+        let end = scan::text_end(self.text.as_bytes(), start + plain)?;
         self.at = end + 1;
         serde_json::from_str::<String>(self.text.get(start - 1..=end)?).ok().map(Text::from)
     }
@@ -154,6 +169,12 @@ impl<'t> Reader<'t> {
 
     /// The text of the next value, which is any JSON.
     fn raw(&mut self) -> Option<Value> {
+        if self.parts.is_some() {
+            self.blank();
+            let end = scan::value_end(self.text.as_bytes(), self.at)?;
+            let raw = self.text.get(std::mem::replace(&mut self.at, end)..end)?;
+            return Some(Value::String(Text::new(raw)));
+        }
         let mut source =
             serde_json::Deserializer::from_str(self.text.get(self.at..)?).into_iter::<&RawValue>();
         let raw = source.next()?.ok()?;

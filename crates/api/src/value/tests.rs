@@ -35,7 +35,7 @@ proptest! {
         let tree = Value::from(json.clone());
         prop_assert_eq!(read(compact.as_bytes(), &[]), Some(tree.clone()));
         prop_assert_eq!(read(pretty.as_bytes(), &[]), Some(tree.clone()));
-        prop_assert_eq!(String::from_utf8(write(&tree, &[]).unwrap()).unwrap(), compact.clone());
+        prop_assert_eq!(String::from_utf8(write(&tree, &[], &|_, _| None, 0).unwrap()).unwrap(), compact.clone());
         prop_assert_eq!(serde_json::to_string(&tree).unwrap(), compact);
         prop_assert_eq!(serde_json::Value::from(tree), json);
     }

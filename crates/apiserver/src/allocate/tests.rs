@@ -277,9 +277,11 @@ async fn further_ranges_serve_when_the_first_is_full() {
     cluster.fake.put(&SERVICE_CIDRS, &range("False"));
     assert!(more().await.is_err());
     cluster.fake.put(&SERVICE_CIDRS, &range("True"));
-    assert!(more().await.unwrap()["clusterIP"].as_str().unwrap().starts_with("10.9.0."));
-    let asked = cluster.write("asked", json!({"clusterIP": "10.9.0.14", "ports": ports(&[("TCP", 80)])}));
-    assert_eq!(asked.await.unwrap()["clusterIP"], "10.9.0.14");
+    let taken = more().await.unwrap()["clusterIP"].clone();
+    assert!(taken.as_str().unwrap().starts_with("10.9.0."));
+    let free = if taken == "10.9.0.14" { "10.9.0.13" } else { "10.9.0.14" };
+    let asked = cluster.write("asked", json!({"clusterIP": free, "ports": ports(&[("TCP", 80)])}));
+    assert_eq!(asked.await.unwrap()["clusterIP"], free);
     let outside = cluster.write("out", json!({"clusterIP": "10.9.1.1", "ports": ports(&[("TCP", 80)])}));
     assert!(outside.await.unwrap_err().contains("The range of valid IPs is 10.43.0.0/29,10.9.0.0/28"));
 }

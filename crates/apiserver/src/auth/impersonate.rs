@@ -6,6 +6,8 @@ use tiphys_api::Status;
 use super::groups::{ANONYMOUS, AUTHENTICATED, SERVICE_ACCOUNTS, UNAUTHENTICATED, split_service_account};
 use super::{Attributes, Authorizer, Decision, User, forbidden};
 
+/// What all of them begin with.
+const PREFIX: &str = "impersonate-";
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
@@ -71,6 +73,9 @@ impl Gate<'_> {
 }
 
 fn wanted(headers: &HeaderMap) -> Result<Option<User>, Status> {
+    if !headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
+        return Ok(None);
+    }
     let mut user = User { name: first(headers, USER), uid: first(headers, UID), ..User::default() };
     user.groups = all(headers, GROUP);
     for name in headers.keys() {

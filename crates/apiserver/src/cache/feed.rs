@@ -2,12 +2,17 @@
 //!
 //! It begins a little before the present, so that watchers which come back after a restart find the events they
 //! missed in the rings.
+//!
+//! What the store has published is taken over by the feed's own task, or by whoever waits for it and comes first: a write that
+//! has its answer from the store would otherwise sleep a second time, until that task has had its turn.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::StreamExt;
+use parking_lot::Mutex;
 use tiphys_api::Object;
 use tiphys_store::{Error, Event, KeyValue, Range, Watch, WatchBatch, WatchFrom};
 use tokio_util::sync::CancellationToken;
@@ -22,54 +27,103 @@ const PAGE: usize = 2000;
 
 pub(super) struct Feed {
     caches: Arc<Caches>,
-    watch: Watch,
+    source: Arc<Source>,
+}
+
+/// The store's watch. Who takes from it takes over what it got before the next may take.
+pub(super) struct Source(Mutex<State>);
+
+struct State {
+    /// None once it has ended, until there is a new one.
+    watch: Option<Watch>,
+    /// Wakes the feed's task, whoever asked the watch last.
+    task: Waker,
+    /// Why the watch ended, until the task has heard of it.
+    failed: Option<Error>,
+}
+
+impl Source {
+    pub(super) fn new(watch: Watch) -> Self {
+        Self(Mutex::new(State { watch: Some(watch), task: Waker::noop().clone(), failed: None }))
+    }
+
+    /// Takes over what is there already, unless somebody is at it.
+    pub(super) fn help(&self, caches: &Caches) {
+        let Some(mut state) = self.0.try_lock() else { return };
+        let task = state.task.clone();
+        if let Poll::Ready(Err(error)) = state.poll(caches, &mut Context::from_waker(&task)) {
+            state.failed = Some(error);
+            task.wake();
+        }
+    }
+
+    /// Takes over the next batch.
+    async fn next(&self, caches: &Caches) -> Result<(), Error> {
+        std::future::poll_fn(|cx| {
+            let mut state = self.0.lock();
+            state.task.clone_from(cx.waker());
+            match state.failed.take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => state.poll(caches, cx),
+            }
+        })
+        .await
+    }
+
+    fn begin_anew(&self, watch: Watch) {
+        self.0.lock().watch = Some(watch);
+    }
+}
+
+impl State {
+    fn poll(&mut self, caches: &Caches, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(watch) = &mut self.watch else { return Poll::Pending };
+        let next = std::task::ready!(watch.poll_next_unpin(cx)).unwrap_or(Err(Error::Closed));
+        if next.is_err() {
+            self.watch = None;
+        }
+        Poll::Ready(next.map(|batch| caches.take(batch)))
+    }
 }
 
 impl Feed {
     /// Fills the caches at one revision and opens the watch from there. Reads up to the present are applied.
     pub(super) async fn begin(caches: Arc<Caches>, replay: u64) -> Result<Self, Error> {
-        let watch = fill(&caches, replay).await?;
-        let mut feed = Self { caches, watch };
-        let newest = feed.caches.store.revision().await?;
-        while feed.caches.revision() < newest {
-            match tokio::time::timeout(PROGRESS_AFTER, feed.watch.next()).await {
-                Ok(Some(batch)) => feed.take(batch?),
-                Ok(None) => return Err(Error::Closed),
+        let source = Arc::new(Source::new(fill(&caches, replay).await?));
+        let newest = caches.store.revision().await?;
+        while caches.revision() < newest {
+            match tokio::time::timeout(PROGRESS_AFTER, source.next(&caches)).await {
+                Ok(taken) => taken?,
                 // The newest revision may be about a key that is none of these.
-                Err(_) => feed.caches.store.request_progress().await?,
+                Err(_) => caches.store.request_progress().await?,
             }
         }
-        Ok(feed)
+        caches.source.store(Some(source.clone()));
+        Ok(Self { caches, source })
     }
 
     /// Follows the store until `stop`. A store that has compacted what was not read yet, or that failed to read, makes
     /// the caches begin anew.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         loop {
-            let batch = tokio::select! {
-                batch = self.watch.next() => batch,
-                () = stop.cancelled() => return,
+            let taken = tokio::select! {
+                taken = self.source.next(&self.caches) => taken,
+                () = stop.cancelled() => break,
             };
-            let error = match batch {
-                Some(Ok(batch)) => {
-                    self.take(batch);
-                    continue;
-                }
-                Some(Err(error)) => error,
-                None => Error::Closed,
-            };
+            let Err(error) = taken else { continue };
             tokio::select! {
                 outcome = self.begin_anew(error) => match outcome {
                     Ok(()) => {}
                     Err(error) => return tracing::error!(%error, "the watch cache lost the store and stands still"),
                 },
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
             }
         }
+        self.caches.source.store(None);
     }
 
     /// Fills the caches again after events were lost; watchers must list again. An error that stays is returned.
-    async fn begin_anew(&mut self, mut error: Error) -> Result<(), Error> {
+    async fn begin_anew(&self, mut error: Error) -> Result<(), Error> {
         loop {
             match error {
                 Error::Compacted { .. } => {}
@@ -82,16 +136,18 @@ impl Feed {
             }
             match fill(&self.caches, 0).await {
                 Ok(watch) => {
-                    self.watch = watch;
+                    self.source.begin_anew(watch);
                     return Ok(());
                 }
                 Err(again) => error = again,
             }
         }
     }
+}
 
+impl Caches {
     fn take(&self, batch: WatchBatch) {
-        let index = self.caches.index.load();
+        let index = self.index.load();
         let mut touched: HashMap<usize, (Arc<Cache>, Vec<Change>)> = HashMap::new();
         for event in batch.events {
             if let Some((cache, change)) = route(&index, &event) {
@@ -105,7 +161,7 @@ impl Feed {
             }
             woken.push(cache);
         }
-        self.caches.progress.set(batch.revision);
+        self.progress.set(batch.revision);
         woken.iter().for_each(|cache| cache.announce(batch.revision));
     }
 }

@@ -21,14 +21,16 @@ pub(super) struct Handover(Mutex<HashMap<usize, Arc<Stored>>>);
 struct Stored {
     /// Keeps the address taken while the entry lives.
     bytes: Bytes,
-    meta: Meta,
+    /// Until the object takes it.
+    meta: Mutex<Meta>,
     object: OnceLock<Object>,
 }
 
 impl Stored {
     fn at(&self, revision: u64) -> Object {
         let make = || {
-            let meta = Meta { resource_version: revision, ..self.meta.clone() };
+            let meta = std::mem::take(&mut *self.meta.lock());
+            let meta = Meta { resource_version: revision, ..meta };
             Object::new(meta, splice::insert(&self.bytes, revision))
         };
         self.object.get_or_init(make).clone()
@@ -44,7 +46,7 @@ pub struct Prepared<'c> {
 
 impl Handover {
     pub(super) fn prepare(&self, bytes: Bytes, meta: Meta) -> Prepared<'_> {
-        let value = Arc::new(Stored { bytes, meta, object: OnceLock::new() });
+        let value = Arc::new(Stored { bytes, meta: Mutex::new(meta), object: OnceLock::new() });
         self.0.lock().insert(address(&value.bytes), value.clone());
         Prepared { handover: self, value }
     }
@@ -63,9 +65,9 @@ impl Prepared<'_> {
     }
 
     /// The object as it would be at a revision (0: not stored), without a commit.
-    pub fn imagined(&self, revision: u64) -> Object {
+    pub fn imagined(self, revision: u64) -> Object {
         match revision {
-            0 => Object::new(self.value.meta.clone(), self.bytes()),
+            0 => Object::new(std::mem::take(&mut *self.value.meta.lock()), self.bytes()),
             revision => self.value.at(revision),
         }
     }

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 pub use event::{Delivery, Event, EventKind, Frame};
 use futures::future::BoxFuture;
 pub use handover::Prepared;
@@ -63,6 +63,8 @@ pub struct Caches {
     store: Arc<dyn Store>,
     index: ArcSwap<Index>,
     progress: Progress,
+    /// What they follow, once they do.
+    source: ArcSwapOption<feed::Source>,
 }
 
 /// A group, and the cache of its resource.
@@ -85,7 +87,12 @@ impl Caches {
         options: Options,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, tiphys_store::Error> {
-        let caches = Arc::new(Self { store, index: ArcSwap::default(), progress: Progress::new() });
+        let caches = Arc::new(Self {
+            store,
+            index: ArcSwap::default(),
+            progress: Progress::new(),
+            source: ArcSwapOption::empty(),
+        });
         caches.index.store(Arc::new(Index::new(resources, options.ring_bytes_max)));
         let feed = feed::Feed::begin(caches.clone(), options.replay).await?;
         tokio::spawn(feed.run(stop));
@@ -146,6 +153,9 @@ impl Caches {
 
     /// Waits until the caches have reached a revision.
     pub async fn reach(&self, revision: u64) -> Result<(), Status> {
+        if self.revision() < revision {
+            self.source.load().iter().for_each(|source| source.help(self));
+        }
         if self.revision() >= revision {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering as AtomicOrdering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tiphys_api::apply::folded;
+use tiphys_api::apply::folded::{self, Before};
 use tiphys_api::schema::Resource;
 use tiphys_api::{Meta, Object, Value};
 use tokio::sync::watch;
@@ -119,11 +119,21 @@ impl Cache {
     }
 
     /// The bytes and header of an object (a folded tree) that is about to be committed, so that the feed need not read
-    /// them.
-    pub fn prepare(&self, object: &Value) -> Result<Prepared<'_>, serde_json::Error> {
-        let mut meta = Meta::read(object)?;
+    /// them. `before`: the version it was made from.
+    pub fn prepare(
+        &self,
+        object: &Value,
+        before: Option<(&Before<'_>, &Object)>,
+    ) -> Result<Prepared<'_>, serde_json::Error> {
+        let mut meta = Meta::read(object, before.map(|(read, old)| (read.tree(), old.meta())));
         meta.fields = self.resource.selectable(object);
-        Ok(self.handover.prepare(folded::write(object)?.into(), meta))
+        let mut json = match before {
+            Some((read, _)) => folded::write_changed(object, read)?,
+            None => folded::write(object)?,
+        };
+        // It is kept for a while in the store's memory.
+        json.shrink_to_fit();
+        Ok(self.handover.prepare(json.into(), meta))
     }
 
     /// The newest version of one object.
@@ -277,6 +287,7 @@ impl State {
 
     fn put(&mut self, object: Object) -> Option<Event> {
         let previous = self.objects.replace(object.clone());
+        previous.iter().for_each(Object::outdate);
         let kind = if previous.is_some() { EventKind::Modified } else { EventKind::Added };
         let revision = object.meta().resource_version;
         Some(Event::new(kind, object, previous, revision, self.kept.clone()))
@@ -285,6 +296,7 @@ impl State {
     fn delete(&mut self, key: &str, revision: u64) -> Option<Event> {
         let key = key.split_once('/').unwrap_or(("", key));
         let previous = self.objects.take(key)?;
+        previous.outdate();
         let last = splice::with_revision(&previous, revision);
         Some(Event::new(EventKind::Deleted, last, Some(previous), revision, self.kept.clone()))
     }

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use tiphys_api::Object;
+use tiphys_api::value::scan;
 
 /// The object with another revision, in header and bytes.
 pub fn with_revision(object: &Object, revision: u64) -> Object {
@@ -63,7 +64,7 @@ fn find(json: &[u8]) -> Option<Place> {
         if key == b"metadata" {
             return find_in_metadata(json, enter(json, value)?);
         }
-        at = next(json, skip(json, value)?)?;
+        at = next(json, scan::value_end(json, value)?)?;
     }
     None
 }
@@ -73,7 +74,7 @@ fn find_in_metadata(json: &[u8], first: usize) -> Option<Place> {
     while let Some((key, value)) = member(json, at) {
         match key.cmp(KEY) {
             std::cmp::Ordering::Less => {
-                let end = skip(json, value)?;
+                let end = scan::value_end(json, value)?;
                 if json.get(end) != Some(&b',') {
                     return Some(Place { start: end, end, comma_before: true, comma_after: false });
                 }
@@ -82,7 +83,7 @@ fn find_in_metadata(json: &[u8], first: usize) -> Option<Place> {
             std::cmp::Ordering::Equal => {
                 return Some(Place {
                     start: at,
-                    end: skip(json, value)?,
+                    end: scan::value_end(json, value)?,
                     comma_before: false,
                     comma_after: false,
                 });
@@ -102,50 +103,13 @@ fn enter(json: &[u8], at: usize) -> Option<usize> {
 
 /// The key at `at` without quotes, and where its value starts. Keys that need escapes are returned as written.
 fn member(json: &[u8], at: usize) -> Option<(&[u8], usize)> {
-    let end = skip_string(json, at)?;
-    (json.get(end) == Some(&b':')).then(|| (&json[at + 1..end - 1], end + 1))
+    let end = (json.get(at) == Some(&b'"')).then(|| scan::text_end(json, at + 1))??;
+    (json.get(end + 1) == Some(&b':')).then(|| (&json[at + 1..end], end + 2))
 }
 
 /// The position after a comma; `None` at the end of the object.
 fn next(json: &[u8], at: usize) -> Option<usize> {
     (json.get(at) == Some(&b',')).then_some(at + 1)
-}
-
-/// The position after the value that starts at `at`.
-fn skip(json: &[u8], at: usize) -> Option<usize> {
-    match json.get(at)? {
-        b'"' => skip_string(json, at),
-        b'{' | b'[' => skip_nested(json, at),
-        _ => json[at..].iter().position(|b| matches!(b, b',' | b'}' | b']')).map(|n| at + n),
-    }
-}
-
-fn skip_nested(json: &[u8], mut at: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    loop {
-        match json.get(at)? {
-            b'"' => at = skip_string(json, at)? - 1,
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' if depth == 1 => return Some(at + 1),
-            b'}' | b']' => depth -= 1,
-            _ => {}
-        }
-        at += 1;
-    }
-}
-
-fn skip_string(json: &[u8], at: usize) -> Option<usize> {
-    if json.get(at) != Some(&b'"') {
-        return None;
-    }
-    let mut i = at + 1;
-    loop {
-        match json.get(i)? {
-            b'"' => return Some(i + 1),
-            b'\\' => i += 2,
-            _ => i += 1,
-        }
-    }
 }
 
 #[cfg(test)]

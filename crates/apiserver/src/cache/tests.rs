@@ -115,13 +115,13 @@ fn events_of_one_revision_are_never_parted() {
 #[test]
 fn writer_and_feed_share_one_object() {
     let cache = cache(1 << 20);
-    let prepared = cache.prepare(&tree(&pod("n", "p", "node7"))).unwrap();
+    let prepared = cache.prepare(&tree(&pod("n", "p", "node7")), None).unwrap();
     let value = prepared.bytes();
     // A writer has its answer when the feed has come so far.
     cache.apply(vec![Change::Put { value: value.clone(), revision: 5 }]);
     assert!(cache.get("n", "p").unwrap().same(&prepared.committed(5)));
     // One that was withdrawn is parsed by the feed.
-    let withdrawn = cache.prepare(&tree(&value)).unwrap();
+    let withdrawn = cache.prepare(&tree(&value), None).unwrap();
     let value = withdrawn.bytes();
     drop(withdrawn);
     cache.apply(vec![Change::Put { value, revision: 6 }]);

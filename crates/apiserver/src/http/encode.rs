@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tiphys_api::{Object, Status, Value, cbor};
+use tiphys_api::{Object, Status, Value, cbor, json};
 
 use super::negotiate::{Encoding, MediaType, Shape};
 
@@ -59,6 +59,20 @@ pub fn partial(object: &Object, beta: bool) -> Result<Bytes, Status> {
         metadata.get()
     );
     Ok(text.into_bytes().into())
+}
+
+/// `PartialObjectMetadata` of an object whose text cannot be read, which its header still names: a list tells of each
+/// that is there.
+pub fn name_alone(object: &Object, beta: bool) -> Bytes {
+    let (meta, version) = (object.meta(), if beta { "v1beta1" } else { "v1" });
+    let mut metadata = json!({"name": &*meta.name, "uid": &*meta.uid});
+    if !meta.namespace.is_empty() {
+        metadata["namespace"] = (&*meta.namespace).into();
+    }
+    let partial = json!({
+        "apiVersion": format!("meta.k8s.io/{version}"), "kind": "PartialObjectMetadata", "metadata": metadata,
+    });
+    partial.to_string().into()
 }
 
 /// An object in any shape but Table.

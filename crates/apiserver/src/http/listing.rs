@@ -17,15 +17,13 @@ use crate::registry::List;
 
 /// The end of a list.
 const TAIL: Bytes = Bytes::from_static(b"]}\n");
-/// Stands for an item that cannot be told.
-const NONE: Bytes = Bytes::from_static(b"null");
 
 /// A collection of whole objects. With `common`, items go without the version and kind that all of them have: the list
 /// says it.
 pub fn whole(list: List, gvk: &Gvk, common: Option<&Gvk>, media: MediaType) -> Result<Answer, Status> {
     let meta = list_meta(&list);
     if media.encoding == Encoding::Protobuf {
-        return binary(list, gvk, &meta, |item| item.sealed().map(protobuf::Sealed::message));
+        return binary(list, gvk, &meta, |item| item.sealed().map(|sealed| sealed.message()));
     }
     let head = Head { gvk, meta: &meta, count: list.items.len() };
     let items = list.items.into_iter();
@@ -49,8 +47,12 @@ pub fn partial(list: List, media: MediaType) -> Result<Answer, Status> {
         });
     }
     let (meta, count) = (list_meta(&list), list.items.len());
-    // What is stored has metadata.
-    let items = list.items.into_iter().map(move |item| encode::partial(&item, media.beta).unwrap_or(NONE));
+    let items = list.items.into_iter().map(move |item| {
+        encode::partial(&item, media.beta).unwrap_or_else(|status| {
+            tracing::error!(object = %item.meta().key(), error = %status.message, "only the name can be shown");
+            encode::name_alone(&item, media.beta)
+        })
+    });
     Ok(answer(&Head { gvk: &gvk, meta: &meta, count }, items, media))
 }
 

@@ -80,8 +80,13 @@ impl Tables {
     pub fn of_list(self, list: List) -> Result<Answer, Status> {
         let (now, media) = (Timestamp::now(), self.media);
         let empty = table(media, &listing::list_meta(&list), &columns(&self.gvk), &[]);
-        let rows = list.items.into_iter().map(move |object| self.row(&object, now).unwrap_or_default());
-        let body = listing::framed(table_head(&empty), rows.filter(|row| !row.is_empty()));
+        let rows = list.items.into_iter().map(move |object| {
+            self.row(&object, now).unwrap_or_else(|status| {
+                tracing::error!(object = %object.meta().key(), error = %status.message, "only the name can be shown");
+                self.name_alone(&object)
+            })
+        });
+        let body = listing::framed(table_head(&empty), rows);
         let body = match media.encoding {
             Encoding::Json => body,
             // For people, and of at most some thousand rows: one tree.
@@ -90,6 +95,19 @@ impl Tables {
             }
         };
         Ok(with_body(StatusCode::OK, media.content_type(), body))
+    }
+
+    /// The row of an object whose text cannot be read.
+    fn name_alone(&self, object: &Object) -> Bytes {
+        let columns = tiphys_api::table::columns(&self.gvk);
+        let mut cells = vec![Value::Null; columns.len()];
+        if let Some(at) = columns.iter().position(|column| column.format == "name") {
+            cells[at] = (&*object.meta().name).into();
+        }
+        let cells = Value::Array(cells);
+        let object = encode::name_alone(object, self.media.beta);
+        let object = Value::from_json(&object).unwrap_or_default();
+        json!({"cells": cells, "object": object}).to_string().into()
     }
 
     /// `{"cells":[...],"object":{...}}`

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tiphys_api::apply::folded;
+use tiphys_api::apply::folded::Before;
 use tiphys_api::{Object, Status, Value, field, validate};
 
 use super::commit::{self, Commit};
@@ -30,7 +30,7 @@ fn replacement(
 ) -> Result<(Value, Vec<String>), Status> {
     let Decoded { mut tree, warnings } = decode::object(request.resource, body, params.field_validation)?;
     check_place(request, &mut tree)?;
-    system::complete(&mut tree, request.resource, rules);
+    system::complete(&mut tree, None, request.resource, rules);
     Ok((tree, warnings))
 }
 
@@ -138,21 +138,22 @@ impl Registry {
     }
 
     async fn attempt(&self, change: &Change<'_>, current: &Object) -> Result<Attempt, Status> {
-        let old = folded::read(current.json()).map_err(Status::internal)?;
-        let mut tree = self.next_version(change, current, &old)?;
+        let before = Before::read(current.json()).map_err(Status::internal)?;
+        let old = before.tree();
+        let mut tree = self.next_version(change, current, old)?;
         if !change.admitted {
             self.mutate(review(change, &mut tree, current)).await?;
         }
         convert::tree_between(change.request.resource, &change.cache.resource, &mut tree);
-        (change.rules.on_update)(&mut tree, &old, change.request.subresource);
-        system::on_update(&mut tree, &old, change.rules, change.request.subresource);
-        validate_change(change, &tree, &old)?;
+        (change.rules.on_update)(&mut tree, old, change.request.subresource);
+        system::on_update(&mut tree, old, change.rules, change.request.subresource);
+        validate_change(change, &tree, old)?;
         if !change.admitted {
             self.admit(review(change, &mut tree, current)).await?;
         }
         let finished = system::is_finished(&tree);
-        let bill = self.bill_change(change, &tree, &old);
-        let next = commit::prepare(change.cache, tree)?;
+        let bill = self.bill_change(change, &tree, old);
+        let next = commit::prepare(change.cache, tree, Some((&before, current)))?;
         self.commit_change(change, current, next, finished, bill.as_ref()).await
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tiphys_api::apply::folded::Before;
 use tiphys_api::{Object, Status, Value};
 use tiphys_store::{Error, Op, Txn, TxnResult};
 
@@ -87,10 +88,14 @@ fn expires(cache: &Cache) -> bool {
     gvr.resource == "events" && matches!(gvr.group.as_ref(), "" | "events.k8s.io")
 }
 
-/// The object as it will be stored: without a revision, and not too large.
-pub fn prepare(cache: &Cache, mut object: Value) -> Result<Prepared<'_>, Status> {
+/// The object as it will be stored: without a revision, and not too large. `before`: the version it was made from.
+pub fn prepare<'c>(
+    cache: &'c Cache,
+    mut object: Value,
+    before: Option<(&Before<'_>, &Object)>,
+) -> Result<Prepared<'c>, Status> {
     tree::metadata(&mut object).remove("resourceVersion");
-    let prepared = cache.prepare(&object).map_err(Status::internal)?;
+    let prepared = cache.prepare(&object, before).map_err(Status::internal)?;
     match prepared.bytes().len() > OBJECT_BYTES_MAX {
         true => Err(Status::too_large("etcdserver: request is too large")),
         false => Ok(prepared),

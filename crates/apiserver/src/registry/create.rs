@@ -67,7 +67,7 @@ impl Registry {
         if !new.rules.status_on_create && new.request.resource.subresource("status").is_some() {
             tree::set(&mut tree, &["status"], Value::Null);
         }
-        system::complete(&mut tree, new.request.resource, new.rules);
+        system::complete(&mut tree, None, new.request.resource, new.rules);
         if !new.managed {
             manage::record(new.request, new.params, None, &mut tree);
         }
@@ -102,7 +102,7 @@ impl Registry {
         validate_new(new, &tree, name)?;
         self.admit(review(new, &mut tree, name)).await?;
         let bill = self.bill(new.request, name, &tree, None);
-        let next = commit::prepare(new.cache, tree)?;
+        let next = commit::prepare(new.cache, tree, None)?;
         let stored = self.commit_new(new, name, next, bill.as_ref()).await?;
         convert::to(new.request.resource, &new.cache.resource, stored)
     }

@@ -90,17 +90,18 @@ pub fn check(
     duplicates: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    fit(resource, tree, duplicates, validation).map_err(|cause| decode::refusal(&resource.gvk, &cause))
+    fit(resource, tree, None, duplicates, validation).map_err(|cause| decode::refusal(&resource.gvk, &cause))
 }
 
-/// The same for a tree that a patch made; the bare cause when it does not fit its kind.
+/// The same for a tree that a patch made of the `old` one; the bare cause when it does not fit its kind.
 pub fn fit(
     resource: &Resource,
     tree: &mut Value,
+    old: Option<&Value>,
     duplicates: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Vec<String>, String> {
-    let mut found = decode::structure(resource, tree).map_err(|e| e.to_string())?;
+    let mut found = decode::changed(resource, tree, old).map_err(|e| e.to_string())?;
     found.extend(duplicates);
     match (validation, found.is_empty()) {
         (_, true) | (FieldValidation::Ignore, _) => Ok(Vec::new()),

@@ -3,6 +3,7 @@
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
+use tiphys_api::apply::folded::Before;
 use tiphys_api::{Object, Status, Value};
 
 use super::commit::{self, Commit};
@@ -117,18 +118,20 @@ impl Registry {
         params: &DeleteParams,
         current: &Object,
     ) -> Result<Result<Deleted, u64>, Status> {
-        let tree = current.value().map_err(Status::internal)?;
-        match plan(tree, rules, params, Timestamp::now()) {
+        let before = Before::read(current.json()).map_err(Status::internal)?;
+        match plan(before.tree().clone(), rules, params, Timestamp::now()) {
             Plan::Pending => Ok(Ok(Deleted::Terminating(current.clone()))),
             Plan::Remove => self.remove_now(cache, params, current).await,
-            Plan::MarkAndRemove(tree) => match self.put_marked(cache, params, current, tree).await? {
-                Commit::Done(marked) => match self.remove_now(cache, params, &marked).await? {
-                    Err(overtaken) => self.removed_by_others(cache, marked, overtaken).await,
-                    removed => Ok(removed),
-                },
-                Commit::Conflict(revision) => Ok(Err(revision)),
-            },
-            Plan::Mark(tree) => Ok(match self.put_marked(cache, params, current, tree).await? {
+            Plan::MarkAndRemove(tree) => {
+                match self.put_marked(cache, params, (&before, current), tree).await? {
+                    Commit::Done(marked) => match self.remove_now(cache, params, &marked).await? {
+                        Err(overtaken) => self.removed_by_others(cache, marked, overtaken).await,
+                        removed => Ok(removed),
+                    },
+                    Commit::Conflict(revision) => Ok(Err(revision)),
+                }
+            }
+            Plan::Mark(tree) => Ok(match self.put_marked(cache, params, (&before, current), tree).await? {
                 Commit::Done(object) => Ok(Deleted::Terminating(object)),
                 Commit::Conflict(revision) => Err(revision),
             }),
@@ -152,10 +155,10 @@ impl Registry {
         &self,
         cache: &Cache,
         params: &DeleteParams,
-        current: &Object,
+        before: (&Before<'_>, &Object),
         marked: Value,
     ) -> Result<Commit<Object>, Status> {
-        let (meta, next) = (current.meta(), commit::prepare(cache, marked)?);
+        let (meta, next) = (before.1.meta(), commit::prepare(cache, marked, Some(before))?);
         match params.dry_run {
             true => Ok(Commit::Done(next.imagined(meta.resource_version))),
             false => self.put(cache, (&meta.namespace, &meta.name), next, meta.resource_version).await,

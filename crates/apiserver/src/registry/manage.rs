@@ -52,11 +52,14 @@ pub fn check_manager(manager: &str, errors: &mut field::Errors) {
     }));
 }
 
-/// Whether a character is one that Go calls printable: Rust's escapes for debugging spare the same ones, quotes and
-/// backslashes aside. (Marks are only escaped where they come first.)
+/// Whether a character is one that Go calls printable: beyond ASCII, Rust's escapes for debugging spare the same ones.
+/// (Marks are only escaped where they come first.)
 fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
     let text = ['a', c].iter().collect::<String>();
-    matches!(c, '"' | '\'' | '\\') || text.escape_debug().eq(text.chars())
+    text.escape_debug().eq(text.chars())
 }
 
 /// Checks the options that are about managers; `options` is their kind, as errors name it.

@@ -6,7 +6,7 @@ use tiphys_api::{Gvk, Status, Value, field, patch};
 
 use super::change::Change;
 use super::request::{Body, PatchType, Request, WriteParams, Written};
-use super::{Registry, decode, manage, system};
+use super::{Registry, convert, decode, manage, system};
 use crate::strategy;
 
 impl Registry {
@@ -40,9 +40,12 @@ impl Registry {
         let make = |current: Option<&Value>| {
             let mut tree = current.cloned().unwrap_or(Value::Null);
             apply_patch(request, form, &mut tree, &body)?;
-            let found = decode::fit(request.resource, &mut tree, duplicates.clone(), params.field_validation);
+            // What another version was converted from need not be in this one's canonical form.
+            let old = current.filter(|_| convert::is_same(request.resource, &cache.resource));
+            let validation = params.field_validation;
+            let found = decode::fit(request.resource, &mut tree, old, duplicates.clone(), validation);
             *warnings.lock() = found.map_err(|cause| misfit(request, form, current, &body, &cause))?;
-            system::complete(&mut tree, request.resource, rules);
+            system::complete(&mut tree, old, request.resource, rules);
             Ok(tree)
         };
         let change = Change {
@@ -72,7 +75,8 @@ impl Registry {
         let rules = strategy::of(&request.resource.gvr);
         let make = |live: Option<&Value>| {
             let mut tree = manage::merge(request, params, live, &config)?;
-            system::complete(&mut tree, request.resource, rules);
+            let old = live.filter(|_| convert::is_same(request.resource, &cache.resource));
+            system::complete(&mut tree, old, request.resource, rules);
             Ok(tree)
         };
         let creates = request.subresource.is_empty();

@@ -26,10 +26,7 @@ fn keep_for_status(tree: &mut Value, old: &Value) {
         let apart = |key: &str| matches!(key, "status" | "metadata");
         new.retain(|key, _| apart(key) || before.contains_key(key));
         for (key, value) in before.iter().filter(|(key, _)| !apart(key)) {
-            // To compare costs less than to copy, and mostly they are equal.
-            if new.get(key) != Some(value) {
-                new.insert(key.clone(), value.clone());
-            }
+            new.insert(key.clone(), value.clone());
         }
     }
     for name in ["ownerReferences", "labels"] {

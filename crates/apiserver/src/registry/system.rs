@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tiphys_api::schema::{Resource, Type, builtin};
-use tiphys_api::{Map, Value, defaults, field};
+use tiphys_api::{Map, Text, Value, defaults, field};
 
 use super::tree;
 use crate::strategy::Rules;
 
 /// Brings a decoded tree into the form that is judged and stored: written-only fields taken over, the desired state
-/// present if only as an empty one (Go's structs are never absent), defaults filled in.
-pub fn complete(object: &mut Value, resource: &Resource, rules: &Rules) {
+/// present if only as an empty one (Go's structs are never absent), defaults filled in. `old`: what it was made from, in
+/// that form.
+pub fn complete(object: &mut Value, old: Option<&Value>, resource: &Resource, rules: &Rules) {
     (rules.normalize)(object);
     let built_in = Arc::ptr_eq(&resource.schema, builtin().schema());
     let has_spec =
@@ -19,7 +20,7 @@ pub fn complete(object: &mut Value, resource: &Resource, rules: &Rules) {
     if let (true, Value::Object(fields)) = (has_spec, &mut *object) {
         fields.entry("spec").or_insert_with(|| Value::Object(Map::new()));
     }
-    defaults::apply(resource, object);
+    defaults::changed(resource, object, old);
 }
 
 /// Fills in what a new object gets from the server.
@@ -67,10 +68,10 @@ pub fn on_update(object: &mut Value, old: &Value, rules: &Rules, subresource: &s
 /// Whether anything but metadata and status differs.
 fn spec_changed(new: &Value, old: &Value) -> bool {
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return true };
-    let same = |map: &Map, other: &Map| {
-        map.iter().filter(|(k, _)| !is_apart(k)).all(|(k, v)| other.get(k) == Some(v))
-    };
-    !(same(new, old) && same(old, new))
+    fn desired(map: &Map) -> impl Iterator<Item = (&Text, &Value)> {
+        map.iter().filter(|(key, _)| !is_apart(key))
+    }
+    !desired(new).eq(desired(old))
 }
 
 fn is_apart(key: &str) -> bool {

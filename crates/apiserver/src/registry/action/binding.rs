@@ -80,7 +80,6 @@ fn bound(mut pod: Value, binding: &Value, name: &str) -> Result<Value, Status> {
 
 fn set_scheduled(pod: &mut Value) {
     let condition = tiphys_api::json!({
-        "lastProbeTime": null,
         "lastTransitionTime": tree::time(Timestamp::now()),
         "status": "True",
         "type": "PodScheduled",
