@@ -16,5 +16,6 @@ pub mod registry;
 pub mod served;
 mod start;
 pub mod strategy;
+mod version;
 
 pub use start::{ApiServer, Config, Error, Identities};

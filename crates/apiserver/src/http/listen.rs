@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::Body;
+use super::cork::{Corked, Turns};
 use super::incoming::RequestBody;
 use super::server::{Peer, Server};
 use super::tls::{self, Identity};
@@ -167,6 +168,7 @@ async fn serve_h2(
     stop: CancellationToken,
 ) -> Result<(), hyper::Error> {
     let service = service_fn(move |request| handle(server.clone(), peer.clone(), request));
+    let turns = Turns::default();
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -176,13 +178,13 @@ async fn serve_h2(
         .max_header_list_size(64 * 1024)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Corked::new(stream, turns.clone())), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = turns.of(connection.as_mut()) => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            turns.of(connection).await
         }
     }
 }

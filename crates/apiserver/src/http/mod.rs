@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod body;
 mod compress;
+mod cork;
 mod documents;
 mod encode;
 mod gnostic;
@@ -31,6 +32,7 @@ mod tls;
 mod watch;
 pub(crate) mod websocket;
 
+pub use crate::version::git_version;
 pub use listen::{Config, Error, bind, serve};
-pub use server::{Parts, Peer, Server, StaticDocument, git_version};
+pub use server::{Parts, Peer, Server, StaticDocument};
 pub use tls::{Identity, subjects};

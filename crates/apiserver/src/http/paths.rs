@@ -14,7 +14,7 @@ use super::path::RequestInfo;
 use super::query::Query;
 use super::server::Server;
 use crate::local::Documents;
-use crate::{metrics, node_metrics};
+use crate::{metrics, node_metrics, version};
 
 /// Served paths by what they start with, as metrics call them. Longer ones first.
 const KNOWN: &[&str] = &[
@@ -64,7 +64,7 @@ impl Server {
         }
         match path {
             "/" => tree(&json!({"paths": self.index()}), call).map(Some),
-            "/version" => tree(&version(&self.git_version), call).map(Some),
+            "/version" => tree(&version::info(&self.git_version), call).map(Some),
             "/metrics" => Ok(Some(answer::with_body(
                 StatusCode::OK,
                 "text/plain; version=0.0.4; charset=utf-8",
@@ -90,7 +90,7 @@ impl Server {
     /// The JSON of a path that is a document, for components of this process.
     fn json(&self, path: &str) -> Result<Bytes, Status> {
         match path.split('?').next().unwrap_or_default().trim_end_matches('/') {
-            "/version" => Ok(version(&self.git_version).to_string().into()),
+            "/version" => Ok(version::info(&self.git_version).to_string().into()),
             path => self.documents.json(path)?.ok_or_else(Status::no_such_path),
         }
     }
@@ -137,26 +137,6 @@ fn tree(value: &Value, call: &Call) -> Result<Answer, Status> {
     answer::tree(value, MediaType::negotiate(&call.headers, &call.query, Shapes::Own)?)
 }
 
-/// `/version`, in the terms that clients of the Go server expect.
-fn version(git_version: &str) -> Value {
-    let numbers: Vec<&str> = git_version.trim_start_matches('v').split(['.', '+']).collect();
-    let number = |at: usize| numbers.get(at).copied().unwrap_or_default();
-    json!({
-        "major": number(0), "minor": number(1), "gitVersion": git_version, "gitCommit": "", "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, go_arch(std::env::consts::ARCH)),
-    })
-}
-
-/// Go's name of an architecture, which `kubectl version` users know.
-fn go_arch(arch: &str) -> &str {
-    match arch {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,11 +153,5 @@ mod tests {
         ] {
             assert_eq!(known(path), expected, "{path}");
         }
-    }
-
-    #[test]
-    fn the_version_is_taken_apart() {
-        let version = version("v1.36.0+tiphys0.1.0");
-        assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("36")));
     }
 }

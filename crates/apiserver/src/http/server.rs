@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tiphys_api::Gvr;
 use tiphys_api::schema::{self, Resource};
-use tiphys_api::{Gvr, KUBERNETES_VERSION};
 use tokio_util::sync::CancellationToken;
 
 use super::documents::Documents;
@@ -16,6 +16,7 @@ use crate::node_metrics::NodeMetrics;
 use crate::node_proxy::NodeProxy;
 use crate::registry::Registry;
 use crate::served::Served;
+use crate::version::git_version;
 
 /// The other end of a connection.
 pub struct Peer {
@@ -149,12 +150,4 @@ fn checks(parts: &Parts) -> Health {
         async move { if stopping { Err("process is shutting down".to_owned()) } else { Ok(()) } }
     });
     health
-}
-
-/// `v1.36.0+tiphys0.1.0`
-pub fn git_version(build: &str) -> String {
-    match build {
-        "" => KUBERNETES_VERSION.to_owned(),
-        build => format!("{KUBERNETES_VERSION}+{build}"),
-    }
 }

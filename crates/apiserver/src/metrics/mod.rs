@@ -126,19 +126,11 @@ impl Metrics {
         self.watch_sizes.render(&mut out);
         self.store.render(&mut out);
         header(&mut out, "kubernetes_build_info", "gauge", "The version of this server.");
-        line(&mut out, "kubernetes_build_info", &build_info(&self.version), 1);
+        line(&mut out, "kubernetes_build_info", &crate::version::labels(&self.version), 1);
         process::render(&mut out);
         for source in self.sources.lock().iter() {
             source(&mut out);
         }
         out
     }
-}
-
-/// Labels of `kubernetes_build_info`.
-fn build_info(git_version: &str) -> String {
-    let mut numbers = git_version.trim_start_matches('v').split('.');
-    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-    let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
-    format!("git_version=\"{git_version}\",major=\"{major}\",minor=\"{minor}\",platform=\"{platform}\"")
 }
