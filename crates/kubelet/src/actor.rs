@@ -20,24 +20,34 @@ use tiphys_client::typed;
 use tiphys_runtime::{Container, ContainerState, Event, Filter, Sandbox};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::eviction::local;
 use crate::ops::{Job, News};
 use crate::plan::{self, Task};
 use crate::state::{Image, State, Stopping, Verdict, Volumes};
-use crate::{admit, allocation, pod, sandbox, volumes};
+use crate::{admit, allocation, pod, sandbox, shutdown, volumes};
 use report::Report;
 
 const NEWS: usize = 64;
 
 /// How the outside reaches an actor.
 pub(crate) struct Handle {
-    /// The newest version of the object; `None` once it is gone.
+    /// The newest version of the object; `None` while the API has none.
     pub(crate) pod: watch::Sender<Option<Object>>,
+    /// Cancelled once the object, or the file, has gone for good.
+    pub(crate) gone: CancellationToken,
     pub(crate) events: mpsc::Sender<Event>,
     /// Events may have been missed: read everything from the runtime again.
     pub(crate) resync: Arc<Notify>,
     pub(crate) tell: mpsc::Sender<News>,
+    /// Whether its containers have limits for what they have on the disk.
+    pub(crate) limited: bool,
+    /// The pod's priority.
+    pub(crate) priority: i32,
+    /// Cancelled once nothing of the pod runs any more nor will, and the API knows.
+    pub(crate) ended: CancellationToken,
 }
 
 /// What the runtime has of a pod when its actor begins.
@@ -51,8 +61,12 @@ pub(crate) struct Actor {
     ctx: Arc<Context>,
     pod: Arc<Pod>,
     state: State,
+    /// A kubelet before this process had taken the pod already.
+    admitted: bool,
     report: Report,
     inbox: watch::Receiver<Option<Object>>,
+    gone: CancellationToken,
+    ended: CancellationToken,
     events: mpsc::Receiver<Event>,
     resync: Arc<Notify>,
     sources: Arc<Notify>,
@@ -78,15 +92,31 @@ pub(crate) fn start(
     let (events_tx, events) = mpsc::channel(NEWS);
     let (tell, news) = mpsc::channel(NEWS);
     let resync = Arc::new(Notify::new());
-    let handle = Handle { pod: pod_tx, events: events_tx, resync: resync.clone(), tell: tell.clone() };
-    let (promised, asked) = allocation::begin(&mut pod);
+    let (is_gone, has_ended) = (CancellationToken::new(), CancellationToken::new());
+    let handle = Handle {
+        pod: pod_tx,
+        gone: is_gone.clone(),
+        ended: has_ended.clone(),
+        priority: pod::spec(&pod).priority.unwrap_or_default(),
+        events: events_tx,
+        resync: resync.clone(),
+        tell: tell.clone(),
+        limited: local::is_limited(&pod),
+    };
+    let kept = was_there(&pod, &found).then(|| allocation::kept(&ctx.pod_dir(pod::uid(&pod)))).flatten();
+    let (promised, asked) = allocation::begin(&mut pod, kept.as_ref());
+    let forgettable = pod::is_static(&pod) || allocation::is_nothing(&promised);
+    let remembered = if forgettable { promised.clone() } else { kept.unwrap_or_default() };
     let mut actor = Actor {
-        state: State { gone, promised, asked, ..State::default() },
+        state: State { gone, promised, asked, remembered, ..State::default() },
+        admitted: false,
         room: ctx.room.subscribe(),
         report,
         ctx,
         pod: Arc::new(pod),
         inbox,
+        gone: is_gone,
+        ended: has_ended,
         events,
         resync,
         sources: Arc::default(),
@@ -96,11 +126,22 @@ pub(crate) fn start(
         kills: HashMap::new(),
     };
     actor.adopt(found);
+    actor.keep_place();
     (handle, Box::pin(actor.run()))
+}
+
+/// Whether a kubelet before this process may have known the pod. Few new pods, and none of many, are looked up on disk.
+fn was_there(pod: &Pod, found: &Found) -> bool {
+    let started = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+    !pod::is_static(pod) && (started || !found.sandboxes.is_empty())
 }
 
 impl Actor {
     async fn run(mut self) {
+        if !self.admitted && !pod::is_static(&self.pod) {
+            // Those that ran before have their places first.
+            let _ = self.ctx.admitting.subscribe().wait_for(|admitting| *admitting).await;
+        }
         self.judge_admission();
         loop {
             let now = Timestamp::now();
@@ -110,6 +151,9 @@ impl Actor {
                 self.begin(task, now);
             }
             self.push(now);
+            if self.has_ended() {
+                self.ended.cancel();
+            }
             if self.state.purged {
                 return;
             }
@@ -127,6 +171,7 @@ impl Actor {
                     Err(_) => std::future::pending().await,
                 }
             }
+            () = self.gone.cancelled(), if !self.state.gone => self.state.gone = true,
             Some(event) = self.events.recv() => self.take_event(&event),
             Some(news) = self.news.recv() => self.take_news(news),
             () = self.sources.notified() => self.sources_changed(Timestamp::now()),
@@ -167,10 +212,26 @@ impl Actor {
             }
         }
         self.state.started = status.and_then(|s| s.start_time.as_ref()).map(|time| time.0);
+        found.containers.iter().for_each(|container| self.mend_log(container));
         self.state.resync(found.sandboxes, found.containers);
         let ended: Vec<Container> =
             self.state.containers.iter().filter(|c| c.state == ContainerState::Exited).cloned().collect();
         ended.iter().for_each(|container| self.ask_last_words(container));
+    }
+
+    /// Has a running container's log begun anew if it is not there: a kill between its being put aside and that left the
+    /// container writing to the old file, which is read no more.
+    fn mend_log(&mut self, container: &Container) {
+        if container.state != ContainerState::Running || container.log_path.is_empty() {
+            return;
+        }
+        let (runtime, id, log) = (self.ctx.runtime.clone(), container.id.clone(), container.log_path.clone());
+        self.jobs.spawn(async move {
+            let there = tokio::fs::try_exists(&log).await.unwrap_or(true);
+            if !there && let Err(error) = runtime.reopen_log(&id).await {
+                tracing::warn!(log, %error, "cannot have a lost log begun anew");
+            }
+        });
     }
 
     /// Brings decisions up to date that follow from the time and the object alone.
@@ -194,11 +255,14 @@ impl Actor {
         if self.state.gone {
             return;
         }
+        if self.admitted {
+            return;
+        }
         let refused = admit::refused(&self.pod).or_else(|| self.take_place());
-        let Some(Verdict { reason, message }) = refused else { return };
+        let Some(Verdict { reason, message, .. }) = refused else { return };
         let told = format!("Pod was rejected: {message}");
         self.ctx.event(&self.pod, None, "Warning", &reason, message);
-        self.state.verdict = Some(Verdict { reason, message: told });
+        self.state.verdict = Some(Verdict::new(reason, told));
     }
 
     fn judge_deadline(&mut self, now: Timestamp) {
@@ -211,27 +275,49 @@ impl Actor {
         if late && self.state.verdict.is_none() && plan::end(&self.pod, &self.state).is_none() {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
             self.ctx.event(&self.pod, None, "Normal", "DeadlineExceeded", message.clone());
-            self.state.verdict = Some(Verdict { reason: "DeadlineExceeded".into(), message });
+            self.state.verdict = Some(Verdict::new("DeadlineExceeded", message));
             self.state.stopping = Some(Stopping { since: now, grace: None });
         }
     }
 
     /// Ends the pod for what it uses, with so many seconds of grace. Pods that the node needs stay.
     fn evict(&mut self, message: String, grace: i64, now: Timestamp) {
-        let over = self.state.verdict.is_some() || plan::end(&self.pod, &self.state).is_some();
-        if over || pod::is_critical(&self.pod) {
-            return;
-        }
-        if let Some(stopping) = &mut self.state.stopping {
-            // It ends for another reason, maybe in an hour: sooner, now.
-            let left = now.duration_since(stopping.since).as_secs() + grace;
-            let allowed = stopping.grace.unwrap_or_else(|| pod::grace_seconds(&self.pod));
-            stopping.grace = Some(allowed.min(left));
+        if pod::is_critical(&self.pod) || self.is_over() || self.hurry(grace, now) {
             return;
         }
         self.ctx.event(&self.pod, None, "Warning", "Evicted", message.clone());
-        self.state.verdict = Some(Verdict { reason: "Evicted".into(), message });
+        self.state.verdict = Some(Verdict::disruption("Evicted", message));
         self.state.stopping = Some(Stopping { since: now, grace: Some(grace) });
+    }
+
+    /// Ends the pod because the machine goes down, within so many seconds.
+    fn shut_down(&mut self, grace: i64, now: Timestamp) {
+        if self.is_over() || self.hurry(grace, now) {
+            return;
+        }
+        let grace = grace.min(pod::grace_seconds(&self.pod));
+        self.state.verdict = Some(Verdict::disruption("Terminated", shutdown::MESSAGE));
+        self.state.stopping = Some(Stopping { since: now, grace: Some(grace) });
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.verdict.is_some() || plan::end(&self.pod, &self.state).is_some()
+    }
+
+    /// Lets a pod that ends for another reason, maybe in an hour, end sooner. Whether it is such a one.
+    fn hurry(&mut self, grace: i64, now: Timestamp) -> bool {
+        let own = pod::grace_seconds(&self.pod);
+        let Some(stopping) = &mut self.state.stopping else { return false };
+        let left = now.duration_since(stopping.since).as_secs() + grace;
+        stopping.grace = Some(stopping.grace.unwrap_or(own).min(left));
+        true
+    }
+
+    /// Whether the pod has ended, and the API knows it where it knows the pod at all.
+    fn has_ended(&self) -> bool {
+        let starting = self.state.busy.iter().any(|task| matches!(task, Task::Start { .. }));
+        let ends = self.state.stopping.is_some() && !starting && self.state.running().next().is_none();
+        ends && (self.state.gone || self.state.reported || self.inbox.borrow().is_none())
     }
 
     /// A failed pull is first told as such, then as a pause until the next try.
@@ -303,10 +389,7 @@ impl Actor {
 
     fn take_object(&mut self) {
         let object = self.inbox.borrow_and_update().clone();
-        let Some(object) = object else {
-            self.state.gone = true;
-            return;
-        };
+        let Some(object) = object else { return };
         if pod::is_static(&self.pod) {
             // The file says what the pod is; the API's picture of it only takes the status.
             self.report.seen(&object);

@@ -6,6 +6,7 @@
 mod known;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use jiff::SignedDuration;
@@ -91,6 +92,18 @@ pub struct Settings {
     pub container_log_max_size: String,
     /// So many files are kept of each log.
     pub container_log_max_files: usize,
+    /// How long all pods together may take to end before the machine goes down; zero: they are not waited for.
+    #[serde(with = "duration")]
+    pub shutdown_grace_period: SignedDuration,
+    /// How much of that is for pods that the node or the cluster needs.
+    #[serde(with = "duration")]
+    pub shutdown_grace_period_critical_pods: SignedDuration,
+    /// Instead of these two: how long pods of which priorities may take.
+    pub shutdown_grace_period_by_pod_priority: Vec<GracePeriod>,
+    /// Where the kubelet's health is told, without TLS.
+    pub healthz_bind_address: IpAddr,
+    /// At which port; 0: nowhere.
+    pub healthz_port: u16,
     /// Whether logs, exec and the like are served.
     pub enable_debugging_handlers: bool,
     /// Directory of static pods.
@@ -104,6 +117,16 @@ pub struct Settings {
     pub resolv_conf: Option<PathBuf>,
     /// Taints that the node registers with.
     pub register_with_taints: Vec<Taint>,
+}
+
+/// An entry of `shutdownGracePeriodByPodPriority`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GracePeriod {
+    /// The least priority that it is for.
+    pub priority: i32,
+    /// How long its pods may take, in seconds.
+    pub shutdown_grace_period_seconds: i64,
 }
 
 /// `authentication`.
@@ -201,6 +224,11 @@ impl Default for Settings {
             image_maximum_gc_age: SignedDuration::ZERO,
             container_log_max_size: "10Mi".into(),
             container_log_max_files: 5,
+            shutdown_grace_period: SignedDuration::ZERO,
+            shutdown_grace_period_critical_pods: SignedDuration::ZERO,
+            shutdown_grace_period_by_pod_priority: Vec::new(),
+            healthz_bind_address: Ipv4Addr::LOCALHOST.into(),
+            healthz_port: 10248,
             enable_debugging_handlers: true,
             static_pod_path: None,
             cluster_dns: Vec::new(),
@@ -241,11 +269,34 @@ impl Settings {
         if self.log_max_bytes().is_none() {
             return invalid("containerLogMaxSize is no quantity");
         }
+        if let Some(why) = self.wrong_shutdown() {
+            return invalid(&why);
+        }
         let unsure = |signal: &&str| !self.eviction_soft_grace_period.contains_key(*signal);
         match self.eviction_soft.names().find(unsure) {
             Some(signal) => invalid(&format!("evictionSoft {signal} has no evictionSoftGracePeriod")),
             None => Ok(()),
         }
+    }
+
+    /// What is wrong with the times for a shutdown, if anything is.
+    fn wrong_shutdown(&self) -> Option<String> {
+        let (all, critical) = (self.shutdown_grace_period, self.shutdown_grace_period_critical_pods);
+        let second = SignedDuration::from_secs(1);
+        let told = [("shutdownGracePeriod", all), ("shutdownGracePeriodCriticalPods", critical)];
+        if let Some((name, _)) = told.into_iter().find(|(_, time)| !time.is_zero() && *time < second) {
+            return Some(format!("{name} must be either zero or otherwise >= 1 sec"));
+        }
+        if critical > all {
+            return Some("shutdownGracePeriod must be >= shutdownGracePeriodCriticalPods".into());
+        }
+        let by_priority = &self.shutdown_grace_period_by_pod_priority;
+        if !by_priority.is_empty() && !all.is_zero() {
+            let both = "shutdownGracePeriodByPodPriority and shutdownGracePeriod";
+            return Some(format!("Cannot specify both {both} at the same time"));
+        }
+        let negative = by_priority.iter().any(|group| group.shutdown_grace_period_seconds < 0);
+        negative.then(|| "shutdownGracePeriodSeconds must not be negative".into())
     }
 
     /// The size at which a log is put aside, in bytes.
@@ -350,6 +401,10 @@ mod tests {
         assert!(error("imageGCHighThresholdPercent: 70\n").contains("less than"));
         assert!(error("evictionSoft: {memory.available: 1Gi}\n").contains("no evictionSoftGracePeriod"));
         assert!(error("evictionHard: {memory.free: 1Gi}\n").contains("memory.free"));
+        assert!(error("shutdownGracePeriod: 10ms\n").contains(">= 1 sec"));
+        assert!(
+            error("shutdownGracePeriod: 2s\nshutdownGracePeriodCriticalPods: 3s\n").contains(">= shutdown")
+        );
         assert!(matches!(Settings::parse(b"kind: Pod\napiVersion: v1\n"), Err(Error::Kind { .. })));
     }
 

@@ -1,30 +1,33 @@
 //! What all pods of this kubelet share.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, ObjectReference, Pod, Secret, Service, Taint};
 use parking_lot::Mutex;
+use serde::Deserialize;
 use tiphys_api::Gvr;
 use tiphys_client::typed::{self, Kind};
 use tiphys_client::{Client, Informer, Recorder};
 use tiphys_runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::admit::{self, Host};
 use crate::allocation::Ledger;
 use crate::cgroups::Layout;
 use crate::cgroups::weights::Weights;
 use crate::dns::Names;
 use crate::downward::Facts;
 use crate::env::{Data, Lookup};
+use crate::inotify::Watches;
 use crate::node::machine::Machine;
 use crate::server::access::Access;
 use crate::sources::{Key, Sources};
 use crate::stats::Stats;
 use crate::status;
 use crate::volumes::token::Tokens;
-use crate::{Config, pod};
+use crate::{Config, node, pod};
 
 /// Shared by every actor.
 pub(crate) struct Context {
@@ -43,6 +46,14 @@ pub(crate) struct Context {
     pub(crate) ledger: Mutex<Ledger>,
     /// Counts the changes that may have made room for a pod that waits for more.
     pub(crate) room: watch::Sender<u64>,
+    /// What the node is just now.
+    pub(crate) now: Mutex<admit::Now>,
+    /// Something of that is to be told without delay.
+    pub(crate) hurry: Notify,
+    /// Whether all pods that ran before have been told of, so that new ones may take what is left.
+    pub(crate) admitting: watch::Sender<bool>,
+    /// The node's own object.
+    pub(crate) own: Arc<Informer>,
     /// The node's memory in bytes.
     pub(crate) memory: i64,
     /// Whether control groups are v2.
@@ -52,9 +63,11 @@ pub(crate) struct Context {
     pub(crate) weights: Weights,
     pub(crate) machine: Machine,
     pub(crate) stats: Stats,
+    /// What the kernel tells of changed files.
+    pub(crate) watches: Arc<Watches>,
     pub(crate) access: Access,
-    /// The images that volumes show, by the pod's uid: no container tells that they are used.
-    pub(crate) shown_images: Mutex<HashMap<String, HashSet<String>>>,
+    /// The images that volumes show, by the pod's uid and the volume's name: no container tells that they are used.
+    pub(crate) shown_images: Mutex<HashMap<String, HashMap<String, String>>>,
     /// Removing what has ended is no hurry: one at a time, so that it never slows down starts and stops.
     pub(crate) removals: Semaphore,
     /// The pod of each container and sandbox, by identifier: where the runtime's events go.
@@ -75,6 +88,42 @@ impl Context {
         let container = container.filter(|name| !name.is_empty());
         about.field_path = container.map(|name| format!("spec.{}{{{name}}}", pod::role(pod, name).list()));
         self.recorder.event(&about, kind, reason, message);
+    }
+
+    /// The node as its object says, or else as it will be registered.
+    pub(crate) fn host(&self) -> Host {
+        #[derive(Deserialize)]
+        struct Told {
+            #[serde(default)]
+            spec: Spec,
+        }
+        #[derive(Default, Deserialize)]
+        struct Spec {
+            #[serde(default)]
+            taints: Vec<Taint>,
+        }
+        let name = self.config.node_name.clone();
+        let Some(object) = self.own.get("", &name) else {
+            let labels = node::labels(&self.config, &self.machine);
+            return Host { name, labels, taints: self.config.taints.clone() };
+        };
+        let label = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let labels = object.meta().labels.iter().map(label).collect();
+        let taints = object.decode::<Told>().map(|told| told.spec.taints).unwrap_or_default();
+        Host { name, labels, taints }
+    }
+
+    /// The node, as events are about it.
+    pub(crate) fn node_reference(&self) -> ObjectReference {
+        let name = self.config.node_name.clone();
+        ObjectReference {
+            kind: Some(Node::GVK.kind.into_owned()),
+            api_version: Some(Node::GVK.api_version()),
+            // Events of nodes name them twice, as other kubelets do.
+            uid: Some(name.clone()),
+            name: Some(name),
+            ..ObjectReference::default()
+        }
     }
 
     /// The pod's own directory.

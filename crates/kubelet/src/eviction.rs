@@ -3,10 +3,12 @@
 //!
 //! - [`decide`] is pure: from readings and the time to conditions, and to what is to be done.
 //! - [`rank`] is pure: which pod goes first, and what it is told.
+//! - [`local`] is pure: which pod has more on the disk than its own limits let it.
 //! - [`monitor`] reads and acts. It looks when the node's object is looked after, every ten seconds: two small files of the
 //!   kernel and a system call for each disk. Pods are read only when a threshold is met.
 
 pub(crate) mod decide;
+pub(crate) mod local;
 pub(crate) mod monitor;
 mod rank;
 
@@ -82,6 +84,17 @@ pub(crate) enum Pressure {
     Memory,
     Disk,
     Processes,
+}
+
+impl Pressure {
+    /// The condition's type.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "MemoryPressure",
+            Self::Disk => "DiskPressure",
+            Self::Processes => "PIDPressure",
+        }
+    }
 }
 
 /// An amount, or a part of what there is.

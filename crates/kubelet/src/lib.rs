@@ -38,6 +38,7 @@ mod resources;
 mod sandbox;
 mod security;
 pub mod server;
+mod shutdown;
 mod sources;
 mod state;
 mod static_pods;
@@ -52,7 +53,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service, Taint};
+use k8s_openapi::api::core::v1::{Node, Pod, Service, Taint};
 use tiphys_client::typed::Kind;
 use tiphys_client::{Client, Informers, Recorder};
 use tiphys_runtime::Runtime;
@@ -60,6 +61,8 @@ use tokio_util::sync::CancellationToken;
 
 use context::Context;
 use manager::Manager;
+
+pub use shutdown::Shutdown;
 
 /// How this kubelet is set up.
 #[derive(Clone)]
@@ -94,6 +97,8 @@ pub struct Config {
     pub taints: Vec<Taint>,
     /// The HTTPS server; `None` for none.
     pub server: Option<server::Config>,
+    /// How it is asked to end its pods before the machine goes down.
+    pub shutdown: Shutdown,
     /// The container runtime.
     pub runtime: Arc<dyn Runtime>,
 }
@@ -119,6 +124,7 @@ pub enum Error {
 
 /// Runs the kubelet until the stop. Containers keep running.
 pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToken) -> Result<(), Error> {
+    let _over = config.shutdown.over();
     for dir in [config.root_dir.join("pods"), config.log_dir.clone()] {
         tokio::fs::create_dir_all(&dir).await.map_err(|source| Error::Io { path: dir, source })?;
     }
@@ -136,7 +142,12 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
             None => stop.cancelled().await,
         }
     };
-    let work = async { tokio::join!(node::run(manager.clone()), pods(&manager, &informers), served) };
+    let shutdown = ctx.config.shutdown.clone();
+    let health = server::healthz::serve(&ctx.config.settings);
+    let work = async {
+        let ending = shutdown::attend(&manager, &shutdown);
+        tokio::join!(node::run(manager.clone()), pods(&manager, &informers), served, health, ending)
+    };
     stop.run_until_cancelled(Box::pin(work)).await;
     manager.ended().await;
     Ok(())
@@ -170,12 +181,17 @@ async fn context(
         node: status::Node { ip: config.node_ip, runtime: name },
         ledger: parking_lot::Mutex::new(ledger),
         room: tokio::sync::watch::channel(0).0,
+        now: Default::default(),
+        hurry: Default::default(),
+        admitting: tokio::sync::watch::channel(false).0,
+        own: informers.scoped(&Node::GVR, "", &format!("metadata.name={}", config.node_name)),
         allocatable,
         memory: machine.memory,
         unified: layout.unified,
         weights: cgroups::weights::Weights::new(layout.clone(), driver, &config.cgroup_root, pids),
         cgroups: layout,
         stats: stats::Stats::default(),
+        watches: Arc::default(),
         access: server::access::Access::default(),
         machine,
         shown_images: Default::default(),
@@ -194,10 +210,12 @@ async fn pods(manager: &Arc<Manager>, informers: &Informers) {
     let statics = static_pods::start(manager).await;
     let follow = async {
         ctx.services.synced().await;
+        ctx.own.synced().await;
         let fields = format!("spec.nodeName={}", ctx.config.node_name);
         let pods = informers.scoped(&Pod::GVR, "", &fields);
         manager.follow(&pods);
         pods.synced().await;
+        ctx.admitting.send_replace(true);
         manager.end_orphans().await;
         // Held for the life of the kubelet.
         std::future::pending::<()>().await;

@@ -32,7 +32,9 @@ pub(crate) struct Manager {
     stop: CancellationToken,
     /// An actor has ended.
     ended: Notify,
-    /// The API's picture of a pod from a file is gone, or is to go.
+    /// What the API shows of pods from files, by the uids of these.
+    pictures: Mutex<HashMap<String, Object>>,
+    /// One of these is gone, is to go, or shows a pod that is not there.
     mirrors: Notify,
 }
 
@@ -45,6 +47,7 @@ impl Manager {
             tasks: TaskTracker::new(),
             stop,
             ended: Notify::new(),
+            pictures: Mutex::default(),
             mirrors: Notify::new(),
         })
     }
@@ -97,9 +100,7 @@ impl Manager {
         pods.on_change(Box::new(move |old, new| match (old, new) {
             (_, Some(object)) => manager.changed(object),
             (Some(object), None) => {
-                if mirrored(object).is_some() {
-                    manager.mirrors.notify_one();
-                }
+                manager.picture_gone(object);
                 manager.removed(&object.meta().uid);
             }
             (None, None) => {}
@@ -107,28 +108,53 @@ impl Manager {
     }
 
     fn changed(self: &Arc<Self>, object: &Object) {
-        let mut uid = object.meta().uid.to_string();
-        if let Some(of) = mirrored(object) {
-            // The API's picture of a pod from a file: the file's pod has the actor.
-            uid = of;
-            if std::str::from_utf8(object.json()).is_ok_and(|text| text.contains("\"deletionTimestamp\"")) {
-                self.mirrors.notify_one();
-            }
+        if let Some(uid) = mirrored(object) {
+            return self.pictured(&uid, object);
         }
-        if let Some(handle) = self.actors.lock().get(&uid) {
+        if let Some(handle) = self.actors.lock().get(&object.meta().uid as &str) {
             handle.pod.send_replace(Some(object.clone()));
             return;
         }
         match typed::decode::<Pod>(object) {
-            Ok(pod) if pod::is_mirror(&pod) => {}
             Ok(pod) => self.start(pod, Some(object.clone())),
             Err(error) => tracing::warn!(pod = object.meta().key(), %error, "cannot read a pod"),
         }
     }
 
+    /// Takes in the API's picture of a pod from a file: it is the file's pod that has the actor.
+    fn pictured(&self, uid: &str, object: &Object) {
+        let ends =
+            std::str::from_utf8(object.json()).is_ok_and(|text| text.contains("\"deletionTimestamp\""));
+        self.pictures.lock().insert(uid.to_owned(), object.clone());
+        let actors = self.actors.lock();
+        match actors.get(uid) {
+            Some(handle) => drop(handle.pod.send_replace(Some(object.clone()))),
+            None => self.mirrors.notify_one(),
+        }
+        if ends {
+            self.mirrors.notify_one();
+        }
+    }
+
+    fn picture_gone(&self, object: &Object) {
+        let Some(uid) = mirrored(object) else { return };
+        let mut pictures = self.pictures.lock();
+        // A newer one may have come already.
+        if pictures.get(&uid).is_some_and(|known| known.meta().uid == object.meta().uid) {
+            pictures.remove(&uid);
+        }
+        self.mirrors.notify_one();
+    }
+
+    /// What the API shows of pods from files, by the uids of these.
+    pub(crate) fn pictures(&self) -> Vec<(String, Object)> {
+        self.pictures.lock().iter().map(|(uid, object)| (uid.clone(), object.clone())).collect()
+    }
+
+    /// The pod is to end: its object, or its file, has gone.
     pub(crate) fn removed(&self, uid: &str) {
         if let Some(handle) = self.actors.lock().get(uid) {
-            handle.pod.send_replace(None);
+            handle.gone.cancel();
         }
     }
 
@@ -138,10 +164,31 @@ impl Manager {
         typed::decode(&object).ok()
     }
 
+    /// Pods, by uid, that have limits of their own for what they have on the disk.
+    pub(crate) fn limited(&self) -> Vec<String> {
+        let actors = self.actors.lock();
+        actors.iter().filter(|(_, handle)| handle.limited).map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// Ends a pod for what it uses, with so many seconds of grace. Whether there is one that can be told so.
     pub(crate) fn evict(&self, uid: &str, message: String, grace: i64) -> bool {
         let tell = self.actors.lock().get(uid).map(|handle| handle.tell.clone());
         tell.is_some_and(|tell| tell.try_send(News::Evict(message, grace)).is_ok())
+    }
+
+    /// All pods, by uid, and how important they are.
+    pub(crate) fn priorities(&self) -> Vec<(String, i32)> {
+        let actors = self.actors.lock();
+        actors.iter().map(|(uid, handle)| (uid.clone(), handle.priority)).collect()
+    }
+
+    /// Ends a pod because the machine goes down, within so many seconds; returns when it has ended.
+    pub(crate) async fn shut_down(&self, uid: &str, grace: i64) {
+        let handle = self.actors.lock().get(uid).map(|handle| (handle.tell.clone(), handle.ended.clone()));
+        let Some((tell, ended)) = handle else { return };
+        if tell.send(News::ShutDown(grace)).await.is_ok() {
+            ended.cancelled().await;
+        }
     }
 
     /// Starts the actor of a pod, with what the runtime had of it.
@@ -152,11 +199,15 @@ impl Manager {
         if actors.contains_key(&uid) {
             return;
         }
+        // The picture of a pod from a file may have been there before it.
+        let picture = || self.pictures.lock().get(&uid).filter(|_| pod::is_static(&pod)).cloned();
+        let object = object.or_else(picture);
         let (handle, future) = actor::start(self.ctx.clone(), pod, object, found);
+        let (manager, stop, ended) = (self.clone(), self.stop.clone(), handle.ended.clone());
         actors.insert(uid.clone(), handle);
-        let (manager, stop) = (self.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             if stop.run_until_cancelled(future).await.is_some() {
+                ended.cancel();
                 manager.actors.lock().remove(&uid);
                 manager.ended.notify_waiters();
             }

@@ -80,7 +80,10 @@ async fn keep(mut keeper: Keeper) {
                 NOT_READY * 4
             }
         };
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = keeper.ctx.hurry.notified() => {}
+        }
     }
 }
 
@@ -126,6 +129,7 @@ impl Keeper {
         self.housekept = Some(Instant::now());
         let now = Timestamp::now();
         let look = Box::pin(self.monitor.look(&self.manager, &mut self.images, now)).await;
+        self.ctx.now.lock().pressures.clone_from(&look.pressures);
         self.pressures = look.pressures;
         Box::pin(self.images.look(&self.ctx, now)).await;
         Box::pin(crate::gc::logs::look(&self.ctx)).await;
@@ -251,7 +255,8 @@ fn lease(name: &str, node: Option<&Node>) -> Lease {
     }
 }
 
-fn labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
+/// The labels that a node registers with.
+pub(crate) fn labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
     let usual = [
         ("kubernetes.io/hostname", config.node_name.as_str()),
         ("kubernetes.io/os", "linux"),

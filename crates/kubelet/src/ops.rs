@@ -16,6 +16,7 @@ use tiphys_client::{Api, DeleteOptions, Target};
 use tiphys_runtime::{Container, ContainerState, Sandbox};
 use tokio::sync::mpsc;
 
+use crate::allocation::{self, Sizes};
 use crate::context::Context;
 use crate::images::{self, Refused};
 use crate::plan::Task;
@@ -38,6 +39,8 @@ pub(crate) enum News {
     Words(String, String),
     /// The node runs short: the pod is to end, with this message, in so many seconds.
     Evict(String, i64),
+    /// The machine goes down: the pod is to end within so many seconds.
+    ShutDown(i64),
     /// The API's answer to a new status.
     Reported(Result<tiphys_api::Object, Status>),
 }
@@ -53,6 +56,8 @@ pub(crate) enum Outcome {
     Volumes(Result<Prepared, Failed>),
     /// The message to evict the pod with, if a volume holds too much.
     Measured(Option<String>),
+    /// What is written down.
+    Remembered(Result<Sizes, String>),
     Sandbox(Result<Sandbox, String>),
     Image(Result<String, Refused>),
     Start(Result<(), NotStarted>),
@@ -87,6 +92,7 @@ impl Job {
         match task {
             Task::Volumes => Outcome::Volumes(volumes::prepare(&self.ctx, &self.pod, &self.ips()).await),
             Task::Measure => Outcome::Measured(volumes::usage::exceeded(&self.pod, &self.mounts).await),
+            Task::Remember => Outcome::Remembered(self.remember().await),
             Task::Sandbox { attempt } => Outcome::Sandbox(self.run_sandbox(*attempt).await),
             Task::Image { container } => Outcome::Image(self.image(container).await),
             Task::Start { container, attempt, image } => {
@@ -139,6 +145,14 @@ impl Job {
         sandbox::config(&self.pod, attempt, &node)
     }
 
+    /// Writes down the sizes in the pod's spec, which are those that are promised to it.
+    async fn remember(&self) -> Result<Sizes, String> {
+        let sizes = allocation::sizes(&mut Pod::clone(&self.pod));
+        let (dir, written) = (self.ctx.pod_dir(pod::uid(&self.pod)), sizes.clone());
+        blocking(move || allocation::keep(&dir, &written)).await?;
+        Ok(sizes)
+    }
+
     async fn run_sandbox(&self, attempt: u32) -> Result<Sandbox, String> {
         if attempt > 0 {
             let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
@@ -156,6 +170,7 @@ impl Job {
             self.weigh().await;
             let id = text(self.ctx.runtime.run_sandbox(&config).await)?;
             self.ctx.own(&id, pod::uid(&self.pod));
+            self.bound().await;
             text(self.ctx.runtime.sandbox_status(&id).await)
         };
         made.await.inspect_err(|error| {
@@ -172,6 +187,17 @@ impl Job {
         let (ctx, pod) = (self.ctx.clone(), self.pod.clone());
         if let Err(error) = blocking(move || ctx.weights.prepare(&pod)).await {
             tracing::debug!(pod = pod::full_name(&self.pod), error, "cannot make a pod's control group");
+        }
+    }
+
+    /// Sets the bounds of a control group that was made with the sandbox.
+    async fn bound(&self) {
+        if self.ctx.config.settings.cgroup_driver == cgroups::Driver::Cgroupfs {
+            return;
+        }
+        let (ctx, pod) = (self.ctx.clone(), self.pod.clone());
+        if let Err(error) = blocking(move || ctx.weights.bound_made(&pod)).await {
+            tracing::warn!(pod = pod::full_name(&self.pod), error, "cannot bound a pod's control group");
         }
     }
 

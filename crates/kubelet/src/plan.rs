@@ -33,6 +33,8 @@ pub(crate) enum Task {
     Volumes,
     /// Count what the volumes hold that have a limit.
     Measure,
+    /// Write down which sizes are promised.
+    Remember,
     /// Make the sandbox of this attempt.
     Sandbox { attempt: u32 },
     /// Make sure of the image of a container.
@@ -197,7 +199,10 @@ impl<'a> Planner<'a> {
 
     fn run(&mut self) {
         self.kill_unwanted();
-        self.resize();
+        let remembered = self.remember();
+        if remembered {
+            self.resize();
+        }
         self.wake_at_deadline();
         self.prepare_volumes();
         let mut wanted = self.wanted();
@@ -206,7 +211,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let sandbox = self.prepare_sandbox();
-        let ready = sandbox && self.state.volumes == Volumes::Ready;
+        let ready = sandbox && remembered && self.state.volumes == Volumes::Ready;
         let mut starting = self.state.busy.iter().any(|task| matches!(task, Task::Start { .. }));
         for container in wanted {
             let Some(image) = self.prepare_image(&container) else {
@@ -230,6 +235,15 @@ impl<'a> Planner<'a> {
             Some(c) if c.state == ContainerState::Created => c.attempt,
             Some(c) => c.attempt.saturating_add(1),
         }
+    }
+
+    /// Whether what is promised is written down; else has it written. Nothing is given before that.
+    fn remember(&mut self) -> bool {
+        let remembered = self.state.remembered == self.state.promised;
+        if !remembered && self.due(self.state.retries.get("remember").copied()) {
+            self.act(Task::Remember);
+        }
+        remembered
     }
 
     fn wake_at_deadline(&mut self) {
@@ -337,10 +351,12 @@ impl<'a> Planner<'a> {
         let again = |seen: &Seen| pod::restarts(self.pod, container, seen.exit_code);
         match (self.state.current(&container.name), self.state.newest(&container.name)) {
             (Some(seen), _) => match seen.state {
-                ContainerState::Running => false,
-                ContainerState::Created | ContainerState::Unknown => true,
+                ContainerState::Running | ContainerState::Unknown => false,
+                ContainerState::Created => true,
                 ContainerState::Exited => again(seen),
             },
+            // Its sandbox was stopped, so it has ended; how, is on its way to be told.
+            (None, Some(before)) if before.state == ContainerState::Running => false,
             (None, Some(before)) if !init => self.state.is_past(before) || again(before),
             (None, _) => true,
         }
@@ -353,6 +369,14 @@ impl<'a> Planner<'a> {
             let Some(Condemned { why, grace: own }) = self.unwanted(seen) else { continue };
             if self.kill_deadline(&seen.id).is_none() && self.may_kill(&seen.id) {
                 self.kill(seen, add_seconds(self.now, own.unwrap_or(grace)), why);
+            }
+        }
+        // One that the runtime has lost sight of may run still, so that another would be the second.
+        let lost = |c: &&Seen| c.state == ContainerState::Unknown;
+        for seen in self.state.containers.iter().filter(lost) {
+            if self.kill_deadline(&seen.id).is_none() && self.may_kill(&seen.id) {
+                let why = "Container is in unknown state, try killing it before starting a new one";
+                self.kill(seen, add_seconds(self.now, grace), why.into());
             }
         }
     }
@@ -419,7 +443,9 @@ impl<'a> Planner<'a> {
     /// Ends everything; `removing` when the API object goes too.
     fn finish(&mut self, removing: bool) {
         // A kill under way is not done before the runtime has put the container away.
-        let making = |task: &Task| matches!(task, Task::Sandbox { .. } | Task::Volumes | Task::Kill { .. });
+        let making = |task: &Task| {
+            matches!(task, Task::Sandbox { .. } | Task::Volumes | Task::Remember | Task::Kill { .. })
+        };
         if self.stop_containers() || self.state.busy.iter().any(making) {
             return;
         }

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tiphys_client::typed::Kind;
 
+use crate::downward::amount;
+
 /// When a container is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RestartPolicy {
@@ -197,6 +199,21 @@ pub(crate) fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool
     }
 }
 
+/// What the pod itself asks for of a resource, whatever its containers do; `None` where it does not. CPU in thousandths.
+pub(crate) fn own_request(pod: &Pod, key: &str) -> Option<i64> {
+    of_itself(spec(pod).resources.as_ref()?.requests.as_ref(), key)
+}
+
+/// What the pod may use itself, all containers together.
+pub(crate) fn own_limit(pod: &Pod, key: &str) -> Option<i64> {
+    of_itself(spec(pod).resources.as_ref()?.limits.as_ref(), key)
+}
+
+fn of_itself(list: Option<&BTreeMap<String, Quantity>>, key: &str) -> Option<i64> {
+    let list = list.filter(|list| list.contains_key(key))?;
+    Some(amount(Some(list), key))
+}
+
 pub(crate) fn name(pod: &Pod) -> &str {
     Kind::name(pod)
 }
@@ -277,9 +294,11 @@ fn computed_qos(pod: &Pod) -> Qos {
     };
     let mut any = false;
     let mut guaranteed = true;
-    for container in containers(pod) {
-        let empty = ResourceRequirements::default();
-        let resources = container.resources.as_ref().unwrap_or(&empty);
+    let empty = ResourceRequirements::default();
+    // What the pod asks for itself stands for what its containers ask for.
+    let own = spec(pod).resources.as_ref().filter(|own| own.requests.is_some() || own.limits.is_some());
+    let each = containers(pod).filter(|_| own.is_none()).map(|c| c.resources.as_ref().unwrap_or(&empty));
+    for resources in own.into_iter().chain(each) {
         for key in ["cpu", "memory"] {
             let (request, limit) = (counted(&resources.requests, key), counted(&resources.limits, key));
             any |= request.is_some() || limit.is_some();

@@ -70,7 +70,8 @@ pub(crate) fn overhead(of: &BTreeMap<String, Quantity>) -> Resources {
     }
 }
 
-/// What all lasting containers of a pod may use together: no limit where one of them has none. Runtimes that run pods in
+/// What all lasting containers of a pod may use together: what the pod says itself, else their sum, and no limit where one
+/// of them has none. Runtimes that run pods in
 /// machines of their own size them by this.
 pub(crate) fn of_pod(pod: &Pod) -> Resources {
     let lasting = || pod::containers(pod).filter(|c| pod::role(pod, &c.name) != Role::Init);
@@ -80,12 +81,14 @@ pub(crate) fn of_pod(pod: &Pod) -> Resources {
     };
     let limit = |key: &str| {
         let all = || lasting().map(|c| list(c, true, key));
-        if all().any(|limit| limit == 0) { 0 } else { all().sum() }
+        let sum = || if all().any(|limit| limit == 0) { 0 } else { all().sum() };
+        pod::own_limit(pod, key).unwrap_or_else(sum)
     };
+    let asked = pod::own_request(pod, "cpu");
     Resources {
         cpu_period: PERIOD_MICROS,
         cpu_quota: quota(limit("cpu")),
-        cpu_shares: shares(lasting().map(|c| list(c, false, "cpu")).sum()),
+        cpu_shares: shares(asked.unwrap_or_else(|| lasting().map(|c| list(c, false, "cpu")).sum())),
         memory_limit: limit("memory"),
         ..Resources::default()
     }
@@ -100,9 +103,16 @@ fn oom_score(pod: &Pod, container: &Container, memory: i64) -> i64 {
         Qos::Guaranteed => -997,
         Qos::BestEffort => 1000,
         Qos::Burstable => {
+            let asked = |container: &Container| {
+                amount(container.resources.as_ref().and_then(|r| r.requests.as_ref()), "memory")
+            };
+            // What the pod asks for beyond its containers is theirs in equal parts.
+            let lasting = || pod::containers(pod).filter(|c| pod::role(pod, &c.name) != Role::Init);
+            let beyond =
+                pod::own_request(pod, "memory").map_or(0, |all| all - lasting().map(asked).sum::<i64>());
+            let part = beyond.max(0) / i64::try_from(lasting().count()).unwrap_or(1).max(1);
             let score = |container: &Container| {
-                let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-                let request = i128::from(amount(requests, "memory"));
+                let request = i128::from(asked(container).saturating_add(part));
                 let score = 1000 - 1000 * request / i128::from(memory.max(1));
                 i64::try_from(score).unwrap_or(3).clamp(3, 999)
             };
@@ -136,6 +146,20 @@ mod tests {
         let r = of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], 4 << 30, false);
         assert_eq!((r.cpu_shares, r.cpu_quota, r.cpu_period), (256, 150_000, 100_000));
         assert_eq!((r.memory_limit, r.oom_score_adj), (0, 750));
+    }
+
+    #[test]
+    fn what_a_pod_says_itself_holds_for_all_its_containers() {
+        let own =
+            serde_json::json!({"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}});
+        let spec = serde_json::json!({"resources": own, "containers": [{"name": "c"}, {"name": "d"}]});
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": spec})).unwrap();
+        let all = of_pod(&pod);
+        assert_eq!((all.cpu_shares, all.cpu_quota, all.memory_limit), (512, 0, 2 << 30));
+        assert_eq!(pod::qos(&pod), Qos::Burstable);
+        let one = of_container(&pod, &pod::app_containers(&pod)[0], 4 << 30, false);
+        // Half of what the pod asked for, of what the node has.
+        assert_eq!((one.memory_limit, one.oom_score_adj), (0, 875));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) mod access;
 mod auth;
 mod figures;
 mod find;
+pub(crate) mod healthz;
 mod routes;
 mod upgrade;
 

@@ -84,6 +84,19 @@ impl Pending {
 pub(crate) struct Verdict {
     pub(crate) reason: String,
     pub(crate) message: String,
+    /// The node ended a pod that it had taken: its controller need not count that as a failure of the pod's own.
+    pub(crate) disrupts: bool,
+}
+
+impl Verdict {
+    pub(crate) fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), disrupts: false }
+    }
+
+    /// The same of a pod that the node had taken.
+    pub(crate) fn disruption(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { disrupts: true, ..Self::new(reason, message) }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -121,6 +134,8 @@ pub(crate) struct State {
     pub(crate) last_words: BTreeMap<String, String>,
     /// The sizes that the node has promised to the pod's containers: those of the pod's spec as this actor holds it.
     pub(crate) promised: Sizes,
+    /// What of that is written down, for a kubelet after this process.
+    pub(crate) remembered: Sizes,
     /// What the API asks for instead.
     pub(crate) asked: Sizes,
     pub(crate) pending: Option<Pending>,
@@ -206,7 +221,8 @@ impl State {
         if seen.sandbox.is_empty() {
             seen.sandbox.clone_from(&known.sandbox);
         }
-        if seen.state < known.state {
+        let lost = (seen.state, known.state) == (ContainerState::Unknown, ContainerState::Running);
+        if seen.state < known.state && !lost {
             // What an event did not tell of its end stays right.
             seen.state = known.state;
             seen.exit_code = known.exit_code;

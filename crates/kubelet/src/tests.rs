@@ -13,7 +13,8 @@ use tiphys_runtime::{Error, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::Config;
+use crate::configuration::Settings;
+use crate::{Config, Shutdown};
 
 /// Long enough for the slowest machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,6 +23,8 @@ struct World {
     dir: tempfile::TempDir,
     runtime: Arc<Fake>,
     client: FakeClient,
+    settings: Settings,
+    shutdown: Shutdown,
     kubelet: Option<AbortOnDropHandle<Result<(), crate::Error>>>,
 }
 
@@ -31,6 +34,8 @@ impl World {
             dir: tempfile::tempdir().unwrap(),
             runtime: Arc::new(Fake::new(&["web:1", "web:2"])),
             client: FakeClient::new(),
+            settings: Settings::default(),
+            shutdown: Shutdown::default(),
             kubelet: None,
         };
         std::fs::create_dir(world.dir.path().join("static")).unwrap();
@@ -50,7 +55,9 @@ impl World {
             cluster_dns: vec!["10.43.0.10".into()],
             cluster_domain: "cluster.local".into(),
             cgroup_root: "/tiphys-unit-test".into(),
-            settings: Default::default(),
+            // Another kubelet may have the port.
+            settings: Settings { healthz_port: 0, ..self.settings.clone() },
+            shutdown: self.shutdown.clone(),
             kept_images: Vec::new(),
             version: "v1.36.0".into(),
             labels: Default::default(),
@@ -180,6 +187,14 @@ async fn a_killed_kubelet_starts_nothing_again() {
     let before = world.runtime.calls_of("start_container").len();
     let version = |world: &World| world.client.find::<Pod>("default", "p").unwrap().metadata.resource_version;
     let known = version(&world);
+    // The kubelet is killed when it has put away the log of one container, and nobody has begun another.
+    let of_p = |name: &str| {
+        let all = world.runtime.containers();
+        all.into_iter().find(|c| c.name == name && c.labels["io.kubernetes.pod.name"] == "p").unwrap()
+    };
+    let (c, d) = (of_p("c"), of_p("d"));
+    std::fs::create_dir_all(std::path::Path::new(&d.log_path).parent().unwrap()).unwrap();
+    std::fs::write(&d.log_path, "").unwrap();
     // The second pod vanishes from the API while no kubelet runs.
     world.kubelet = None;
     world.client.remove(&Pod::GVR, "default", "q");
@@ -188,6 +203,9 @@ async fn a_killed_kubelet_starts_nothing_again() {
     world.wait(|| one_left(&world), String::new).await;
     assert_eq!(world.runtime.calls_of("start_container").len(), before);
     assert_eq!(version(&world), known, "nothing changed, so nothing is written");
+    let reopened = || world.runtime.calls_of("reopen_log");
+    world.wait(|| reopened().contains(&format!("reopen_log {}", c.id)).then_some(()), String::new).await;
+    assert!(!reopened().contains(&format!("reopen_log {}", d.id)));
     world.runtime.exit("d", 1);
     let status =
         world.until("p", |s| container(s, "d").is_some_and(|d| d.restart_count == 1 && d.ready)).await;
@@ -280,6 +298,126 @@ async fn a_static_pod_runs_and_has_a_picture_in_the_api() {
     assert!(mirror.metadata.annotations.unwrap().contains_key("kubernetes.io/config.mirror"));
     std::fs::remove_file(dir.join("s.yaml")).unwrap();
     world.wait(|| world.runtime.sandboxes().is_empty().then_some(()), String::new).await;
+}
+
+#[tokio::test]
+async fn a_picture_that_was_there_first_gets_its_pods_status_and_one_without_pod_goes() {
+    let mut world = World::new();
+    let file = world.dir.path().join("static/s.yaml");
+    let yaml =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: s}\nspec: {containers: [{name: c, image: web:1}]}\n";
+    std::fs::write(&file, yaml).unwrap();
+    world.until("s-n1", ready).await;
+    // The kubelet is killed, and the node started again: nothing runs, but the API still shows the pod as it was.
+    world.kubelet = None;
+    world.runtime = Arc::new(Fake::new(&["web:1"]));
+    world.start();
+    let started = |world: &World| world.runtime.containers().pop().map(|c| c.id);
+    let id = world.wait(|| started(&world), String::new).await;
+    let of =
+        |status: &PodStatus| container(status, "c").and_then(|c| c.container_id.clone()).unwrap_or_default();
+    world.until("s-n1", |status| ready(status) && of(status).ends_with(&id)).await;
+    // The manifest goes while nobody looks.
+    world.kubelet = None;
+    std::fs::remove_file(&file).unwrap();
+    world.start();
+    world.gone("s-n1").await;
+    world.wait(|| world.runtime.sandboxes().is_empty().then_some(()), String::new).await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_comes_back_starts_its_pod_again() {
+    let world = World::new();
+    let file = world.dir.path().join("static/s.yaml");
+    let manifest = |image: &str| {
+        let pod = format!("metadata: {{name: s}}\nspec: {{containers: [{{name: c, image: '{image}'}}]}}\n");
+        std::fs::write(&file, format!("apiVersion: v1\nkind: Pod\n{pod}")).unwrap();
+    };
+    manifest("web:1");
+    world.until("s-n1", ready).await;
+    let image = |status: &PodStatus| container(status, "c").map(|c| c.image.clone()).unwrap_or_default();
+    for version in ["web:2", "web:1"] {
+        manifest(version);
+        world.until("s-n1", |status| ready(status) && image(status) == version).await;
+    }
+    // What is no pod changes nothing, but is told.
+    let first = world.runtime.containers();
+    manifest("'");
+    let told = || {
+        let events = world.client.all::<k8s_openapi::api::core::v1::Event>("");
+        events.into_iter().find(|event| event.reason.as_deref() == Some("InvalidStaticPod"))
+    };
+    let event = world.wait(told, String::new).await;
+    let message = event.message.unwrap();
+    assert!(
+        message.starts_with("Could not process manifest file") && message.contains("s.yaml"),
+        "{message}"
+    );
+    assert_eq!(world.runtime.containers(), first);
+}
+
+#[tokio::test]
+async fn a_pod_that_belongs_elsewhere_is_refused_and_one_that_runs_stays() {
+    let mut world = World::new();
+    let spec = |port: u16, selector: Value| {
+        let ports = json!([{"containerPort": 1, "hostPort": port}]);
+        json!({"containers": [{"name": "c", "image": "web:1", "ports": ports}], "nodeSelector": selector})
+    };
+    let here = json!({"kubernetes.io/hostname": "n1"});
+    world.put("first", spec(80, here.clone()));
+    world.until("first", ready).await;
+    world.put("second", spec(80, here.clone()));
+    world.put("elsewhere", spec(81, json!({"kubernetes.io/hostname": "n2"})));
+    for (name, reason) in [("second", "NodePorts"), ("elsewhere", "NodeAffinity")] {
+        let status = world.until(name, |status| phase(status) == "Failed").await;
+        assert_eq!(status.reason.as_deref(), Some(reason));
+        let words = format!("Pod was rejected: Predicate {reason} failed: node(s) didn't ");
+        assert!(status.message.as_ref().unwrap().starts_with(&words), "{:?}", status.message);
+    }
+    // Another that is told of first after a restart does not take what the one that runs has.
+    world.kubelet = None;
+    world.put("a-third", spec(80, here));
+    let node = json!({"metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "renamed"}}});
+    world.client.put(&serde_json::from_value::<k8s_openapi::api::core::v1::Node>(node).unwrap());
+    world.start();
+    world.until("a-third", |status| phase(status) == "Failed").await;
+    assert!(ready(&world.status("first")));
+}
+
+#[tokio::test]
+async fn a_node_that_shuts_down_ends_its_pods_in_order() {
+    let mut world = World::new();
+    world.kubelet = None;
+    world.settings.shutdown_grace_period = jiff::SignedDuration::from_secs(20);
+    world.settings.shutdown_grace_period_critical_pods = jiff::SignedDuration::from_secs(9);
+    world.start();
+    world.put("plain", json!({"containers": [{"name": "c", "image": "web:1"}]}));
+    let critical = json!({"priority": 2_000_000_000, "containers": [{"name": "d", "image": "web:1"}]});
+    world.put("critical", critical);
+    world.until("plain", ready).await;
+    world.until("critical", ready).await;
+    world.shutdown.carry_out().await;
+    assert_eq!(world.runtime.calls_of("stop_container"), ["stop_container c 11", "stop_container d 9"]);
+    for name in ["plain", "critical"] {
+        let status = world.status(name);
+        assert_eq!((phase(&status), status.reason.as_deref()), ("Failed", Some("Terminated")));
+        let words = "Pod was terminated in response to imminent node shutdown.";
+        assert_eq!(status.message.as_deref(), Some(words));
+        let conditions = status.conditions.unwrap_or_default();
+        let told = conditions.iter().find(|c| c.type_ == "DisruptionTarget").unwrap();
+        assert_eq!(
+            (told.reason.as_deref(), told.message.as_deref()),
+            (Some("TerminationByKubelet"), Some(words))
+        );
+    }
+    world.put("late", json!({"containers": [{"name": "c", "image": "web:1"}]}));
+    let late = world.until("late", |status| phase(status) == "Failed").await;
+    assert_eq!(late.reason.as_deref(), Some("NodeShutdown"));
+    let told = || {
+        let node = world.client.find::<k8s_openapi::api::core::v1::Node>("", "n1")?;
+        node.status?.conditions?.into_iter().find(|c| c.type_ == "Ready" && c.status == "False")?.message
+    };
+    assert_eq!(world.wait(told, String::new).await, "node is shutting down");
 }
 
 #[tokio::test]

@@ -229,7 +229,7 @@ impl Runtime for Fake {
         &self,
         sandbox: &str,
         config: &ContainerConfig,
-        _sandbox_config: &SandboxConfig,
+        sandbox_config: &SandboxConfig,
     ) -> Result<String> {
         let mut state = self.state.lock();
         state.called("create_container", &format!("{} {}", config.name, config.attempt))?;
@@ -245,6 +245,7 @@ impl Runtime for Fake {
             image_ref: config.image.clone(),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
+            log_path: sandbox_config.log_directory.join(&config.log_path).display().to_string(),
             ..Container::default()
         };
         state.containers.insert(id.clone(), container);

@@ -496,6 +496,8 @@ pub struct Stats {
     pub rss_bytes: u64,
     /// Bytes in the writable layer.
     pub writable_bytes: u64,
+    /// Inodes in the writable layer.
+    pub writable_inodes: u64,
 }
 
 /// What happens to containers and sandboxes without being asked.

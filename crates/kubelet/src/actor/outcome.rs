@@ -51,6 +51,7 @@ impl Actor {
                 self.state.last_words.insert(id, words);
             }
             News::Evict(message, grace) => self.evict(message, grace, now),
+            News::ShutDown(grace) => self.shut_down(grace, now),
             News::Reported(answer) => self.reported(answer, now),
         }
     }
@@ -59,6 +60,8 @@ impl Actor {
         match (task, outcome) {
             (_, Outcome::Volumes(result)) => self.volumes_done(result, now),
             (_, Outcome::Measured(exceeded)) => self.measured(exceeded, now),
+            (_, Outcome::Remembered(Ok(sizes))) => self.state.remembered = sizes,
+            (task, Outcome::Remembered(Err(error))) => self.plain_done(task, Err(error), now),
             (_, Outcome::Sandbox(result)) => self.sandbox_done(result, now),
             (Task::Image { container }, Outcome::Image(result)) => self.image_done(container, result, now),
             (Task::Start { container, .. }, Outcome::Start(result)) => {
@@ -213,6 +216,7 @@ impl Actor {
             Task::Kill { id, .. } | Task::StopSandbox { id } => id.clone(),
             Task::RemoveSandbox { id } | Task::RemoveContainer { id } => id.clone(),
             Task::Resize { id, .. } => format!("resize {id}"),
+            Task::Remember => "remember".into(),
             _ => "clean".into(),
         };
         if let Task::Resize { .. } = &task {
@@ -237,6 +241,10 @@ impl Actor {
             Task::StopSandbox { id } => {
                 if let Some(sandbox) = self.state.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
                     sandbox.ready = false;
+                }
+                if self.state.running().any(|container| container.sandbox == id) {
+                    // They have ended with it; how, the runtime knows.
+                    self.resync.notify_one();
                 }
                 self.state.stopped.insert(id);
             }

@@ -8,18 +8,31 @@ use serde_json::json;
 
 use super::Actor;
 use crate::state::{Pending, Verdict};
-use crate::{allocation, plan, pod};
+use crate::{admit, allocation, plan, pod};
 
 impl Actor {
-    /// Takes the pod's place. One that was admitted before has it already.
-    pub(super) fn take_place(&self) -> Option<Verdict> {
-        let mut ledger = self.ctx.ledger.lock();
-        if self.state.started.is_some() || pod::is_static(&self.pod) {
-            ledger.take(&self.pod);
-            return None;
+    /// Takes the place of a pod that was admitted before: what it runs is not asked again whether it may.
+    pub(super) fn keep_place(&mut self) {
+        self.admitted = self.state.started.is_some() || !self.state.sandboxes.is_empty();
+        if self.admitted && !self.state.gone && plan::end(&self.pod, &self.state).is_none() {
+            self.ctx.ledger.lock().take(&self.pod);
         }
-        let lack = ledger.admit(&self.pod).err()?;
-        Some(Verdict { reason: format!("OutOf{}", lack.resource), message: lack.message() })
+    }
+
+    /// Takes a new pod's place; why not, if it does not.
+    pub(super) fn take_place(&self) -> Option<Verdict> {
+        let now = self.ctx.now.lock().clone();
+        let host = self.ctx.host();
+        let mut ledger = self.ctx.ledger.lock();
+        let pod = &self.pod;
+        let lack = ledger.lack(pod).filter(|_| !pod::is_static(pod));
+        let lack = lack.map(|lack| Verdict::new(format!("OutOf{}", lack.resource), lack.message()));
+        let refused = admit::unwelcome(pod, &now).or(lack);
+        let refused = refused.or_else(|| admit::misplaced(pod, &host, ledger.has_ports(pod)));
+        if refused.is_none() {
+            ledger.take(pod);
+        }
+        refused
     }
 
     /// Gives the pod's place back once it ends and nothing of it runs.

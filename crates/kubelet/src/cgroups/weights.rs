@@ -3,7 +3,9 @@
 //! A group's weight counts among its siblings: a pod's is its request, that of all Burstable pods together the sum of theirs,
 //! and BestEffort pods share the least there is. Runtimes make missing groups with the kernel's default weight, which
 //! would give a pod that asked for nothing as much as one that asked for a processor. Under systemd the groups are
-//! systemd's, and are left as it makes them.
+//! systemd's, and weigh what it gives them.
+//!
+//! A pod's bounds are set here, too: how many processes it may have, and what it may use as a whole where it says so itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,10 +54,38 @@ impl Weights {
             Qos::BestEffort => self.weigh(&class, LEAST)?,
         }
         self.weigh(&group, asked)?;
-        match self.pids.filter(|most| *most > 0) {
-            Some(most) => fs::write(self.layout.group("pids", &group).join("pids.max"), most.to_string()),
-            None => Ok(()),
+        self.bound(&group, pod)
+    }
+
+    /// Sets a pod's bounds once its sandbox is there, for a group that is made with that: by systemd.
+    pub(crate) fn bound_made(&self, pod: &Pod) -> io::Result<()> {
+        self.bound(&self.driver.path(&self.root, pod::qos(pod), pod::uid(pod)), pod)
+    }
+
+    /// Sets what a pod may use at most, as far as that is not its containers' own: processes, and what the pod says itself.
+    fn bound(&self, group: &Path, pod: &Pod) -> io::Result<()> {
+        let write = |controller: &str, file: &str, text: String| {
+            fs::write(self.layout.group(controller, group).join(file), text)
+        };
+        if let Some(most) = self.pids.filter(|most| *most > 0) {
+            write("pids", "pids.max", most.to_string())?;
         }
+        let all = resources::of_pod(pod);
+        let (quota, period) = (all.cpu_quota.to_string(), all.cpu_period.to_string());
+        if pod::own_limit(pod, "cpu").is_some_and(|limit| limit > 0) {
+            match self.layout.unified {
+                true => write("", "cpu.max", format!("{quota} {period}"))?,
+                false => {
+                    write("cpu", "cpu.cfs_period_us", period)?;
+                    write("cpu", "cpu.cfs_quota_us", quota)?;
+                }
+            }
+        }
+        if pod::own_limit(pod, "memory").is_some_and(|limit| limit > 0) {
+            let file = if self.layout.unified { "memory.max" } else { "memory.limit_in_bytes" };
+            write("memory", file, all.memory_limit.to_string())?;
+        }
+        Ok(())
     }
 
     /// Notes the part of a pod that runs already.
@@ -160,6 +190,35 @@ mod tests {
         weights.adopt(&pod("d", Some("1")));
         weights.prepare(&pod("b", Some("250m"))).unwrap();
         assert_eq!(read("cpu/k/burstable/cpu.shares"), "1280");
+    }
+
+    #[test]
+    fn a_pod_has_the_bounds_that_it_names_itself() {
+        let mut pod = pod("a", Some("1"));
+        let own = serde_json::json!({"limits": {"cpu": "1500m", "memory": "64Mi"}});
+        pod.spec.as_mut().unwrap().resources = serde_json::from_value(own).unwrap();
+        for (unified, driver) in
+            [(false, Driver::Cgroupfs), (true, Driver::Cgroupfs), (true, Driver::Systemd)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let weights = Weights { driver, ..weights(dir.path(), unified) };
+            let group = driver.path("/k", pod::qos(&pod), "a");
+            if driver == Driver::Systemd {
+                // As the runtime has it made with the sandbox.
+                fs::create_dir_all(weights.layout.group("", &group)).unwrap();
+            }
+            weights.prepare(&pod).unwrap();
+            weights.bound_made(&pod).unwrap();
+            let read = |controller: &str, file: &str| {
+                fs::read_to_string(weights.layout.group(controller, &group).join(file)).unwrap()
+            };
+            let (cpu, memory) = match unified {
+                true => (read("", "cpu.max"), read("", "memory.max")),
+                false => (read("cpu", "cpu.cfs_quota_us"), read("memory", "memory.limit_in_bytes")),
+            };
+            assert!(cpu.starts_with("150000"), "{cpu}");
+            assert_eq!((memory, read("pids", "pids.max")), ((64 << 20).to_string(), "100".into()));
+        }
     }
 
     #[test]

@@ -4,23 +4,25 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
-use tiphys_client::typed::Kind;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::decide::{self, Decision, Met, Readings};
 use super::rank::{self, Candidate};
-use super::{Pressure, Signal};
+use super::{Pressure, Signal, local};
 use crate::context::Context;
 use crate::gc::images::Images;
 use crate::manager::Manager;
-use crate::stats::disk;
+use crate::stats::disk::{self, Disk};
 use crate::stats::group::Usage;
 use crate::stats::machine;
-use crate::stats::sample::{self, Detail, PodSample};
-use crate::stats::summary::Disk;
+use crate::stats::sample::{self, ContainerSample, Detail, PodSample};
+use crate::volumes::usage::Held;
 
 /// How long a pod may take to end before the next is evicted.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What a pod that is over its limits is left, in seconds: a moment.
+const AT_ONCE: i64 = 1;
 
 /// Looks after what is short.
 #[derive(Default)]
@@ -45,12 +47,17 @@ impl Monitor {
     /// Looks, and ends one pod if it must.
     pub(crate) async fn look(&mut self, manager: &Manager, images: &mut Images, now: Timestamp) -> Look {
         let ctx = manager.context();
+        let over = evict_over_limits(manager).await;
         let Decision { pressures, act } = self.decide(&ctx, now).await;
+        if over {
+            // What they leave may be enough.
+            return Look { pressures, acted: true };
+        }
         let Some(met) = act else { return Look { pressures, acted: false } };
         if self.waits(manager, now) {
             return Look { pressures, acted: true };
         }
-        let reference = node(&ctx);
+        let reference = ctx.node_reference();
         let what = format!("Attempting to reclaim {}", met.signal.resource());
         ctx.recorder.event(&reference, "Warning", "EvictionThresholdMet", what);
         if met.signal.pressure() == Pressure::Disk && images.free_all(&ctx, now).await {
@@ -83,18 +90,6 @@ impl Monitor {
     }
 }
 
-fn node(ctx: &Context) -> ObjectReference {
-    let name = ctx.config.node_name.clone();
-    ObjectReference {
-        kind: Some(Node::GVK.kind.into_owned()),
-        api_version: Some(Node::GVK.api_version()),
-        // Events of nodes name them twice, as other kubelets do.
-        uid: Some(name.clone()),
-        name: Some(name),
-        ..ObjectReference::default()
-    }
-}
-
 fn readings(root: &std::path::Path, images: Option<&std::path::Path>) -> Readings {
     let mut readings = Readings::new();
     if let Some(memory) = machine::usage().memory {
@@ -120,6 +115,25 @@ fn readings(root: &std::path::Path, images: Option<&std::path::Path>) -> Reading
         readings.insert(Signal::Processes, decide::Reading { available, capacity: processes.most });
     }
     readings
+}
+
+/// Ends the pods that have more on the disk than their own limits let them. Whether there were any.
+async fn evict_over_limits(manager: &Manager) -> bool {
+    let (ctx, limited) = (manager.context(), manager.limited());
+    if limited.is_empty() {
+        return false;
+    }
+    let Ok(mut sample) = sample::take(&ctx, Detail::All).await else { return false };
+    sample.pods.retain(|one| limited.contains(&one.uid));
+    let disk = disk::of_pods(&ctx, &sample).await;
+    let mut over = false;
+    for one in &sample.pods {
+        let (Some(pod), Some(held)) = (manager.pod(&one.uid), disk.get(&one.uid)) else { continue };
+        let Some(message) = local::exceeded(&pod, one, held) else { continue };
+        tracing::warn!(pod = crate::pod::full_name(&pod), message, "evicting a pod");
+        over |= manager.evict(&one.uid, message, AT_ONCE);
+    }
+    over
 }
 
 /// Ends the pod whose turn it is, if there is one; its uid.
@@ -158,22 +172,35 @@ async fn evict(manager: &Manager, met: &Met) -> Option<String> {
 }
 
 fn candidate(signal: Signal, one: &PodSample, pod: Pod, disk: &Disk) -> Candidate {
-    let of = |usage: &Usage| match signal {
+    let running = |usage: &Usage| match signal {
         Signal::Processes => usage.processes.unwrap_or_default(),
         _ => usage.memory.map(|memory| memory.working_set).unwrap_or_default(),
     };
-    let on_disk = |name: &str, layer: Option<u64>| {
-        layer.unwrap_or_default() + disk.logs.get(name).copied().unwrap_or_default()
+    let on_disk = |held: Held| match signal {
+        Signal::NodeInodes | Signal::ImageInodes => held.inodes,
+        _ => held.bytes,
     };
     let is_disk = signal.pressure() == Pressure::Disk;
-    let containers: Vec<(String, u64)> = one
-        .containers
-        .iter()
-        .map(|c| (c.name.clone(), if is_disk { on_disk(&c.name, c.layer) } else { of(&c.usage) }))
-        .collect();
-    let used = match is_disk {
-        true => one.containers.iter().filter_map(|c| c.layer).sum::<u64>() + disk.total(),
-        false => of(&one.usage),
+    let of_container = |c: &ContainerSample| match is_disk {
+        true => on_disk(disk.of_container(&c.name, c.layer)),
+        false => running(&c.usage),
     };
+    let containers = one.containers.iter().map(|c| (c.name.clone(), of_container(c))).collect();
+    let used = if is_disk { on_disk(disk.of_pod(one)) } else { running(&one.usage) };
     Candidate { uid: one.uid.clone(), pod, used, containers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_short_of_inodes_counts_inodes() {
+        let layer = Some(Held { bytes: 5000, inodes: 3 });
+        let container = ContainerSample { name: "c".into(), layer, ..ContainerSample::default() };
+        let one = PodSample { containers: vec![container], ..PodSample::default() };
+        let disk = Disk { logs: [("c".to_owned(), Held { bytes: 70, inodes: 2 })].into(), ..Disk::default() };
+        let used = |signal| candidate(signal, &one, Pod::default(), &disk).used;
+        assert_eq!((used(Signal::NodeInodes), used(Signal::NodeDisk), used(Signal::Memory)), (5, 5070, 0));
+    }
 }

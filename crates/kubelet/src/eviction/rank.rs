@@ -53,7 +53,9 @@ pub(super) fn message(met: &Met, candidate: &Candidate) -> String {
     let mut text = format!(
         "The node was low on resource: {resource}. Threshold quantity: {threshold}, available: {available}. "
     );
-    for (name, used) in &candidate.containers {
+    // Nobody asks for inodes or processes, so nobody has more than it asked for.
+    let asked_for = matches!(resource, "memory" | "ephemeral-storage");
+    for (name, used) in candidate.containers.iter().filter(|_| asked_for) {
         let Some(container) = pod::container(&candidate.pod, name) else { continue };
         let asked = of_container(&container, met.signal);
         if *used > asked {

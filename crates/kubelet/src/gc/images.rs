@@ -60,7 +60,7 @@ impl Images {
         let in_use =
             containers.into_iter().flat_map(|c| [c.image, c.image_ref]).filter(|name| !name.is_empty());
         let mut in_use: HashSet<String> = in_use.collect();
-        in_use.extend(ctx.shown_images.lock().values().flatten().cloned());
+        in_use.extend(ctx.shown_images.lock().values().flat_map(HashMap::values).cloned());
         self.known.retain(|id, _| images.iter().any(|image| image.id == *id));
         for image in &images {
             let known = self.known.entry(image.id.clone()).or_insert(Known { first: now, used: None });

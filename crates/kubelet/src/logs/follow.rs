@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
 
 use super::{Options, Reader, tail_offset};
-use crate::inotify::{Changes, Watch};
+use crate::inotify::{Changes, Watches};
 
 const BLOCK: usize = 32 * 1024;
 /// Pieces read ahead of a slow client.
@@ -22,13 +22,14 @@ const AHEAD: usize = 16;
 /// The wanted text, piece by piece. Ends with the file or, when following, with the container.
 pub(crate) async fn stream(
     runtime: Arc<dyn Runtime>,
+    watches: Arc<Watches>,
     container: String,
     path: PathBuf,
     options: Options,
 ) -> io::Result<mpsc::Receiver<Bytes>> {
     let file = open(&path, options.tail_lines).await?;
     let (sender, receiver) = mpsc::channel(AHEAD);
-    let pump = Pump { runtime, container, path, reader: Reader::new(options.clone()), sender };
+    let pump = Pump { runtime, watches, container, path, reader: Reader::new(options.clone()), sender };
     tokio::spawn(async move {
         let result = match options.follow {
             true => Box::pin(pump.follow(file)).await,
@@ -53,6 +54,7 @@ async fn open(path: &Path, tail: Option<usize>) -> io::Result<File> {
 
 struct Pump {
     runtime: Arc<dyn Runtime>,
+    watches: Arc<Watches>,
     container: String,
     path: PathBuf,
     reader: Reader,
@@ -81,7 +83,7 @@ impl Pump {
 
     async fn follow(mut self, mut file: File) -> io::Result<()> {
         loop {
-            let changes = Watch::file(&file)?;
+            let changes = self.watches.file(&file)?;
             let mut aside = Changes::default();
             // Put aside, and its writer has gone on to a new file: only then is nothing more to come in this one.
             while !(aside.moved && aside.closed) {
@@ -91,10 +93,11 @@ impl Pump {
                     return Ok(());
                 }
                 let seen = tokio::select! {
-                    seen = changes.changed() => seen?,
+                    seen = changes.changed() => seen,
                     () = self.sender.closed() => return Ok(()),
                 };
-                aside = Changes { moved: aside.moved || seen.moved, closed: aside.closed || seen.closed };
+                aside.moved |= seen.moved;
+                aside.closed |= seen.closed;
             }
             if !self.drain(&mut file).await? {
                 return Ok(());
@@ -143,7 +146,7 @@ mod tests {
         let mut old = fs::File::create(&path).unwrap();
         old.write_all(line("one").as_bytes()).unwrap();
         let options = Options { follow: true, ..Options::default() };
-        let mut pieces = stream(runtime.clone(), id, path.clone(), options).await.unwrap();
+        let mut pieces = stream(runtime.clone(), Arc::default(), id, path.clone(), options).await.unwrap();
         let mut text = String::new();
         lines(&mut pieces, &mut text, 1).await;
         // As the kubelet and the runtime do it: renamed, written to still, then a new file.

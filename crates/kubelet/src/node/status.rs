@@ -57,6 +57,8 @@ pub(super) async fn find(ctx: &Context, pressures: BTreeSet<Pressure>) -> Findin
         Err(error) => Some(format!("container runtime is down: {error}")),
         Ok(conditions) => conditions.iter().find_map(complaint),
     };
+    let shuts_down = ctx.now.lock().shuts_down;
+    let complaint = complaint.or_else(|| shuts_down.then(|| "node is shutting down".to_owned()));
     Findings { version, images: runtime.list_images().await.unwrap_or_default(), complaint, pressures }
 }
 
@@ -165,15 +167,15 @@ fn conditions(findings: &Findings, known: &NodeStatus, now: Timestamp) -> Vec<No
             last_transition_time: Some(before.and_then(|c| c.last_transition_time.clone()).unwrap_or(now)),
         }
     };
-    let pressure = |kind: Pressure, name: &str, [bad, good]: [(&str, &str); 2]| {
+    let pressure = |kind: Pressure, [bad, good]: [(&str, &str); 2]| {
         let met = findings.pressures.contains(&kind);
         let (reason, message) = if met { bad } else { good };
-        condition(name, met, reason, message)
+        condition(kind.name(), met, reason, message)
     };
     vec![
-        pressure(Pressure::Memory, "MemoryPressure", MEMORY),
-        pressure(Pressure::Disk, "DiskPressure", DISK),
-        pressure(Pressure::Processes, "PIDPressure", PROCESSES),
+        pressure(Pressure::Memory, MEMORY),
+        pressure(Pressure::Disk, DISK),
+        pressure(Pressure::Processes, PROCESSES),
         match &findings.complaint {
             None => condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
             Some(why) => condition("Ready", false, "KubeletNotReady", why),

@@ -260,3 +260,41 @@ fn other_sizes_are_given_in_place_or_by_a_restart() {
     state.sized.insert("a-0".into(), serde_json::from_value(json!({"requests": {"cpu": "2000m"}})).unwrap());
     assert!(plan(&of("NotRequired"), &state, now()).actions.is_empty());
 }
+
+#[test]
+fn one_that_the_runtime_has_lost_is_killed_before_another_is_made() {
+    let pod = pod(&json!({"containers": [{"name": "a"}]}));
+    let mut state = State {
+        sandboxes: vec![sandbox(0, true)],
+        containers: vec![seen("a", 0, ContainerState::Unknown, 0)],
+        volumes: Volumes::Ready,
+        images: [("a".to_owned(), Image::Ready("i".into()))].into(),
+        ..State::default()
+    };
+    let planned = plan(&pod, &state, now()).actions;
+    assert!(
+        matches!(planned.as_slice(), [Task::Kill { why, .. }] if why.contains("unknown state")),
+        "{planned:?}"
+    );
+    state.containers[0].state = ContainerState::Exited;
+    let start = Task::Start { container: "a".into(), attempt: 1, image: "i".into() };
+    assert_eq!(plan(&pod, &state, now()).actions, [start]);
+}
+
+#[test]
+fn nothing_is_given_before_it_is_written_down() {
+    let sizes = json!({"resources": {"requests": {"cpu": "1"}}, "name": "a"});
+    let mut pod = pod(&json!({"containers": [sizes]}));
+    let promised = allocation::sizes(&mut pod);
+    let mut state = State {
+        sandboxes: vec![sandbox(0, true)],
+        volumes: Volumes::Ready,
+        images: [("a".to_owned(), Image::Ready("i".into()))].into(),
+        promised: promised.clone(),
+        ..State::default()
+    };
+    assert_eq!(plan(&pod, &state, now()).actions, [Task::Remember]);
+    state.remembered = promised;
+    let start = Task::Start { container: "a".into(), attempt: 0, image: "i".into() };
+    assert_eq!(plan(&pod, &state, now()).actions, [start]);
+}

@@ -162,7 +162,7 @@ async fn container_logs(ctx: &Context, namespace: &str, pod: &str, name: &str, q
     let options = log_options(query)?;
     let container = find::logged(ctx, namespace, pod, name, query.is("previous", "previous")).await?;
     let path = container.log_path.clone().into();
-    let pieces = logs::stream(ctx.runtime.clone(), container.id, path, options).await;
+    let pieces = logs::stream(ctx.runtime.clone(), ctx.watches.clone(), container.id, path, options).await;
     let pieces = pieces
         .map_err(|error| (500, format!("failed to open log file {:?}: {error}", container.log_path)))?;
     let next = |mut pieces: tokio::sync::mpsc::Receiver<Bytes>| async move {

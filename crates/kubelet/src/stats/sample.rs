@@ -16,6 +16,7 @@ use super::machine::{self, Interface};
 use crate::cgroups::{Driver, Layout};
 use crate::context::Context;
 use crate::pod::Qos;
+use crate::volumes::usage::Held;
 use crate::{container, sandbox};
 
 /// All that runs, and the machine beneath.
@@ -49,8 +50,8 @@ pub(crate) struct ContainerSample {
     pub(crate) created: Timestamp,
     pub(crate) group: Option<PathBuf>,
     pub(crate) usage: Usage,
-    /// Bytes in its own layer of the image; known only where they were asked for.
-    pub(crate) layer: Option<u64>,
+    /// What its own layer of the image holds; known only where it was asked for.
+    pub(crate) layer: Option<Held>,
 }
 
 /// How much is to be read.
@@ -158,7 +159,7 @@ fn complete(sample: &mut Sample, stats: Vec<Stats>) {
     for pod in &mut sample.pods {
         for container in &mut pod.containers {
             let Some(told) = stats.get(&container.id) else { continue };
-            container.layer = Some(told.writable_bytes);
+            container.layer = Some(Held { bytes: told.writable_bytes, inodes: told.writable_inodes });
             if container.usage.cpu.is_none() {
                 container.usage = told_by_runtime(told);
             }
@@ -222,11 +223,20 @@ mod tests {
         let containers = vec![one("a", known), one("b", Usage::default())];
         let mut sample =
             Sample { pods: vec![PodSample { containers, ..PodSample::default() }], ..Sample::default() };
-        let told = |id: &str| Stats { id: id.into(), cpu_nanos: 40, writable_bytes: 9, ..Stats::default() };
+        let told = |id: &str| Stats {
+            id: id.into(),
+            cpu_nanos: 40,
+            writable_bytes: 9,
+            writable_inodes: 2,
+            ..Stats::default()
+        };
         complete(&mut sample, vec![told("a"), told("b")]);
         let pod = &sample.pods[0];
         assert_eq!(pod.containers[0].usage.cpu.unwrap().total, 1);
-        assert_eq!((pod.containers[1].usage.cpu.unwrap().total, pod.containers[1].layer), (40, Some(9)));
+        assert_eq!(
+            (pod.containers[1].usage.cpu.unwrap().total, pod.containers[1].layer),
+            (40, Some(Held { bytes: 9, inodes: 2 }))
+        );
         assert_eq!(pod.usage.cpu.unwrap().total, 41);
     }
 }

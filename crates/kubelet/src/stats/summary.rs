@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
+use super::disk::Disk;
 use super::group::Usage;
 use super::machine::{FileSystem, Interface, Processes};
 use super::sample::{ContainerSample, PodSample, Sample};
+use crate::volumes::usage::Held;
 
 /// What the answer tells beside a [`Sample`].
 pub(crate) struct Beside {
@@ -22,23 +24,8 @@ pub(crate) struct Beside {
     pub(crate) images_used: Option<u64>,
     pub(crate) processes: Option<Processes>,
     pub(crate) interfaces: Vec<Interface>,
-    /// Bytes of logs and of volumes, by the pod's uid.
+    /// Logs and volumes, by the pod's uid.
     pub(crate) disk: HashMap<String, Disk>,
-}
-
-/// What a pod has on the node's disk, in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Disk {
-    /// By container.
-    pub(crate) logs: HashMap<String, u64>,
-    /// By volume: where it is on the node, and what it holds.
-    pub(crate) volumes: Vec<(String, u64)>,
-}
-
-impl Disk {
-    pub(crate) fn total(&self) -> u64 {
-        self.logs.values().sum::<u64>() + self.volumes.iter().map(|(_, bytes)| bytes).sum::<u64>()
-    }
 }
 
 /// Processor time used before, by group: rates are the difference to it.
@@ -61,15 +48,15 @@ pub(crate) fn summary(sample: &Sample, before: &Before, beside: &Beside) -> Valu
     let node = PathBuf::new();
     let at = sample.node.at;
     let pods: Vec<Value> = sample.pods.iter().map(|one| pod(one, before, beside)).collect();
+    let all = |fs: &FileSystem| Held { bytes: fs.used, inodes: fs.inodes_used() };
+    let images = |fs: &FileSystem| Held { bytes: beside.images_used.unwrap_or(fs.used), ..all(fs) };
     let mut told = usage(Some(&node), &sample.node, before, Some(beside.memory));
     told.extend(object(json!({
         "nodeName": beside.node_name,
         "startTime": whole(beside.booted),
         "network": network(&beside.interfaces, at),
-        "fs": beside.root.map(|fs| file_system(&fs, fs.used, at)),
-        "runtime": {
-            "imageFs": beside.images.map(|fs| file_system(&fs, beside.images_used.unwrap_or(fs.used), at)),
-        },
+        "fs": beside.root.map(|fs| file_system(&fs, all(&fs), at)),
+        "runtime": {"imageFs": beside.images.map(|fs| file_system(&fs, images(&fs), at))},
         "rlimit": beside.processes.map(|p| json!({"time": whole(at), "maxpid": p.most, "curproc": p.now})),
     })));
     json!({"node": told, "pods": pods})
@@ -78,16 +65,15 @@ pub(crate) fn summary(sample: &Sample, before: &Before, beside: &Beside) -> Valu
 fn pod(pod: &PodSample, before: &Before, beside: &Beside) -> Value {
     let disk = beside.disk.get(&pod.uid).cloned().unwrap_or_default();
     let at = pod.usage.at;
-    let layers: u64 = pod.containers.iter().filter_map(|c| c.layer).sum();
-    let on_root = |used: u64| beside.root.map(|fs| file_system(&fs, used, at));
+    let on_root = |used: Held| beside.root.map(|fs| file_system(&fs, used, at));
     let containers: Vec<Value> =
         pod.containers.iter().map(|one| container(one, before, beside, &disk)).collect();
     let volumes: Vec<Value> = disk
         .volumes
         .iter()
-        .map(|(name, bytes)| {
-            let mut told = on_root(*bytes).map(object).unwrap_or_default();
-            told.insert("name".into(), name.as_str().into());
+        .map(|volume| {
+            let mut told = on_root(volume.held).map(object).unwrap_or_default();
+            told.insert("name".into(), volume.name.as_str().into());
             Value::Object(told)
         })
         .collect();
@@ -97,7 +83,7 @@ fn pod(pod: &PodSample, before: &Before, beside: &Beside) -> Value {
         "containers": containers,
         "network": network(&pod.interfaces, at),
         "volume": volumes,
-        "ephemeral-storage": on_root(layers + disk.total()),
+        "ephemeral-storage": on_root(disk.of_pod(pod)),
         "process_stats": {"process_count": pod.usage.processes},
     }));
     told.extend(usage(pod.group.as_ref(), &pod.usage, before, None));
@@ -162,10 +148,10 @@ pub(crate) fn rate(then: (Timestamp, u64), now: (Timestamp, u64)) -> Option<u64>
     u64::try_from(rate).ok()
 }
 
-fn file_system(fs: &FileSystem, used: u64, at: Timestamp) -> Value {
+fn file_system(fs: &FileSystem, used: Held, at: Timestamp) -> Value {
     json!({
-        "time": whole(at), "availableBytes": fs.available, "capacityBytes": fs.capacity, "usedBytes": used,
-        "inodesFree": fs.inodes_free, "inodes": fs.inodes, "inodesUsed": fs.inodes_used(),
+        "time": whole(at), "availableBytes": fs.available, "capacityBytes": fs.capacity, "usedBytes": used.bytes,
+        "inodesFree": fs.inodes_free, "inodes": fs.inodes, "inodesUsed": used.inodes,
     })
 }
 
@@ -198,6 +184,7 @@ fn object(value: Value) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::disk::Volume;
     use crate::stats::group::{Cpu, Memory};
 
     fn beside() -> Beside {
@@ -212,7 +199,14 @@ mod tests {
             interfaces: Vec::new(),
             disk: [(
                 "u".to_owned(),
-                Disk { logs: [("c".to_owned(), 3)].into(), volumes: vec![("v".into(), 4)] },
+                Disk {
+                    logs: [("c".to_owned(), Held { bytes: 3, inodes: 1 })].into(),
+                    volumes: vec![Volume {
+                        name: "v".into(),
+                        held: Held { bytes: 4, inodes: 2 },
+                        on_disk: true,
+                    }],
+                },
             )]
             .into(),
         }
@@ -229,7 +223,7 @@ mod tests {
             name: "c".into(),
             group: Some("/k/c".into()),
             usage: usage(second, cpu),
-            layer: Some(5),
+            layer: Some(Held { bytes: 5, inodes: 3 }),
             ..ContainerSample::default()
         };
         let pod = PodSample {
@@ -254,7 +248,8 @@ mod tests {
     fn a_pods_disk_is_its_layers_logs_and_volumes() {
         let told = summary(&sample(1, 1), &Before::new(), &beside());
         let pod = &told["pods"][0];
-        assert_eq!(pod["ephemeral-storage"]["usedBytes"], 12);
+        let held = &pod["ephemeral-storage"];
+        assert_eq!((&held["usedBytes"], &held["inodesUsed"]), (&12.into(), &6.into()));
         assert_eq!(
             (&pod["containers"][0]["logs"]["usedBytes"], &pod["volume"][0]["name"]),
             (&3.into(), &"v".into())

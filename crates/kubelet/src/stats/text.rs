@@ -299,7 +299,7 @@ fn layers(page: &mut Page, owners: &[Owner<'_>]) {
         "Number of bytes that are consumed by the container on this filesystem.",
     );
     for (owner, container) in containers() {
-        let Some(bytes) = container.layer else { continue };
+        let Some(bytes) = container.layer.map(|held| held.bytes) else { continue };
         let labels = format!("{},device=\"\"", owner.labels);
         page.sample("container_fs_usage_bytes", &labels, bytes as f64, owner.usage.at);
     }
@@ -323,6 +323,7 @@ fn traffic(page: &mut Page, owners: &[Owner<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volumes::usage::Held;
 
     fn sample() -> Sample {
         let usage = Usage {
@@ -334,7 +335,7 @@ mod tests {
         let container = ContainerSample {
             name: "c".into(),
             id: "i".into(),
-            layer: Some(7),
+            layer: Some(Held { bytes: 7, inodes: 1 }),
             usage: usage.clone(),
             ..ContainerSample::default()
         };

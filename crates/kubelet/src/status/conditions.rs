@@ -47,9 +47,9 @@ pub(super) fn conditions(pod: &Pod, state: &State, status: &PodStatus, now: Time
     all
 }
 
-/// A pod that the node ends for what it uses says so: its controller need not count that as a failure of the pod's own.
+/// A pod that the node ends for reasons of its own says so: its controller need not count that as a failure of the pod's own.
 fn disrupted(state: &State) -> Option<(&'static str, Finding)> {
-    let verdict = state.verdict.as_ref().filter(|verdict| verdict.reason == "Evicted")?;
+    let verdict = state.verdict.as_ref().filter(|verdict| verdict.disrupts)?;
     let finding = (true, Some("TerminationByKubelet"), Some(verdict.message.clone()));
     Some(("DisruptionTarget", finding))
 }

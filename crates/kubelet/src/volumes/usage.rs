@@ -45,17 +45,39 @@ pub(crate) async fn exceeded(pod: &Pod, places: &Places) -> Option<String> {
         let path = place.path.clone();
         let counted = tokio::task::spawn_blocking(move || used(&path)).await;
         // What cannot be counted now is counted the next time.
-        if counted.is_ok_and(|counted| counted.is_ok_and(|used| used > limit)) {
+        if counted.is_ok_and(|counted| counted.is_ok_and(|used| used.bytes > limit)) {
             return Some(format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. "));
         }
     }
     None
 }
 
-/// The bytes of disk that everything in a directory takes, as `du` counts: links once, other file systems not at all.
-pub(crate) fn used(dir: &Path) -> io::Result<u64> {
+/// What something takes of a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
+}
+
+impl std::ops::Add for Held {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, inodes: self.inodes + other.inodes }
+    }
+}
+
+impl std::iter::Sum for Held {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), std::ops::Add::add)
+    }
+}
+
+/// What everything in a directory takes of its disk, as `du` counts: links once, other file systems not at all.
+pub(crate) fn used(dir: &Path) -> io::Result<Held> {
     let root = fs::symlink_metadata(dir)?;
-    let mut bytes = root.blocks() * 512;
+    let of = |meta: &fs::Metadata| Held { bytes: meta.blocks() * 512, inodes: 1 };
+    let mut held = of(&root);
     let mut linked = HashSet::new();
     let mut dirs: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -67,13 +89,13 @@ pub(crate) fn used(dir: &Path) -> io::Result<u64> {
             {
                 continue;
             }
-            bytes += meta.blocks() * 512;
+            held = held + of(&meta);
             if meta.is_dir() {
                 dirs.push(entry.path());
             }
         }
     }
-    Ok(bytes)
+    Ok(held)
 }
 
 #[cfg(test)]

@@ -283,7 +283,12 @@ fn is_abandoned(from: &c::ContainerStatus) -> bool {
 }
 
 pub(super) fn container_status(from: c::ContainerStatus) -> Container {
-    let state = if is_abandoned(&from) { ContainerState::Created } else { state(from.state) };
+    let state = match state(from.state) {
+        // A runtime that was killed in the middle of a start may not know how far it came; nothing of it was told.
+        ContainerState::Unknown if from.started_at == 0 => ContainerState::Created,
+        _ if is_abandoned(&from) => ContainerState::Created,
+        known => known,
+    };
     let meta = from.metadata.unwrap_or_default();
     Container {
         id: from.id,
@@ -374,6 +379,7 @@ pub(super) fn stats(from: c::ContainerStats) -> Stats {
     let attributes = from.attributes.unwrap_or_default();
     let cpu = from.cpu.unwrap_or_default();
     let memory = from.memory.unwrap_or_default();
+    let layer = from.writable_layer.unwrap_or_default();
     Stats {
         id: attributes.id,
         labels: attributes.labels,
@@ -381,7 +387,8 @@ pub(super) fn stats(from: c::ContainerStats) -> Stats {
         cpu_nanos: number(cpu.usage_core_nano_seconds),
         working_set_bytes: number(memory.working_set_bytes),
         rss_bytes: number(memory.rss_bytes),
-        writable_bytes: number(from.writable_layer.unwrap_or_default().used_bytes),
+        writable_bytes: number(layer.used_bytes),
+        writable_inodes: number(layer.inodes_used),
     }
 }
 
@@ -400,5 +407,8 @@ mod tests {
         let abandoned = failed("failed to start containerd task \"c\": context canceled: unknown");
         assert_eq!(container_status(abandoned).state, ContainerState::Created);
         assert_eq!(container_status(failed("no such file or directory")).state, ContainerState::Exited);
+        let lost = |started_at| c::ContainerStatus { state: 3, started_at, ..c::ContainerStatus::default() };
+        assert_eq!(container_status(lost(0)).state, ContainerState::Created);
+        assert_eq!(container_status(lost(1)).state, ContainerState::Unknown);
     }
 }

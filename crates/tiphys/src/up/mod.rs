@@ -2,8 +2,8 @@
 //!
 //! - The master (store, API server, scheduler, controllers) and the node's groundwork (network, containerd) start side by
 //!   side; the kubelet follows when both are there.
-//! - Everything ends through one token per layer: first the components, then pods if asked, then the API server, then
-//!   containerd. A part that fails ends the process with its error.
+//! - Everything ends through one token per layer: first pods if asked, as far as the kubelet ends them in order, then the
+//!   components, then what pods are left, then the API server, then containerd. A part that fails ends the process with its error.
 
 mod components;
 mod example;
@@ -166,9 +166,13 @@ async fn finish(
     ending: &Ending,
     stop_pods: bool,
 ) -> Result<()> {
+    let stop_pods = stop_pods || ending.with_pods;
+    if stop_pods {
+        ground.shut_down().await;
+    }
     stop.components.cancel();
     master.components.ended().await;
-    if stop_pods || ending.with_pods {
+    if stop_pods {
         let ended = reset::stop_pods(&settings).await?;
         tracing::info!(ended, "pods ended");
     }
@@ -277,9 +281,13 @@ pub async fn agent(flags: &Agent, parts: &[NodePart]) -> Result<()> {
         failed = components.failed() => return Err(failed),
     }
     progress.stopping();
+    let stop_pods = flags.node.stop_pods || ending.with_pods;
+    if stop_pods && kubelet {
+        ground.shut_down().await;
+    }
     stop.cancel();
     components.ended().await;
-    if flags.node.stop_pods || ending.with_pods {
+    if stop_pods {
         reset::stop_pods(&settings).await?;
     }
     ground.end().await

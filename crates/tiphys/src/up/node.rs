@@ -12,6 +12,7 @@ use tiphys_apiserver::pki::{Leaf, Pki};
 use tiphys_client::kubeconfig::{Kubeconfig, Overrides};
 use tiphys_client::remote::RemoteClient;
 use tiphys_client::{Client, Informers};
+use tiphys_kubelet::Shutdown;
 use tiphys_kubelet::server::Config as Serving;
 use tiphys_runtime::Runtime;
 use tiphys_runtime::containerd::{Containerd, Kept, connect, images};
@@ -64,6 +65,8 @@ impl NodePart {
 pub struct Ground {
     containerd: Option<Kept>,
     runtime: Option<Arc<dyn Runtime>>,
+    /// How the kubelet is asked to end its pods.
+    shutdown: Shutdown,
 }
 
 impl Ground {
@@ -71,7 +74,7 @@ impl Ground {
     pub async fn prepare(settings: &Settings, wanted: bool) -> Result<Self> {
         settings.network().prepare().await?;
         if !wanted {
-            return Ok(Self { containerd: None, runtime: None });
+            return Ok(Self { containerd: None, runtime: None, shutdown: Shutdown::default() });
         }
         let containerd = match &settings.runtime_endpoint {
             Some(_) => None,
@@ -84,7 +87,14 @@ impl Ground {
         let socket = settings.runtime_socket()?;
         let runtime = connect(&socket).await?;
         import_images(settings, &socket, &runtime).await?;
-        Ok(Self { containerd, runtime: Some(Arc::new(runtime)) })
+        Ok(Self { containerd, runtime: Some(Arc::new(runtime)), shutdown: Shutdown::default() })
+    }
+
+    /// Has a running kubelet end its pods in their order, if its configuration gives them time for that.
+    pub async fn shut_down(&self) {
+        if self.runtime.is_some() {
+            self.shutdown.carry_out().await;
+        }
     }
 
     /// Ends containerd; containers keep running under their shims.
@@ -239,6 +249,7 @@ fn kubelet_config(
         labels: BTreeMap::new(),
         taints: file.register_with_taints.clone(),
         settings: file,
+        shutdown: ground.shutdown.clone(),
         server,
         runtime: ground.runtime.clone().context("the kubelet needs a container runtime")?,
     })
