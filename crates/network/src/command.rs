@@ -1,5 +1,5 @@
-//! The host's commands: `iptables` and `ip6tables` with their `-save` and `-restore`, `ip`, `conntrack`. Those that change
-//! rules wait for the lock of others (`-w`).
+//! The host's commands: `iptables` and `ip6tables` with their `-save` and `-restore`, and `ip`. Those that change rules wait
+//! for the lock of others (`-w`).
 
 use std::io;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use tokio::process::Command;
 pub enum Error {
     /// It could not be started; most often it is not installed.
     #[error(
-        "cannot run {command}: {source}; install the distribution's package that holds it (iptables, iproute2, conntrack)"
+        "cannot run {command}: {source}; install the distribution's package that holds it (iptables, iproute2)"
     )]
     Start {
         /// Name of the program.
@@ -59,13 +59,6 @@ impl Family {
             Self::V6 => "ip6tables-restore",
         }
     }
-
-    fn conntrack(self) -> &'static str {
-        match self {
-            Self::V4 => "ipv4",
-            Self::V6 => "ipv6",
-        }
-    }
 }
 
 /// One rule in a chain that others own, leading to a chain of ours.
@@ -106,6 +99,23 @@ impl Jump {
 
 /// Applies rules in one atomic step per table, leaving all other chains alone.
 pub async fn restore(family: Family, rules: &str) -> Result<(), Error> {
+    let output = feed(family, rules).await?;
+    check(&format!("{} --noflush", family.restore()), &output)
+}
+
+/// Whether all the rules are there that a text asks for, `-C INPUT ...`. It must say nothing else: this is no `--test`, which
+/// the nf_tables variant takes to mean that nothing need be looked for.
+pub async fn holds(family: Family, rules: &str) -> Result<bool, Error> {
+    let output = feed(family, rules).await?;
+    match output.status.code() {
+        // The first is said of a rule, the second of a chain.
+        Some(1 | 2) => Ok(false),
+        _ => check(family.restore(), &output).map(|()| true),
+    }
+}
+
+/// Runs `iptables-restore` with a text.
+async fn feed(family: Family, rules: &str) -> Result<Output, Error> {
     let command = family.restore();
     let start = |source| Error::Start { command: command.into(), source };
     let mut child = Command::new(command)
@@ -124,7 +134,7 @@ pub async fn restore(family: Family, rules: &str) -> Result<(), Error> {
         drop(stdin);
     };
     let ((), output) = tokio::join!(feed, child.wait_with_output());
-    check(&format!("{command} --noflush"), &output.map_err(start)?)
+    output.map_err(start)
 }
 
 /// Empties and deletes a chain of ours; an absent one is fine.
@@ -195,22 +205,6 @@ pub async fn save(family: Family, table: &str) -> Result<String, Error> {
     let output = output(family.save(), &["-t", table]).await?;
     check(family.save(), &output)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// The kernel's UDP flows, a line each.
-pub async fn udp_flows(family: Family) -> Result<String, Error> {
-    let output = output("conntrack", &["-L", "-p", "udp", "-f", family.conntrack()]).await?;
-    check("conntrack -L", &output)?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Makes the kernel forget UDP flows that these options of `conntrack -D` choose; that there are none is no error.
-pub async fn forget_udp_flows(family: Family, options: &[String]) -> Result<(), Error> {
-    let mut args = vec!["-D", "-p", "udp", "-f", family.conntrack()];
-    args.extend(options.iter().map(String::as_str));
-    let output = output("conntrack", &args).await?;
-    let none = String::from_utf8_lossy(&output.stderr).contains("0 flow entries");
-    if none { Ok(()) } else { check("conntrack -D", &output) }
 }
 
 /// This node's addresses, on whatever interface.

@@ -6,16 +6,22 @@
 //!   removal is exact. They accept forwarding for pods even where Docker has set FORWARD to DROP, and masquerade what
 //!   leaves the cluster. One rule for the node instead of the bridge plugin's chain per pod: a pod starts without
 //!   any call of iptables.
-//! - All is idempotent: [`Network::prepare`] at each start, [`Network::remove`] at reset.
+//! - All is idempotent: [`Network::prepare`] at each start, [`Network::remove`] at reset. Rules that somebody else takes
+//!   away, as a restarted firewall does, come back ([`Network::keep`]).
 
 pub mod address;
 pub mod cni;
 pub mod command;
+pub mod conntrack;
 pub mod rules;
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often it is looked whether rules are still there: nothing tells when somebody takes them away.
+pub const LOOK: Duration = Duration::from_secs(30);
 
 /// What can go wrong while the host's network is set up.
 #[derive(Debug, thiserror::Error)]
@@ -73,14 +79,37 @@ impl Network {
         for (key, value, needed) in SYSCTLS {
             set_sysctl(key, value, *needed)?;
         }
-        command::restore(command::Family::V4, &rules::install(self)).await?;
-        for jump in rules::jumps(self) {
-            jump.ensure().await?;
-        }
+        self.put_rules().await?;
         for address in &self.own_addresses {
             command::ensure_address(*address, "lo").await?;
         }
         Ok(())
+    }
+
+    async fn put_rules(&self) -> Result<(), command::Error> {
+        command::restore(command::Family::V4, &rules::install(self)).await?;
+        for jump in rules::jumps(self) {
+            jump.ensure().await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the rules back whenever they are found gone, until dropped.
+    pub async fn keep(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "cannot tell whether the pods' packet rules are there; looking again later");
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), command::Error> {
+        if command::holds(command::Family::V4, &rules::wanted(self)).await? {
+            return Ok(());
+        }
+        tracing::warn!("the pods' packet rules were taken away; putting them back");
+        self.put_rules().await
     }
 
     /// Takes rules, addresses and bridge away again; what is not there is no error.

@@ -49,6 +49,15 @@ pub fn install(network: &Network) -> String {
     )
 }
 
+/// The text that asks whether all is there, for [`command::holds`].
+pub fn wanted(network: &Network) -> String {
+    let (fwd, masq) = (forward(network), masquerade(network));
+    format!(
+        "*filter\n-C FORWARD -m comment --comment \"{COMMENT}\" -j {fwd}\nCOMMIT\n\
+         *nat\n-C POSTROUTING -m comment --comment \"{COMMENT}\" -j {masq}\nCOMMIT\n"
+    )
+}
+
 impl Jump {
     /// Puts the jump first in its chain unless it is there.
     pub async fn ensure(&self) -> Result<(), command::Error> {

@@ -1,15 +1,30 @@
 //! Writes one family's [`Tables`] to the kernel.
 
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
 use tiphys_network::command::{self, Family};
 
 use crate::conntrack;
 use crate::model::Port;
 use crate::rules::{Names, Table};
 use crate::saved::Saved;
+use crate::status::Status;
 use crate::tables::{Tables, removal};
 
+/// Why the kernel is not as it shall be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its rules.
+    #[error("cannot write the Services' rules: {0}")]
+    Rules(#[from] command::Error),
+    /// Its flows. They end by themselves once they are silent.
+    #[error("cannot make the kernel forget stale UDP flows: {0}")]
+    Flows(io::Error),
+}
+
 /// One family's rules, wanted and written.
-#[derive(Debug)]
 pub struct Kernel {
     family: Family,
     tables: Tables,
@@ -20,12 +35,18 @@ pub struct Kernel {
     there: Option<bool>,
     /// Whether UDP flows may go where they should not.
     udp: bool,
+    status: Arc<Status>,
 }
 
 impl Kernel {
     /// With nothing written.
-    pub fn new(tables: Tables, names: Names) -> Self {
-        Self { family: tables.family(), tables, names, known: false, there: None, udp: true }
+    pub(crate) fn new(tables: Tables, names: Names, status: Arc<Status>) -> Self {
+        Self { family: tables.family(), tables, names, known: false, there: None, udp: true, status }
+    }
+
+    /// Which family.
+    pub fn family(&self) -> Family {
+        self.family
     }
 
     /// Makes a Service have exactly these ports, with the next [`Self::write`].
@@ -33,8 +54,18 @@ impl Kernel {
         self.udp |= self.tables.set(key, ports);
     }
 
+    /// Looks whether somebody took the rules away: then the next [`Self::write`] writes all of them.
+    pub async fn look(&mut self) -> Result<(), Error> {
+        if self.known && !command::holds(self.family, &self.tables.canary()).await? {
+            tracing::warn!(family = ?self.family, "the Services' rules were taken away; writing them anew");
+            self.status.queued();
+            self.known = false;
+        }
+        Ok(())
+    }
+
     /// Writes what changed; all of it, if what is there is not known.
-    pub async fn write(&mut self) -> Result<(), command::Error> {
+    pub async fn write(&mut self) -> Result<(), Error> {
         if !self.is_used().await {
             return Ok(());
         }
@@ -42,16 +73,19 @@ impl Kernel {
             true => vec![self.tables.changes()],
             false => self.tables.everything(&saved(self.family, &self.names).await?),
         };
-        self.known = false;
+        let all = !std::mem::replace(&mut self.known, false);
+        let start = Instant::now();
         for text in texts.iter().filter(|text| !text.is_empty()) {
-            command::restore(self.family, text).await?;
+            let written = command::restore(self.family, text).await;
+            written.inspect_err(|_| self.status.failed(self.family))?;
         }
         self.known = true;
-        if std::mem::take(&mut self.udp)
-            && let Err(error) = conntrack::sweep(self.family, self.tables.ports()).await
-        {
-            // The rules are right all the same; flows end by themselves once they are silent.
-            tracing::warn!(%error, "cannot make the kernel forget stale UDP flows");
+        if texts.iter().any(|text| !text.is_empty()) {
+            self.status.wrote(self.family, all, start.elapsed());
+        }
+        if self.udp {
+            conntrack::sweep(self.family, self.tables.ports()).await?;
+            self.udp = false;
         }
         Ok(())
     }
@@ -88,3 +122,6 @@ async fn saved(family: Family, names: &Names) -> Result<Saved, command::Error> {
     }
     Ok(saved)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,35 +4,44 @@
 //!   and only them, and makes the rules follow. Changes that come while it works are one change for the next round.
 //! - [`model`] reads objects, [`rules`] renders a port, [`tables`] finds what changed, [`kernel`] writes it, in one
 //!   `iptables-restore` for each family.
-//! - Chains are this instance's own ([`rules::Names`]). What a killed process left is found at the start and mended.
+//! - Chains are this instance's own ([`rules::Names`]). What a killed process left is found at the start and mended; what
+//!   somebody else took away is found by looking now and then, as nothing tells of it.
 
 mod conntrack;
 mod endpoints;
 mod health;
+mod http;
 pub mod kernel;
 pub mod model;
 pub mod rules;
 pub mod saved;
+mod status;
 pub mod tables;
 mod watch;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tiphys_client::{Client, Informers};
+use tiphys_network::LOOK;
 use tiphys_network::command::{self, Family};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use kernel::Kernel;
 use model::Picture;
 use rules::Names;
+use status::Status;
 use tables::Tables;
 use watch::Watch;
 
-/// Pause after rules could not be written, before the next try.
+/// Pause after rules could not be written, before the next try; each failure doubles it.
 const RETRY: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What the proxy is told.
 #[derive(Clone, Debug)]
@@ -45,6 +54,10 @@ pub struct Config {
     pub cluster_cidr: String,
     /// Cluster addresses that this node answers itself, as cluster DNS.
     pub answered_here: BTreeSet<Ipv4Addr>,
+    /// Where it tells whether it keeps up, if anywhere.
+    pub healthz: Option<SocketAddr>,
+    /// Where it tells its figures, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Lets packets to 127.0.0.0/8 be translated to elsewhere.
@@ -60,22 +73,32 @@ pub enum Error {
 
 /// Runs until `stop` is cancelled. Rules stay when it ends: Services go on answering.
 pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToken) -> Result<(), Error> {
-    let watch = Watch::start(&Informers::new(client), &config.node_name);
-    tokio::select! {
-        () = watch.synced() => {}
-        () = stop.cancelled() => return Ok(()),
+    let status = Arc::new(Status::new());
+    let told = status::tell(status.clone(), config.healthz, config.metrics);
+    let _told = AbortOnDropHandle::new(tokio::spawn(told));
+    let watch = Watch::start(&Informers::new(client), &config.node_name, status.clone());
+    match stop.run_until_cancelled(watch.synced()).await {
+        Some(()) => follow(Proxy::new(config, status), &watch, stop).await,
+        None => Ok(()),
     }
-    let mut proxy = Proxy::new(config);
+}
+
+/// Makes the rules follow what is watched.
+async fn follow(mut proxy: Proxy, watch: &Watch, stop: CancellationToken) -> Result<(), Error> {
+    let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = RETRY;
     loop {
-        let written = proxy.sync(&watch).await;
+        let written = proxy.sync(watch).await;
         if written {
             // Node ports answer on the loopback address, too, now that `Tables::loopback` guards it.
             tiphys_network::set_sysctl(LOOPBACK, "1", true)?;
+            pause = RETRY;
         }
-        let again = if written { Duration::MAX } else { RETRY };
         tokio::select! {
             () = watch.changed() => {}
-            () = tokio::time::sleep(again) => {}
+            _ = look.tick() => proxy.look().await,
+            () = tokio::time::sleep(pause), if !written => pause = RETRY_MAX.min(pause * 2),
             () = stop.cancelled() => return Ok(()),
         }
     }
@@ -101,22 +124,29 @@ struct Proxy {
     config: Config,
     families: [Kernel; 2],
     health: health::Server,
+    status: Arc<Status>,
 }
 
 impl Proxy {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, status: Arc<Status>) -> Self {
         let names = Names::new(&config.instance);
         let family = |family| {
             let pods =
                 config.cluster_cidr.split(',').find(|range| range.contains(':') == (family == Family::V6));
-            Kernel::new(Tables::new(family, names.clone(), pods.map(str::to_owned)), names.clone())
+            let tables = Tables::new(family, names.clone(), pods.map(str::to_owned));
+            Kernel::new(tables, names.clone(), status.clone())
         };
-        Self { families: [family(Family::V4), family(Family::V6)], config, health: health::Server::default() }
+        let families = [family(Family::V4), family(Family::V6)];
+        Self { families, config, health: health::Server::default(), status }
     }
 
     /// Brings the rules to what the watch has seen; whether all could be written.
     async fn sync(&mut self, watch: &Watch) -> bool {
-        for key in watch.take() {
+        let keys = watch.take();
+        if !keys.is_empty() {
+            self.status.queued();
+        }
+        for key in keys {
             let Picture { ports, health } = watch.read(&key);
             let answered =
                 |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if self.config.answered_here.contains(&ip));
@@ -130,11 +160,23 @@ impl Proxy {
         let mut written = true;
         for kernel in &mut self.families {
             if let Err(error) = kernel.write().await {
-                tracing::error!(%error, "cannot write the Services' rules; trying again");
+                tracing::error!(%error, family = ?kernel.family(), "trying again");
                 written = false;
             }
         }
+        if written {
+            self.status.updated();
+        }
         written
+    }
+
+    /// Looks whether the rules are still there.
+    async fn look(&mut self) {
+        for kernel in &mut self.families {
+            if let Err(error) = kernel.look().await {
+                tracing::warn!(%error, "cannot tell whether the Services' rules are there; looking again later");
+            }
+        }
     }
 }
 

@@ -238,6 +238,22 @@ impl Tables {
         texts
     }
 
+    /// The text that asks whether the jumps are there, for [`tiphys_network::command::holds`]. Whoever flushes rules, or
+    /// loads others in their place, takes these.
+    pub fn canary(&self) -> String {
+        let mut text = Text::default();
+        for (table, chain, matches, role) in JUMPS {
+            text.insert(*table, format!("-C {}", self.jump(chain, matches, role)));
+        }
+        text.finish()
+    }
+
+    /// A jump, without the word that says what to do with it.
+    fn jump(&self, chain: &str, matches: &str, role: &str) -> String {
+        let to = self.names.chain(role);
+        format!("{chain} {matches}-m comment --comment \"tiphys Services\" -j {to}")
+    }
+
     /// Puts in the jumps that are missing, and takes out those of another time.
     fn jumps(&self, saved: &Saved, text: &mut Text) {
         let leads = |line: &str, chain: &str, role: &str| {
@@ -251,11 +267,7 @@ impl Tables {
         }
         for (table, chain, matches, role) in JUMPS {
             if !saved.jumps.iter().any(|(t, line)| t == table && leads(line, chain, role)) {
-                let to = self.names.chain(role);
-                text.insert(
-                    *table,
-                    format!("-I {chain} {matches}-m comment --comment \"tiphys Services\" -j {to}"),
-                );
+                text.insert(*table, format!("-I {}", self.jump(chain, matches, role)));
             }
         }
     }

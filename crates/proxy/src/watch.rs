@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -11,12 +12,16 @@ use tiphys_client::typed::{self, Kind};
 use tiphys_client::{Informer, Informers, Services};
 
 use crate::model::{self, Picture, Place};
+use crate::status::Status;
 use crate::tables::Key;
 
 /// Label of Services that another proxy serves.
 const FOREIGN: &str = "service.kubernetes.io/service-proxy-name";
 /// Label of a node's zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// Taint of nodes that the cluster autoscaler is about to delete.
+const GOING: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// The cluster as the proxy sees it.
 pub(crate) struct Watch {
@@ -27,12 +32,13 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Starts to watch.
-    pub(crate) fn start(informers: &Informers, node_name: &str) -> Self {
+    pub(crate) fn start(informers: &Informers, node_name: &str, status: Arc<Status>) -> Self {
         let place = Arc::new(RwLock::new(Place { node: node_name.to_owned(), ..Place::default() }));
         let node = informers.scoped(&Node::GVR, "", &format!("metadata.name={node_name}"));
         let services = Arc::new(Services::follow(informers));
         let (stands, following) = (place.clone(), Arc::downgrade(&services));
         node.on_change(Box::new(move |_, new| {
+            status.eligible.store(is_eligible(new), Ordering::Relaxed);
             if moved(&stands, new)
                 && let Some(services) = following.upgrade()
             {
@@ -72,6 +78,13 @@ impl Watch {
 
 fn is_headless(service: &Service) -> bool {
     service.spec.as_ref().is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"))
+}
+
+/// Whether load balancers may send to this node, as far as is known.
+fn is_eligible(node: Option<&Object>) -> bool {
+    let Some(node) = node else { return true };
+    let taints = decode::<Node>(node).and_then(|node| node.spec?.taints).unwrap_or_default();
+    node.meta().deleted.is_none() && taints.iter().all(|taint| taint.key != GOING)
 }
 
 /// Takes in what the Node says of where we stand; whether that is news.

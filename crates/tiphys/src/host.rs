@@ -12,7 +12,6 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("iptables", "iptables"),
     ("iptables-restore", "iptables"),
     ("ip", "iproute2"),
-    ("conntrack", "conntrack"),
 ];
 
 /// Programs that Tiphys' own containerd needs.

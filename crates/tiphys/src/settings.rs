@@ -1,7 +1,7 @@
 //! What a cluster made of its flags, and where it keeps things. Written to the data directory before the host is
 //! touched, so that `stop`, `reset` and `image` know what a start did, even a killed one.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -55,6 +55,12 @@ pub struct Settings {
     /// The kubelet's own configuration file, if any.
     #[serde(default)]
     pub kubelet_config: Option<PathBuf>,
+    /// Where the proxy tells whether it keeps up, if anywhere.
+    #[serde(default)]
+    pub proxy_healthz: Option<SocketAddr>,
+    /// Where the proxy tells its figures, if anywhere.
+    #[serde(default)]
+    pub proxy_metrics: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -94,6 +100,8 @@ impl Settings {
             merged_into: None,
             runtime_endpoint: node.runtime_endpoint.clone(),
             kubelet_config: node.kubelet_config.as_deref().map(std::path::absolute).transpose()?,
+            proxy_healthz: node.proxy_healthz_address.0,
+            proxy_metrics: node.proxy_metrics_address.0,
         })
     }
 

@@ -1,7 +1,8 @@
 //! Flags that several commands share, in the groups that `--help` shows.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
@@ -157,9 +158,40 @@ pub struct NodeFlags {
         help_heading = "Node"
     )]
     pub bridge: String,
+    /// Where the proxy tells whether it keeps up (/healthz, /livez); nowhere if empty
+    #[arg(
+        long,
+        env = "TIPHYS_PROXY_HEALTHZ_ADDRESS",
+        default_value = "0.0.0.0:10256",
+        value_name = "IP:PORT",
+        help_heading = "Node"
+    )]
+    pub proxy_healthz_address: Listen,
+    /// Where the proxy tells its figures (/metrics); nowhere if empty
+    #[arg(
+        long,
+        env = "TIPHYS_PROXY_METRICS_ADDRESS",
+        default_value = "127.0.0.1:10249",
+        value_name = "IP:PORT",
+        help_heading = "Node"
+    )]
+    pub proxy_metrics_address: Listen,
     /// End the pods when this process ends
     #[arg(long, env = "TIPHYS_STOP_PODS", help_heading = "Node")]
     pub stop_pods: bool,
+}
+
+/// Where to listen, if anywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listen(pub Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = AddrParseError;
+
+    /// Reads an address with its port, or nothing at all.
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(Some).map(Self) }
+    }
 }
 
 /// A component that runs alone.

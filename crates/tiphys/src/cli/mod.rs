@@ -9,7 +9,7 @@ mod flags;
 mod storage;
 
 pub use flags::{
-    Cluster, Component, Detach, LogFormat, Logging, Manifest, NodeFlags, Place, Serving, Simulate,
+    Cluster, Component, Detach, Listen, LogFormat, Logging, Manifest, NodeFlags, Place, Serving, Simulate,
 };
 pub use storage::{
     BackupCommand, BackupCreate, BackupFlags, BackupRestore, EtcdFlags, Migrate, StoreCommand, StoreFlags,

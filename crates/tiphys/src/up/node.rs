@@ -178,6 +178,11 @@ pub fn start(
     stop: &CancellationToken,
 ) -> Result<()> {
     let mut serving = serving;
+    let (network, ended) = (settings.network(), stop.clone());
+    components.spawn("network", async move {
+        ended.run_until_cancelled(network.keep()).await;
+        Ok(())
+    });
     for part in parts {
         let (client, stop) = ((identities.0)(*part), stop.clone());
         match part {
@@ -287,6 +292,8 @@ fn proxy_config(settings: &Settings) -> tiphys_proxy::Config {
         node_name: settings.node_name.clone(),
         cluster_cidr: settings.cluster_cidr.clone(),
         answered_here: BTreeSet::from([settings.cluster_dns]),
+        healthz: settings.proxy_healthz,
+        metrics: settings.proxy_metrics,
     }
 }
 
@@ -357,6 +364,8 @@ pub fn no_node() -> NodeFlags {
         kubelet_port: 0,
         kubelet_config: None,
         bridge: String::new(),
+        proxy_healthz_address: cli::Listen(None),
+        proxy_metrics_address: cli::Listen(None),
         stop_pods: false,
     }
 }
