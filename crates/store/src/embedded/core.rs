@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::RwLock;
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use redb::Database;
 
+use super::desk::Desk;
 use super::disk::Snapshot;
 use super::history::History;
-use super::index::{Change, Index, Shared};
+use super::index::{Change, Index, RowId, Shared};
 use super::past::Past;
 use super::plan::Batch;
 use super::queue::Queue;
@@ -19,14 +20,42 @@ use super::row::{RawRow, Replaced};
 use super::watch::Watchers;
 use crate::{Error, Revision};
 
-/// Where a batch was made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Log,
-    /// With all that was in the log.
-    Database,
-    /// There was nothing to write.
-    Nowhere,
+/// What is published and in the log, and not in the database yet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tail {
+    /// In the segment that is being taken over.
+    sealed: Arc<Batch>,
+    /// In the other one.
+    open: Arc<Batch>,
+}
+
+impl Tail {
+    fn append(&mut self, batch: &Batch) {
+        if !batch.is_empty() {
+            Arc::make_mut(&mut self.open).append(batch);
+        }
+    }
+
+    /// The open segment is full. Answers what is in it.
+    pub fn seal(&mut self) -> Arc<Batch> {
+        self.sealed = std::mem::take(&mut self.open);
+        self.sealed.clone()
+    }
+
+    /// The database has what was sealed.
+    pub fn filed(&mut self) {
+        self.sealed = Arc::default();
+    }
+
+    /// All changes, in order.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.sealed.changes().chain(self.open.changes())
+    }
+
+    /// One of the changes.
+    pub fn change(&self, at: RowId) -> Option<&Change> {
+        self.open.change(at).or_else(|| self.sealed.change(at))
+    }
 }
 
 /// What is durable and may be seen.
@@ -34,8 +63,7 @@ pub(super) struct State {
     pub index: Index,
     pub history: History,
     pub past: Past,
-    /// What is in the log, and not in the database yet.
-    pub tail: Arc<Batch>,
+    pub tail: Tail,
     /// Up to here history was forgotten because somebody asked for it.
     pub forgotten: Revision,
     /// Why no more writes are taken.
@@ -43,12 +71,14 @@ pub(super) struct State {
 }
 
 impl State {
-    fn publish(&mut self, batch: &Batch, place: Place) -> u64 {
-        match place {
-            Place::Log => Arc::make_mut(&mut self.tail).append(batch),
-            Place::Database => self.tail = Arc::default(),
-            Place::Nowhere => {}
-        }
+    /// As it was found.
+    pub fn new(index: Index, past: Past, history: History) -> Self {
+        let forgotten = index.compacted;
+        Self { index, history, past, tail: Tail::default(), forgotten, stopped: None }
+    }
+
+    fn publish(&mut self, batch: &Batch) -> u64 {
+        self.tail.append(batch);
         for (id, term) in &batch.leases {
             self.index.set_lease(*id, *term);
         }
@@ -92,8 +122,10 @@ impl State {
 /// See the module.
 pub(super) struct Core {
     pub state: RwLock<State>,
-    db: RwLock<Option<Arc<Database>>>,
+    db: RwLock<Option<Database>>,
     pub queue: Queue,
+    /// Between the two threads that write.
+    pub desk: Desk,
     pub watchers: Watchers,
     pub clock: Clock,
     /// How often the file was made as small as it can be.
@@ -102,41 +134,45 @@ pub(super) struct Core {
 
 impl Core {
     /// Over an open database and the state found in it.
-    pub fn new(db: Database, index: Index, past: Past, history: History, clock: Clock) -> Self {
-        let forgotten = index.compacted;
+    pub fn new(db: Database, state: State, desk: Desk, clock: Clock) -> Self {
         Self {
-            state: RwLock::new(State {
-                index,
-                history,
-                past,
-                tail: Arc::default(),
-                forgotten,
-                stopped: None,
-            }),
-            db: RwLock::new(Some(Arc::new(db))),
+            state: RwLock::new(state),
+            db: RwLock::new(Some(db)),
             queue: Queue::new(),
+            desk,
             watchers: Watchers::default(),
             clock,
             tidied: tokio::sync::watch::Sender::new(0),
         }
     }
 
-    /// The database, while the store is open.
-    pub fn db(&self) -> Result<Arc<Database>, Error> {
-        self.db.read().clone().ok_or(Error::Closed)
+    /// The database, while it is open. To be held for a moment by all but the filer.
+    pub fn db(&self) -> Result<MappedRwLockReadGuard<'_, Database>, Error> {
+        RwLockReadGuard::try_map(self.db.read(), Option::as_ref)
+            .map_err(|_| Error::Read("the database is closed".into()))
+    }
+
+    /// Opens the database anew.
+    pub fn use_database(&self, db: Database) {
+        *self.db.write() = Some(db);
+    }
+
+    /// Why nothing is written any more, other than that the store is being closed.
+    pub fn failure(&self) -> Option<Error> {
+        self.state.read().stopped.clone().filter(|reason| *reason != Error::Closed)
     }
 
     /// A view of the file that is at least as new as `state`, and in which all that `state` refers to exists. To
-    /// be taken while `state` is locked: the writer removes a row only once it has published that it is gone.
+    /// be taken while `state` is locked: a row is removed only once it is published that it is gone.
     pub fn snapshot(&self, state: &State) -> Result<Snapshot, Error> {
         Snapshot::new(&*self.db()?, state.tail.clone())
     }
 
-    /// Makes a durable batch visible: to readers first, then to watchers. Answers how many bytes on disk became garbage.
-    pub fn publish(&self, batch: &Batch, place: Place) -> u64 {
-        let garbage = self.state.write().publish(batch, place);
+    /// Makes a durable batch visible: to readers first, then to watchers.
+    pub fn publish(&self, batch: &Batch) {
+        let garbage = self.state.write().publish(batch);
         self.watchers.announce(&batch.revised);
-        garbage
+        self.desk.dropped(garbage);
     }
 
     /// Ends writing and watching for good; the first reason stays.

@@ -4,13 +4,14 @@
 //! - `heads`: living key → its numbers and where its newest row is, so that opening reads no values. It lags behind:
 //!   it knows all changes up to the revision *saved*, and some later ones;
 //! - `leases`: lease → (time to live, deadline), milliseconds;
-//! - `meta`: the compaction point, the revision *saved*, a revision that is the present one if no row is newer, and the
-//!   generation of the [`log`](super::log) that goes on from here.
+//! - `meta`: the compaction point, the revision *saved*, a revision that is the present one if no row is newer, and of the
+//!   [`log`](super::log) its salt and the generation that goes on from here.
 //!
 //! One commit of redb is one fsync. A commit is atomic: after a crash the file holds all of a batch or none of it. Most
 //! commits touch only the end of `rows`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -19,7 +20,9 @@ use redb::{
 };
 
 use super::broom::{self, Stored, Swept, Task};
+use super::core::Tail;
 use super::index::{Change, Entry, Index, RowId, Term};
+use super::log::Mark;
 use super::past::Past;
 use super::plan::Batch;
 use super::row::{self, HEAD_BYTES, PACK_BYTES, Pack, RawRow, Replaced, Row};
@@ -34,6 +37,7 @@ const REVISION: &str = "revision";
 const COMPACTED: &str = "compacted";
 const SAVED: &str = "saved";
 const LOG: &str = "log";
+const SALT: &str = "salt";
 
 /// The revision of an empty store.
 const FIRST: Revision = 1;
@@ -42,7 +46,7 @@ const FIRST: Revision = 1;
 pub(super) struct Work<'a> {
     pub batch: &'a Batch,
     /// Heads as they are to be; none = removed.
-    pub heads: Vec<(Key, Option<Entry>)>,
+    pub heads: &'a [(Key, Option<Entry>)],
     /// Up to where the heads know everything then.
     pub saved: Option<Revision>,
     /// What to remove garbage from.
@@ -54,19 +58,24 @@ pub(super) struct Work<'a> {
 /// Makes the tables of an empty store. Answers whether it was one.
 pub(super) fn prepare(db: &Database) -> Result<bool, redb::Error> {
     let txn = db.begin_write()?;
-    let fresh = {
+    let (fresh, salted) = {
         txn.open_table(ROWS)?;
         txn.open_table(HEADS)?;
         txn.open_table(LEASES)?;
-        txn.open_table(META)?.get(REVISION)?.is_none()
+        let meta = txn.open_table(META)?;
+        (meta.get(REVISION)?.is_none(), meta.get(SALT)?.is_some())
     };
-    if !fresh {
-        txn.abort()?;
-        return Ok(false);
+    if fresh {
+        begin_at(&txn, FIRST)?;
     }
-    begin_at(&txn, FIRST)?;
-    txn.commit()?;
-    Ok(true)
+    if salted {
+        txn.abort()?;
+    } else {
+        // The system's own randomness is the key of this hash.
+        txn.open_table(META)?.insert(SALT, RandomState::new().build_hasher().finish())?;
+        txn.commit()?;
+    }
+    Ok(fresh)
 }
 
 /// Makes `revision` the present one, with no past.
@@ -78,10 +87,11 @@ fn begin_at(txn: &WriteTransaction, revision: Revision) -> Result<(), redb::Erro
     Ok(())
 }
 
-/// The generation of the log that goes on from the last commit.
-pub(super) fn log_generation(db: &Database) -> Result<u64, redb::Error> {
+/// The log that goes on from the last commit.
+pub(super) fn mark(db: &Database) -> Result<Mark, redb::Error> {
     let meta = db.begin_read()?.open_table(META)?;
-    Ok(meta.get(LOG)?.map_or(0, |generation| generation.value()))
+    let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |number| number.value()));
+    Ok(Mark { salt: number(SALT)?, generation: number(LOG)? })
 }
 
 /// Writes durably: when this returns, all is on the disk. `keep` tells which rows are no garbage.
@@ -92,7 +102,7 @@ pub(super) fn commit(
 ) -> Result<Option<Swept>, redb::Error> {
     let txn = db.begin_write()?;
     write_rows(&txn, work.batch)?;
-    write_heads(&txn, &work.heads)?;
+    write_heads(&txn, work.heads)?;
     write_leases(&txn, work.batch)?;
     write_meta(&txn, work)?;
     let swept = work.sweep.map(|task| sweep(&txn, task, keep)).transpose()?;
@@ -249,20 +259,20 @@ pub(super) struct Found {
     pub past: Past,
     /// The heads know everything up to here.
     pub saved: Revision,
-    /// The keys changed since then, and what their rows take.
-    pub due: BTreeSet<Key>,
+    /// What the keys changed since then are now, and what their rows take.
+    pub due: BTreeMap<Key, Option<Entry>>,
     pub due_bytes: u64,
 }
 
 /// One unchanging view of the file, and of what is in the log only.
 pub(super) struct Snapshot {
     file: ReadTransaction,
-    tail: Arc<Batch>,
+    tail: Tail,
 }
 
 impl Snapshot {
     /// The file as of its last commit, and what came after that.
-    pub fn new(db: &Database, tail: Arc<Batch>) -> Result<Self, Error> {
+    pub fn new(db: &Database, tail: Tail) -> Result<Self, Error> {
         let file = db.begin_read().map_err(failed)?;
         Ok(Self { file, tail })
     }
@@ -276,7 +286,7 @@ impl Snapshot {
         };
         let (saved, compacted) = (number(SAVED)?, number(COMPACTED)?);
         let index = Index::load(number(REVISION)?, compacted, self.leases()?, self.heads()?);
-        let (past, due) = (Past::default(), BTreeSet::new());
+        let (past, due) = (Past::default(), BTreeMap::new());
         let mut found = Found { index, past, saved, due, due_bytes: 0 };
         for item in self.rows()?.between(saved.min(compacted.saturating_sub(1)) + 1, Revision::MAX)? {
             let (at, row) = item?;
@@ -325,7 +335,7 @@ impl Found {
         }
         if at.revision > self.saved {
             self.index.set(&row.key, entry);
-            self.due.insert(row.key);
+            self.due.insert(row.key, entry);
             self.due_bytes += u64::from(own);
         }
         self.index.revision = self.index.revision.max(at.revision);
@@ -335,7 +345,7 @@ impl Found {
 /// The changes in a [`Snapshot`].
 pub(super) struct Rows {
     file: redb::ReadOnlyTable<(u64, u32), &'static [u8]>,
-    tail: Arc<Batch>,
+    tail: Tail,
 }
 
 type PackGuard = (redb::AccessGuard<'static, (u64, u32)>, redb::AccessGuard<'static, &'static [u8]>);
@@ -399,7 +409,7 @@ impl Rows {
         to: Revision,
     ) -> Result<impl Iterator<Item = Result<(RowId, Row), Error>>, Error> {
         // What is in the log may be in the file as well by now.
-        let logged = self.tail.revised.first().map_or(Revision::MAX, |revised| revised.revision);
+        let logged = self.tail.changes().next().map_or(Revision::MAX, |change| change.at.revision);
         let wanted = move |change: &&Change| (from..=to).contains(&change.at.revision);
         let tail = self.tail.changes().filter(wanted).map(|change| Ok((change.at, Row::of(change))));
         Ok(self.filed(from, to.min(logged - 1))?.chain(tail))

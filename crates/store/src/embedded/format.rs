@@ -2,7 +2,8 @@
 //!
 //! `FORMAT` is a one-line text file that every version can read, whatever engine wrote the rest. It is also the
 //! lock: whoever holds it has the store. The database file is completed under another name and then renamed, so a
-//! crash while creating it leaves nothing half made. Its [`log`](super::log) is made before it.
+//! crash while creating it leaves nothing half made. Its [`log`](super::log) is made before it. What earlier versions
+//! wrote is taken over: a directory has this version's format once all in it has.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -11,18 +12,22 @@ use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 
-use super::log;
+use super::log::{self, LogFile};
 use crate::OpenError;
 
 /// The newest format this version reads, and the one it writes.
-const SUPPORTED: u32 = 3;
-/// The one before it, which had no log.
+const SUPPORTED: u32 = 4;
+/// The one before it, whose log was one file; that is taken over by [`former`](super::former).
+const ONE_LOG: u32 = 3;
+/// The one before that, which had no log.
 const WITHOUT_LOG: u32 = 2;
 const NAME: &str = "tiphys-store";
 const DATABASE: &str = "store.redb";
 /// One that is not complete yet.
 const UNFINISHED: &str = "store.redb.new";
-const LOG: &str = "store.log";
+/// The log's segments.
+const LOGS: [&str; 2] = ["store.0.log", "store.1.log"];
+const FORMER_LOG: &str = "store.log";
 
 /// The directory, locked while this lives.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub(super) struct DataDir {
     dir: PathBuf,
     /// FORMAT, which is the lock.
     format: File,
+    /// What it said.
+    found: u32,
 }
 
 impl DataDir {
@@ -52,36 +59,58 @@ impl DataDir {
         if text.is_empty() {
             write(dir, &mut file).map_err(io)?;
         }
-        let data = Self { dir: dir.to_owned(), format: file };
-        if found == WITHOUT_LOG {
-            data.make_log()
-                .and_then(|()| data.format.write_all_at(text_of(SUPPORTED).as_bytes(), 0))
-                .map_err(io)?;
-            data.format.sync_all().map_err(io)?;
-        }
-        Ok(data)
+        Ok(Self { dir: dir.to_owned(), format: file, found })
     }
 
-    /// The log's file.
-    pub fn log(&self) -> PathBuf {
-        self.dir.join(LOG)
+    /// All files that grow.
+    pub fn files(&self) -> Vec<PathBuf> {
+        LOGS.iter().map(|name| self.dir.join(name)).chain([self.database()]).collect()
     }
 
     /// Opens the log, which must be there.
-    pub fn open_log(&self) -> Result<FileBackend, OpenError> {
-        let file = OpenOptions::new().read(true).write(true).open(self.log()).map_err(|error| match error
-            .kind()
-        {
-            io::ErrorKind::NotFound => self.damaged(&"its log, store.log, is missing"),
+    pub fn open_logs(&self) -> Result<[LogFile; 2], OpenError> {
+        let [even, odd] = LOGS;
+        Ok([Box::new(self.open_log(even)?), Box::new(self.open_log(odd)?)])
+    }
+
+    fn open_log(&self, name: &str) -> Result<FileBackend, OpenError> {
+        let opened = OpenOptions::new().read(true).write(true).open(self.dir.join(name));
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => self.damaged(&format!("its log, {name}, is missing")),
             _ => self.io(error),
         })?;
         backend(file).map_err(|error| self.io(error))
     }
 
-    fn make_log(&self) -> io::Result<()> {
+    /// The log that an earlier version wrote, if this is the directory of one that had it.
+    pub fn former_log(&self) -> Result<Option<FileBackend>, OpenError> {
+        let written = self.found == ONE_LOG && self.database().exists();
+        written.then(|| self.open_log(FORMER_LOG)).transpose()
+    }
+
+    /// Gives the directory the present format. Its former log has been taken over.
+    pub fn upgrade(&self) -> Result<(), OpenError> {
+        if self.found == SUPPORTED {
+            return Ok(());
+        }
+        let rewrite = || {
+            self.make_logs()?;
+            self.format.write_all_at(text_of(SUPPORTED).as_bytes(), 0)?;
+            self.format.sync_all()?;
+            match fs::remove_file(self.dir.join(FORMER_LOG)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        rewrite().map_err(|error| self.io(error))
+    }
+
+    fn make_logs(&self) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        log::make(&backend(options.open(self.log())?)?, log::LEAST)?;
+        for name in LOGS {
+            log::make(&backend(options.open(self.dir.join(name))?)?, log::LEAST)?;
+        }
         sync_dir(&self.dir)
     }
 
@@ -101,7 +130,8 @@ impl DataDir {
 
     /// Where to make a database that becomes the directory's own by [`DataDir::complete`].
     pub fn begin(&self) -> Result<PathBuf, OpenError> {
-        self.make_log().map_err(|source| self.io(source))?;
+        self.upgrade()?;
+        self.make_logs().map_err(|source| self.io(source))?;
         let unfinished = self.dir.join(UNFINISHED);
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(error)),
@@ -140,7 +170,7 @@ fn check(dir: &Path, text: &str) -> Result<u32, OpenError> {
         Some(found) if found > SUPPORTED => {
             Err(OpenError::NewerFormat { dir: dir.to_owned(), found, supported: SUPPORTED })
         }
-        Some(found @ (SUPPORTED | WITHOUT_LOG)) => Ok(found),
+        Some(found @ (SUPPORTED | ONE_LOG | WITHOUT_LOG)) => Ok(found),
         Some(found) => Err(damaged(dir, format!("its format {found} is one of a trial version"))),
         None => Err(damaged(dir, format!("FORMAT says {:?}", text.chars().take(40).collect::<String>()))),
     }
@@ -175,9 +205,9 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_with_advice() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("FORMAT"), "tiphys-store 4\n").unwrap();
+        fs::write(dir.path().join("FORMAT"), "tiphys-store 5\n").unwrap();
         let error = DataDir::open(dir.path()).unwrap_err();
-        assert!(matches!(error, OpenError::NewerFormat { found: 4, supported: 3, .. }));
+        assert!(matches!(error, OpenError::NewerFormat { found: 5, supported: 4, .. }));
         assert!(error.to_string().contains("use the newer version"));
     }
 

@@ -173,9 +173,9 @@ impl Index {
         self.keys.get(key).copied()
     }
 
-    /// All living keys.
-    pub fn keys(&self) -> BTreeSet<Key> {
-        self.keys.keys().cloned().collect()
+    /// All living keys, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.keys.iter()
     }
 
     /// How many keys live.

@@ -1,15 +1,19 @@
 //! The embedded engine: the store of one machine, in one data directory.
 //!
 //! In memory: an ordered index of the living keys without their values ([`index`]), and the newest transactions with
-//! theirs, bounded by bytes ([`history`]). On disk: redb ([`disk`]), and before it a [`log`]. One thread writes
-//! ([`writer`]), deciding whole groups of requests at once ([`plan`]) and making them durable with one fsync; beside that
-//! it keeps the file small ([`broom`]) and what opening has to read short ([`saver`]). Readers ([`read`]) and watches
-//! ([`watch`]) never wait for it.
+//! theirs, bounded by bytes ([`history`]). On disk: redb ([`disk`]), and before it a [`log`]. One thread decides
+//! ([`writer`]) whole groups of requests at once ([`plan`]) and makes them durable in the log with one fsync. Another one
+//! ([`filer`]) brings them from there to redb, keeps the file small ([`broom`]) and what opening has to read short
+//! ([`saver`]). Readers ([`read`]) and watches ([`watch`]) never wait for either.
 
 mod broom;
 mod core;
+mod desk;
 mod disk;
+mod file;
+mod filer;
 mod format;
+mod former;
 mod history;
 mod index;
 mod log;
@@ -27,23 +31,28 @@ mod view;
 mod watch;
 mod writer;
 
+use std::fs::OpenOptions;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use redb::backends::InMemoryBackend;
+use parking_lot::Mutex;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Builder, Database, StorageBackend};
 use tokio::sync::oneshot;
 
 use self::broom::Broom;
-use self::core::{Clock, Core};
+use self::core::{Clock, Core, State, Tail};
+use self::desk::Desk;
 use self::disk::{Found, Snapshot, Work};
+use self::file::{Faults, Source};
+use self::filer::Filer;
 use self::format::DataDir;
 use self::history::History;
 use self::index::Term;
-use self::log::Log;
+use self::log::Mark;
 use self::plan::Plan;
 use self::queue::Reply;
 use self::retention::Keeper;
@@ -55,8 +64,11 @@ use crate::{
     TxnResult, Watch, WatchFrom,
 };
 
+pub(crate) use file::Files;
 #[cfg(test)]
-pub(crate) use log::make as make_log;
+pub(crate) use file::Opener;
+#[cfg(test)]
+pub(crate) use log::{LogFile, make as make_log};
 pub use restore::RestoreError;
 pub use retention::Retention;
 pub(crate) use room::Room;
@@ -80,7 +92,7 @@ pub struct Options {
     pub quota_bytes: u64,
     /// Rows of so many bytes are read again when the store is opened (or a quarter of what lives, if that is more).
     pub replay_bytes: u64,
-    /// How long the log may become: bytes.
+    /// How long each of the log's two segments may become: bytes.
     pub log_bytes: usize,
 }
 
@@ -93,7 +105,7 @@ impl Default for Options {
             txn_bytes: 8 << 20,
             quota_bytes: 8 << 30,
             replay_bytes: 256 << 10,
-            log_bytes: 256 << 10,
+            log_bytes: 1 << 20,
         }
     }
 }
@@ -102,7 +114,7 @@ impl Default for Options {
 /// file.
 pub struct Embedded {
     core: Arc<Core>,
-    writer: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     /// The database and the log.
     files: Vec<PathBuf>,
     quota_bytes: u64,
@@ -117,47 +129,57 @@ impl Embedded {
     pub fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         let data = DataDir::open(dir)?;
         let refuse = |error: redb::Error| refuse(&data, error);
+        let former = data.former_log()?;
         data.ensure(|path| {
             let db = builder(options).create(path).map_err(|error| refuse(error.into()))?;
             disk::prepare(&db).map(drop).map_err(refuse)
         })?;
-        let open = || {
-            let db = builder(options).set_check_integrity_on_open(true).open(data.database());
-            db.map_err(|error| refuse(error.into()))
-        };
         let room = Room::of(dir.to_owned());
-        let (core, writer) = guarded(&data, || {
-            let files = Files { db: open()?, log: Box::new(data.open_log()?), room: room.clone() };
-            start(files, options).map_err(|error| match error {
+        let (core, threads) = guarded(&data, || {
+            let path = data.database();
+            let database = move || Ok(Box::new(open_file(&path)?) as Box<dyn StorageBackend>);
+            let source = Source { opener: Box::new(database), cache_bytes: options.cache_bytes };
+            let (db, faults) = source.open(true).map_err(|(error, _)| refuse(error))?;
+            if let Some(former) = former {
+                former::take_over(&db, &former).map_err(refuse)?;
+            }
+            data.upgrade()?;
+            let opened = Opened { source, db, faults };
+            start(opened, data.open_logs()?, room.clone(), options).map_err(|error| match error {
                 StartError::Database(error) => refuse(error),
                 StartError::Content(error) => data.damaged(&error),
-                StartError::Thread(error) => data.io(error),
+                StartError::Io(error) => data.io(error),
             })
         })?;
-        let (writer, files) = (Some(writer), vec![data.database(), data.log()]);
-        Ok(Self { core, writer, files, quota_bytes: options.quota_bytes, room, _dir: Some(data) })
+        let files = data.files();
+        Ok(Self { core, threads, files, quota_bytes: options.quota_bytes, room, _dir: Some(data) })
     }
 
     /// A store in memory only, for tests: the same engine over redb's in-memory file.
     pub fn in_memory(options: &Options) -> Result<Self, OpenError> {
-        let log = InMemoryBackend::new();
-        let damaged = |error: std::io::Error| OpenError::Io { dir: PathBuf::from("memory"), source: error };
-        log::make(&log, log::LEAST.min(options.log_bytes)).map_err(damaged)?;
-        Self::on((InMemoryBackend::new(), log, Room::new(|| u64::MAX)), options)
+        let [even, odd] = [(); 2].map(|()| InMemoryBackend::new());
+        for log in [&even, &odd] {
+            log::make(log, log::LEAST.min(options.log_bytes)).map_err(in_memory)?;
+        }
+        let once = Mutex::new(Some(InMemoryBackend::new()));
+        let database = move || match once.lock().take() {
+            Some(memory) => Ok(Box::new(memory) as Box<dyn StorageBackend>),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        let room = Room::new(|| u64::MAX);
+        Self::on(Files { database: Box::new(database), logs: [Box::new(even), Box::new(odd)], room }, options)
     }
 
-    /// A store over any medium, which has a file for the database, one for the log, and some room; tests use failing ones.
-    pub(crate) fn on(
-        (database, log, room): (impl StorageBackend, impl StorageBackend, Room),
-        options: &Options,
-    ) -> Result<Self, OpenError> {
+    /// A store over any medium; tests use failing ones.
+    pub(crate) fn on(files: Files, options: &Options) -> Result<Self, OpenError> {
         let damaged = |reason: String| OpenError::Damaged { dir: PathBuf::from("memory"), reason };
-        let db =
-            builder(options).create_with_backend(database).map_err(|error| damaged(error.to_string()))?;
-        let files = Files { db, log: Box::new(log), room: room.clone() };
-        let (core, writer) = start(files, options).map_err(|error| damaged(error.to_string()))?;
-        let (writer, quota_bytes) = (Some(writer), options.quota_bytes);
-        Ok(Self { core, writer, files: Vec::new(), quota_bytes, room, _dir: None })
+        let Files { database, logs, room } = files;
+        let source = Source { opener: database, cache_bytes: options.cache_bytes };
+        let (db, faults) = source.open(false).map_err(|(error, _)| damaged(error.to_string()))?;
+        let started = start(Opened { source, db, faults }, logs, room.clone(), options);
+        let (core, threads) = started.map_err(|error| damaged(error.to_string()))?;
+        let (files, quota_bytes) = (Vec::new(), options.quota_bytes);
+        Ok(Self { core, threads, files, quota_bytes, room, _dir: None })
     }
 
     /// Hands the writer something to decide and waits for its durable answer.
@@ -183,11 +205,24 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.core.stop(Error::Closed);
-        if let Some(writer) = self.writer.take() {
-            // A writer that panicked has stopped the store already.
-            let _ = writer.join();
+        for thread in self.threads.drain(..) {
+            // One that panicked has stopped the store already.
+            let _ = thread.join();
         }
         self.core.release();
+    }
+}
+
+fn in_memory(source: std::io::Error) -> OpenError {
+    OpenError::Io { dir: PathBuf::from("memory"), source }
+}
+
+/// Opens a database's file. One that is empty would be taken for a new one.
+fn open_file(path: &Path) -> std::io::Result<FileBackend> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    match file.metadata()?.len() {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => FileBackend::new(file).map_err(std::io::Error::other),
     }
 }
 
@@ -210,55 +245,71 @@ enum StartError {
     #[error(transparent)]
     Content(#[from] Error),
     #[error(transparent)]
-    Thread(#[from] std::io::Error),
+    Io(#[from] std::io::Error),
 }
 
-/// What a store is made of.
-struct Files {
+/// An open database.
+struct Opened {
+    source: Source,
     db: Database,
-    log: Box<dyn StorageBackend>,
-    room: Room,
+    faults: Faults,
 }
 
-/// Opens the log, and lets the database take over what is in it.
-fn recover(db: &Database, log: Box<dyn StorageBackend>, most: usize) -> Result<Log, redb::Error> {
-    let (mut log, batch) = Log::open(log, disk::log_generation(db)?, most)?;
-    if !batch.is_empty() {
-        let work =
-            Work { batch: &batch, heads: Vec::new(), saved: None, sweep: None, log: log.next_generation() };
-        disk::commit(db, &work, |_| Ok(true))?;
-        log.restart();
+/// Lets the database take over what is in the log. Answers where that goes on.
+fn recover(db: &Database, logs: &[log::LogFile; 2]) -> Result<Mark, redb::Error> {
+    let mark = disk::mark(db)?;
+    let batch = log::recover(logs, mark)?;
+    if batch.is_empty() {
+        return Ok(mark);
     }
-    Ok(log)
+    // Two generations are in it.
+    let mark = mark.next().next();
+    let work = Work { batch: &batch, heads: &[], saved: None, sweep: None, log: mark.generation };
+    disk::commit(db, &work, |_| Ok(true))?;
+    Ok(mark)
 }
 
-fn start(files: Files, options: &Options) -> Result<(Arc<Core>, JoinHandle<()>), StartError> {
-    let Files { db, log, room } = files;
+type Running = (Arc<Core>, Vec<JoinHandle<()>>);
+
+fn start(
+    opened: Opened,
+    logs: [log::LogFile; 2],
+    room: Room,
+    options: &Options,
+) -> Result<Running, StartError> {
+    let Opened { source, db, faults } = opened;
     let fresh = disk::prepare(&db)?;
-    let log = recover(&db, log, options.log_bytes)?;
+    let mark = recover(&db, &logs)?;
+    let (log, free) = log::begin(logs, mark)?;
     let clock = Clock::start();
-    let Found { mut index, past, saved, due, due_bytes } = Snapshot::new(&db, Arc::default())?.load()?;
+    let Found { mut index, past, saved, due, due_bytes } = Snapshot::new(&db, Tail::default())?.load()?;
     shorten_leases(&mut index, clock.now_ms());
-    let history = History::new(index.revision + 1, options.history_bytes);
-    let core = Arc::new(Core::new(db, index, past, history, clock));
-    let settings = Settings {
-        txn_bytes: options.txn_bytes,
-        quota_bytes: options.quota_bytes,
-        unsaved_bytes: options.replay_bytes,
-    };
-    let writer = Writer {
+    let filed = index.revision;
+    let history = History::new(filed + 1, options.history_bytes);
+    let core = Arc::new(Core::new(db, State::new(index, past, history), Desk::new(free), clock));
+    let filer = Filer {
         core: core.clone(),
-        keeper: Keeper::new(options.retention),
+        source,
+        faults,
         saver: Saver::new(saved, due, due_bytes),
         broom: Broom::new(fresh),
-        settings,
-        log,
-        room,
+        room: room.clone(),
+        mark,
+        filed,
+        unsaved_bytes: options.replay_bytes,
+        log_bytes: options.log_bytes,
         shrinking: 0,
         retry: None,
     };
-    let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
-    Ok((core, thread))
+    let settings = Settings { txn_bytes: options.txn_bytes, quota_bytes: options.quota_bytes };
+    let keeper = Keeper::new(options.retention);
+    let writer = Writer { core: core.clone(), keeper, settings, log, room, retry: None };
+    let thread = |name: &str| std::thread::Builder::new().name(name.into());
+    let threads = vec![
+        thread("store-writer").spawn(move || writer.run())?,
+        thread("store-filer").spawn(move || filer.run())?,
+    ];
+    Ok((core, threads))
 }
 
 /// A lease never lasts longer than its time to live, even if the clock was set back meanwhile.
@@ -374,7 +425,9 @@ impl Store for Embedded {
             disk_bytes,
             used_bytes,
             quota_bytes: self.quota_bytes,
-            no_space: used_bytes > self.quota_bytes || self.room.less_than(RESERVE).is_some(),
+            no_space: used_bytes > self.quota_bytes
+                || self.room.less_than(RESERVE).is_some()
+                || self.core.desk.full().is_some(),
             leases: index.leases() as u64,
             watches,
         })

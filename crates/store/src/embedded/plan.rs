@@ -32,9 +32,9 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Whether there is nothing to write.
+    /// Whether there is nothing to be made durable.
     pub fn is_empty(&self) -> bool {
-        self.revised.is_empty() && self.leases.is_empty() && self.compacted.is_none() && !self.tidy
+        self.revised.is_empty() && self.leases.is_empty() && self.compacted.is_none()
     }
 
     /// Its changes, in order.

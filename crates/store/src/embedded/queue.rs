@@ -16,9 +16,13 @@ use crate::Error;
 /// The queue's space, in units of [`UNIT_BYTES`].
 const UNITS: usize = 64 * 1024;
 const UNIT_BYTES: usize = 1024;
+/// Roughly what a request's row takes beside its key and value.
+const ROW_BYTES: usize = 64;
 
-/// How long a request may wait for company. Far below what a commit takes on a busy disk.
+/// How long a request may wait for company. Far below what an fsync takes on a busy disk.
 const GATHER: Duration = Duration::from_millis(2);
+/// With so many requests, a record's own cost is little: there is no waiting for more.
+const ENOUGH: usize = 16;
 
 /// Decides a request and gives back how to answer it once the batch is durable (or has failed).
 pub(super) type Decide = Box<dyn FnOnce(&mut Plan) -> Reply + Send>;
@@ -29,6 +33,8 @@ pub(super) type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 /// A request and the space it takes.
 pub(super) struct Request {
     pub decide: Decide,
+    /// Roughly what it holds.
+    pub bytes: usize,
     _space: OwnedSemaphorePermit,
 }
 
@@ -64,7 +70,7 @@ impl Queue {
         if let Some(reason) = &inner.closed {
             return Err(reason.clone());
         }
-        inner.requests.push(Request { decide, _space: space });
+        inner.requests.push(Request { decide, bytes: bytes + ROW_BYTES, _space: space });
         if inner.requests.len() >= inner.wanted {
             self.arrived.notify_one();
         }
@@ -92,11 +98,11 @@ impl Queue {
         Some(std::mem::take(&mut inner.requests))
     }
 
-    /// Waits for as many requests as came together last time, and some more if those were many; for [`GATHER`] at
-    /// most. One writer alone, or a few who take turns, never wait.
+    /// Waits for as many requests as came together last time, or [`ENOUGH`]; for [`GATHER`] at most. One writer alone,
+    /// or a few who take turns, never wait.
     fn gather(&self, inner: &mut MutexGuard<'_, Inner>, company: usize) {
         let deadline = Instant::now() + GATHER;
-        inner.wanted = company + company / 8;
+        inner.wanted = company.min(ENOUGH);
         while inner.requests.len() < inner.wanted && !inner.requests.is_empty() && inner.closed.is_none() {
             if self.arrived.wait_until(inner, deadline).timed_out() {
                 break;

@@ -1,8 +1,8 @@
 //! How much room the disk has, and what may still be written.
 //!
-//! A database that runs into a full disk has to be opened again, because nobody knows which of its pages were
-//! written. So it is kept from there: below [`RESERVE`] nothing is added, and below [`LAST`] the database is left alone,
-//! until there is room again. The log needs none: it has its whole length from the beginning.
+//! A database that runs into a full disk has to be opened again, which takes a while. So it is kept from there: below
+//! [`RESERVE`] nothing is added, and below [`LAST`] the database is left alone, until there is room again. The log needs
+//! none: it has its whole length from the beginning.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +32,11 @@ impl Room {
             // A part of the blocks may be kept for root.
             told.map_or(u64::MAX, |disk| disk.f_frsize * if root { disk.f_bfree } else { disk.f_bavail })
         })
+    }
+
+    /// What is to be said if a write found no room.
+    pub fn full(&self) -> Error {
+        Error::DiskFull { free: (self.0)() }
     }
 
     /// What is to be said if there is less room than this.

@@ -38,7 +38,7 @@ async fn a_damaged_file_is_refused_with_advice_or_read_right() {
     for _ in 0..files {
         let (what, bytes) = damage(&good, &mut random);
         std::fs::write(damaged.path().join("store.redb"), bytes).unwrap();
-        for name in ["FORMAT", "store.log"] {
+        for name in ["FORMAT", "store.0.log", "store.1.log"] {
             std::fs::copy(dir.path().join(name), damaged.path().join(name)).unwrap();
         }
         match look(damaged.path(), &expected).await {
@@ -107,7 +107,7 @@ async fn a_damaged_log_is_refused_and_a_missing_one_too() {
         put(&store, &format!("/{n}"), "some value that is longer than its key").await;
     }
     let copy = || {
-        for name in ["FORMAT", "store.redb", "store.log"] {
+        for name in ["FORMAT", "store.redb", "store.0.log", "store.1.log"] {
             std::fs::copy(dir.path().join(name), crashed.path().join(name)).unwrap();
         }
     };
@@ -116,7 +116,7 @@ async fn a_damaged_log_is_refused_and_a_missing_one_too() {
     assert!(all(&again).await == all(&store).await);
     drop(again);
     copy();
-    let log = crashed.path().join("store.log");
+    let log = crashed.path().join("store.0.log");
     let mut bytes = std::fs::read(&log).unwrap();
     bytes[20 * 512 + 40] ^= 1;
     std::fs::write(&log, bytes).unwrap();
@@ -124,21 +124,23 @@ async fn a_damaged_log_is_refused_and_a_missing_one_too() {
     assert!(refused.contains("log has a gap") && refused.contains("backup"), "{refused}");
     std::fs::remove_file(&log).unwrap();
     let refused = open(crashed.path(), &options()).err().unwrap().to_string();
-    assert!(refused.contains("store.log, is missing") && refused.contains("backup"), "{refused}");
+    assert!(refused.contains("store.0.log, is missing") && refused.contains("backup"), "{refused}");
 }
 
-/// A store of the format before this one has no log; it is given one.
+/// A store of an early format has no log; it is given one.
 #[tokio::test]
 async fn a_store_without_a_log_is_taken_over() {
     let dir = tempfile::tempdir().unwrap();
     let expected = sample(dir.path()).await;
-    std::fs::remove_file(dir.path().join("store.log")).unwrap();
+    for name in ["store.0.log", "store.1.log"] {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
     std::fs::write(dir.path().join("FORMAT"), "tiphys-store 2\n").unwrap();
     let store = open(dir.path(), &options()).unwrap();
     assert!(all(&store).await == expected);
     put(&store, "/more", "").await;
     drop(store);
-    assert_eq!(std::fs::read_to_string(dir.path().join("FORMAT")).unwrap(), "tiphys-store 3\n");
+    assert_eq!(std::fs::read_to_string(dir.path().join("FORMAT")).unwrap(), "tiphys-store 4\n");
     let store = open(dir.path(), &options()).unwrap();
     assert_eq!(all(&store).await.len(), expected.len() + 1);
 }

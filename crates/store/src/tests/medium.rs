@@ -1,4 +1,4 @@
-//! A disk with the two files of a store, which can lose power, fail, and be full.
+//! A disk with the three files of a store, which can lose power, fail, and be full.
 //!
 //! Writes go to a cache and reach the platter only on sync. A power failure keeps what was synced, and of the rest an
 //! arbitrary part: any of the writes, in any order of arrival, each whole or torn between two sectors.
@@ -11,23 +11,24 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 
 use super::Random;
-use crate::embedded::{Room, make_log};
+use crate::embedded::{Files, LogFile, Opener, Room, make_log};
 
 /// Little, so that the database takes it over often.
-const LOG_BYTES: usize = 24 << 10;
+const LOG_BYTES: usize = 8 << 10;
 const SECTOR: usize = 512;
 
 /// Called with each write or sync that begins.
 type Hook = Box<dyn FnMut(&Content) + Send>;
 
-/// The database and the log.
-const FILES: usize = 2;
+/// The database and the log's segments.
+const FILES: usize = 3;
 
 /// What is on the platter and in the cache.
 #[derive(Default)]
 pub(super) struct Content {
     files: [Kept; FILES],
-    failing: bool,
+    /// No sync of these succeeds.
+    failing: [bool; FILES],
     /// No file may get longer than this.
     room: Option<usize>,
     /// What the disk says is free.
@@ -129,13 +130,17 @@ impl Medium {
     }
 
     /// What a store is made on. The log is made, unless it was there.
-    pub fn parts(&self) -> (FileOf, FileOf, Room) {
-        let [database, log] = [0, 1].map(|number| FileOf { medium: self.clone(), number });
-        if self.content.lock().files[1].synced.is_empty() {
-            make_log(&log, LOG_BYTES).unwrap();
-        }
-        let content = self.content.clone();
-        (database, log, Room::new(move || content.lock().free.unwrap_or(u64::MAX)))
+    pub fn parts(&self) -> Files {
+        let logs = [1, 2].map(|number| {
+            let log = FileOf { medium: self.clone(), number };
+            if self.content.lock().files[number].synced.is_empty() {
+                make_log(&log, LOG_BYTES).unwrap();
+            }
+            Box::new(log) as LogFile
+        });
+        let (medium, content) = (self.clone(), self.content.clone());
+        let database: Opener = Box::new(move || Ok(Box::new(FileOf { medium: medium.clone(), number: 0 })));
+        Files { database, logs, room: Room::new(move || content.lock().free.unwrap_or(u64::MAX)) }
     }
 
     /// From now on the disk says that so many bytes are free.
@@ -150,7 +155,12 @@ impl Medium {
 
     /// From now on no sync succeeds.
     pub fn fail(&self) {
-        self.content.lock().failing = true;
+        self.content.lock().failing = [true; FILES];
+    }
+
+    /// From now on no sync of the database succeeds.
+    pub fn fail_database(&self) {
+        self.content.lock().failing[0] = true;
     }
 
     /// From now on the disk holds no more than it does now.
@@ -178,7 +188,7 @@ impl Medium {
     /// A power failure: from now on no sync succeeds here. Answers the disk as it comes back.
     pub fn kill(&self, random: &mut Random) -> Medium {
         let mut content = self.content.lock();
-        content.failing = true;
+        content.failing = [true; FILES];
         content.after_power_failure(random)
     }
 
@@ -239,7 +249,7 @@ impl StorageBackend for FileOf {
             }
         }
         let mut content = self.medium.content.lock();
-        if content.failing {
+        if content.failing[self.number] {
             return Err(io::Error::other("the disk is broken"));
         }
         content.syncs += 1;

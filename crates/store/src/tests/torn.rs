@@ -11,7 +11,7 @@ use super::Random;
 use super::load::{self, Acknowledged, WRITERS};
 use super::medium::Medium;
 use crate::embedded::{Options, Retention};
-use crate::{Embedded, Error, Op, Store, Txn, WatchFrom};
+use crate::{Embedded, Error, Op, Range, Store, Txn, WatchFrom};
 
 /// Little is kept, so that removal of the past is under way at any time.
 fn options() -> Options {
@@ -77,7 +77,28 @@ async fn a_broken_disk_stops_writing_for_good() {
     assert!(again.get("/a".into()).await.unwrap().is_some());
 }
 
-/// A full disk stops writing with an error that says so; what was acknowledged stays, and with room it goes on.
+/// The same when it is the database that cannot be synced, to which nobody waits any more.
+#[tokio::test]
+async fn a_broken_database_stops_writing_for_good() {
+    let medium = Medium::default();
+    let store = Embedded::on(medium.parts(), &options()).unwrap();
+    medium.fail_database();
+    let mut written = 0;
+    let refused = loop {
+        match store.txn(Txn::new(Op::put(format!("/{written}"), vec![b'x'; 2_000]))).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.to_string().contains("check the disk, then restart"), "{refused}");
+    assert!(matches!(store.txn(Txn::new(Op::delete("/0"))).await, Err(Error::Failed(_))));
+    drop(store);
+    let again = Embedded::on(medium.after_power_failure(&mut Random(5)).parts(), &options()).unwrap();
+    assert_eq!(super::all(&again).await.len(), written);
+}
+
+/// A disk that is full although it said that there was room: writes are refused with an error that says so; what was
+/// acknowledged stays and can be read, and with room it goes on.
 #[tokio::test]
 async fn a_full_disk_loses_nothing_acknowledged() {
     let medium = Medium::default();
@@ -91,14 +112,38 @@ async fn a_full_disk_loses_nothing_acknowledged() {
         }
         assert!(written < 10_000, "the disk is full");
     };
-    let text = refused.to_string();
-    assert!(matches!(refused, Error::Failed(_)) && text.contains("check the disk, then restart"), "{text}");
-    assert!(store.txn(Txn::new(Op::delete("/0"))).await.is_err(), "for good");
+    assert!(matches!(refused, Error::DiskFull { .. }), "{refused}");
+    assert!(store.status().await.unwrap().no_space);
+    assert_eq!(read_all(&store).await.len(), written);
+    let picture = medium.after_power_failure(&mut Random(3));
+    medium.empty();
+    put_when_there_is_room(&store, "/more").await;
+    assert!(!store.status().await.unwrap().no_space);
     drop(store);
-    let again = Embedded::on(medium.after_power_failure(&mut Random(3)).parts(), &options()).unwrap();
-    let found = super::all(&again).await.len();
-    assert!(found == written || found == written + 1, "{found} of {written}");
-    again.txn(Txn::new(Op::put("/more", vec![b'x'; 100_000]))).await.unwrap();
+    for (medium, expected) in [(picture, written), (medium, written + 1)] {
+        let again = Embedded::on(medium.parts(), &options()).unwrap();
+        assert_eq!(super::all(&again).await.len(), expected);
+        again.txn(Txn::new(Op::put("/more", vec![b'x'; 100_000]))).await.unwrap();
+    }
+}
+
+/// Everything in a store whose database is opened again now and then.
+async fn read_all(store: &Embedded) -> Vec<crate::KeyValue> {
+    loop {
+        match store.range(Range::prefix("")).await {
+            Ok(found) => return found.items,
+            Err(error) => assert!(matches!(error, Error::Read(_)), "{error}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Tries again what a full disk refuses.
+async fn put_when_there_is_room(store: &Embedded, key: &str) {
+    while let Err(error) = store.txn(Txn::new(Op::put(key, vec![b'x'; 20_000]))).await {
+        assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Before the disk is really full, only deletes are taken, then nothing; with room again everything goes on.
@@ -126,7 +171,7 @@ async fn a_disk_that_is_nearly_full_is_left_alone_until_there_is_room() {
     assert_eq!(store.defragment().await, Err(Error::DiskFull { free: 1 << 20 }));
     assert_eq!(super::all(&store).await.len(), 0);
     medium.empty();
-    store.txn(Txn::new(Op::put("/more", value()))).await.unwrap();
+    put_when_there_is_room(&store, "/more").await;
     store.defragment().await.unwrap();
     drop(store);
     let store = Embedded::on(medium.parts(), &options()).unwrap();
