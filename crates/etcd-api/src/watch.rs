@@ -69,13 +69,19 @@ struct Progress {
 }
 
 impl Progress {
-    /// The revision to report, if all are there now.
+    /// The revision to report, if all are there now; where there is no watch, none is behind.
     fn due(&mut self) -> Option<Revision> {
         let behind = |wanted: &Revision| self.reached.values().any(|reached| reached < wanted);
-        if self.reached.is_empty() || self.wanted.as_ref().is_none_or(behind) {
+        if self.wanted.as_ref().is_none_or(behind) {
             return None;
         }
         self.wanted.take()
+    }
+
+    /// A wish to know when all have come to a revision. Answers it if there is no watch that could.
+    fn ask(&mut self, revision: Revision) -> Option<Revision> {
+        self.wanted = Some(revision);
+        if self.reached.is_empty() { self.wanted.take() } else { None }
     }
 
     /// A watch has ended. Answers the revision to report, if that was the last one behind.
@@ -217,8 +223,11 @@ impl Client {
     /// Notes the wish, and makes every watch that has delivered everything say so.
     async fn ask_progress(&self) -> Result<(), Status> {
         let now = self.api.store.revision().await.map_err(refusal)?;
-        self.progress.lock().wanted = Some(now);
-        self.api.store.request_progress().await.map_err(refusal)
+        let due = self.progress.lock().ask(now);
+        match due {
+            Some(revision) => self.send(empty(ALL, revision)).await,
+            None => self.api.store.request_progress().await.map_err(refusal),
+        }
     }
 }
 
@@ -341,6 +350,9 @@ mod tests {
         assert_eq!((progress.due(), progress.due()), (Some(4), None));
         progress.wanted = Some(8);
         assert_eq!((progress.due(), progress.left(0)), (None, Some(8)));
+        assert_eq!(progress.ask(12), None);
+        assert_eq!((progress.left(1), progress.left(1)), (Some(12), None), "nobody is left to be waited for");
+        assert_eq!((progress.ask(13), progress.due()), (Some(13), None));
     }
 
     #[test]
