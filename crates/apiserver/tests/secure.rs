@@ -42,6 +42,7 @@ async fn cluster() -> Cluster {
         extra_sans: vec![],
     };
     let config = Config {
+        shared: false,
         store: Arc::new(Embedded::in_memory(&Options::default()).unwrap()),
         pki: pki::ensure(dir.path(), &keys, Timestamp::now()).unwrap(),
         bind: (Ipv4Addr::LOCALHOST, 0).into(),
