@@ -90,7 +90,9 @@ fn check(resource: &Resource, info: &RequestInfo, method: &Method) -> Result<(),
         "" => resource.has_verb(info.verb),
         name => {
             let subresource = resource.subresource(name).ok_or_else(Status::no_such_path)?;
-            subresource.verbs.iter().any(|verb| verb.as_ref() == info.verb)
+            // OPTIONS is no verb of the API, but what is behind a proxy may know it.
+            let passed_on = name == "proxy" && *method == Method::OPTIONS;
+            passed_on || subresource.verbs.iter().any(|verb| verb.as_ref() == info.verb)
         }
     };
     // A POST to a name, or a PUT to none, is no path that exists.
@@ -338,6 +340,8 @@ mod tests {
             (Method::GET, "/api/v1/namespaces/n/pods/p/status/more", 404),
             (Method::GET, "/apis/apps/v1/namespaces/n/deployments/d/scale", 200),
             (Method::OPTIONS, "/api/v1/pods", 405),
+            (Method::OPTIONS, "/api/v1/namespaces/n/pods/p/proxy/some/path", 200),
+            (Method::OPTIONS, "/api/v1/namespaces/n/pods/p/status", 405),
             (Method::HEAD, "/api/v1/pods", 405),
             (Method::GET, "/api/v1/watch/namespaces/n/pods/p", 200),
             (Method::GET, "/api/v1/nothings", 404),

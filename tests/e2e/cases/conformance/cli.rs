@@ -13,6 +13,10 @@ pub const AREA: &[Table] = &[CASES];
 
 const CASES: Table = &[
     (
+        &["[sig-cli] Kubectl client Guestbook application should create and stop a working application"],
+        Run::SharedIf(no_python, guestbook),
+    ),
+    (
         &[
             "[sig-cli] Kubectl client Kubectl api-versions should check if v1 is in available api versions",
             "[sig-cli] Kubectl client Kubectl cluster-info should check if Kubernetes control plane services is \
@@ -81,15 +85,7 @@ pub(super) fn proxied(
     kind: &str,
     body: &str,
 ) -> Result<String> {
-    let proxy = Proxy::start(ns, "--port=0")?;
-    let (_, port) = proxy.line.rsplit_once("127.0.0.1:").context("no port")?;
-    let stream = std::net::TcpStream::connect(("127.0.0.1", port.trim().parse()?))?;
-    let length = body.len();
-    let head = format!("Content-Type: {kind}\r\nContent-Length: {length}\r\nAccept: application/json\r\n");
-    exchange(
-        stream,
-        &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{head}\r\n{body}"),
-    )
+    Proxy::start(ns, "--port=0")?.ask(method, path, kind, body)
 }
 
 fn exchange(mut stream: impl Read + Write, request: &str) -> Result<String> {
@@ -100,13 +96,26 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> Result<String> {
 }
 
 /// A running `kubectl proxy`, and what it said first.
-struct Proxy {
+pub(super) struct Proxy {
     line: String,
     _running: crate::harness::Running,
 }
 
 impl Proxy {
-    fn start(ns: &Namespace<'_>, listen: &str) -> Result<Self> {
+    /// A request with a body of this kind; the whole answer.
+    pub(super) fn ask(&self, method: &str, path: &str, kind: &str, body: &str) -> Result<String> {
+        let (_, port) = self.line.rsplit_once("127.0.0.1:").context("no port")?;
+        let stream = std::net::TcpStream::connect(("127.0.0.1", port.trim().parse()?))?;
+        let length = body.len();
+        let head =
+            format!("Content-Type: {kind}\r\nContent-Length: {length}\r\nAccept: application/json\r\n");
+        exchange(
+            stream,
+            &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{head}\r\n{body}"),
+        )
+    }
+
+    pub(super) fn start(ns: &Namespace<'_>, listen: &str) -> Result<Self> {
         let mut child = ns.kubectl_command().args(["proxy", listen]).stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take();
         let running = crate::harness::Running(child);
@@ -321,4 +330,76 @@ fn logged(ns: &Namespace<'_>) -> Result<()> {
     let day = logs(&["--since=24h"])?;
     ensure!(day.contains(first), "{day}");
     Ok(())
+}
+
+/// The guestbook is a program in Python, the machine's own: the images that are there have no language.
+const PYTHON: &str = "/usr/bin/python3";
+
+fn no_python() -> Option<String> {
+    (!std::path::Path::new(PYTHON).exists()).then(|| format!("there is no {PYTHON}"))
+}
+
+/// A Deployment and a Service for one part of the guestbook.
+fn part(name: &str, replicas: u32) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, labels: {{app: guestbook}}}}
+spec: {{selector: {{part: {name}}}, ports: [{{port: 80, targetPort: 8000}}]}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, labels: {{app: guestbook}}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{part: {name}}}}}
+  template:
+    metadata: {{labels: {{part: {name}, app: guestbook}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: c
+        image: tiphys.local/hello:1
+        command: [{PYTHON}, -u, /app/guestbook.py, {name}]
+        readinessProbe: {{httpGet: {{path: /, port: 8000}}, periodSeconds: 1}}
+        volumeMounts:
+        - {{name: app, mountPath: /app}}
+        - {{name: usr, mountPath: /usr, readOnly: true}}
+        - {{name: usr, mountPath: /lib, subPath: lib, readOnly: true}}
+        - {{name: usr, mountPath: /lib64, subPath: lib64, readOnly: true}}
+      volumes:
+      - {{name: app, configMap: {{name: guestbook}}}}
+      - {{name: usr, hostPath: {{path: /usr}}}}
+---
+"#
+    )
+}
+
+fn guestbook(ns: &Namespace<'_>) -> Result<()> {
+    let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/guestbook.py");
+    ns.kubectl(&["create", "configmap", "guestbook", &format!("--from-file={}", program.display())])?;
+    let all = [("primary", 1), ("replica", 2), ("frontend", 1)].map(|(name, replicas)| part(name, replicas));
+    ns.apply(&all.concat())?;
+    for name in ["primary", "replica", "frontend"] {
+        ns.rolled_out(&format!("deployment/{name}"))?;
+    }
+    let path = format!("/api/v1/namespaces/{}/services/frontend/proxy/", ns.name);
+    let ask = |query: &str| ns.kubectl(&["get", "--raw", &format!("{path}{query}")]);
+    eventually("an entry is written", || {
+        let told = ask("set?messages=TestEntry")?;
+        ensure!(told == "written to 2 replicas", "{told}");
+        Ok(())
+    })?;
+    // Each replica gives it back, whichever is asked.
+    for _ in 0..8 {
+        let told = ask("get?key=messages")?;
+        ensure!(told == "TestEntry", "a replica tells {told:?}");
+    }
+    ns.feed(&["delete", "--ignore-not-found", "-f", "-"], &all.concat())?;
+    eventually("it is gone", || {
+        let left = ns.kubectl(&["get", "pods,deployments,services", "-l", "app=guestbook", "-o", "name"])?;
+        ensure!(left.is_empty(), "{left}");
+        Ok(())
+    })
 }
