@@ -165,6 +165,9 @@ fn compare_lists(items: Items<'_>, before: &[Value], after: &[Value], found: &mu
 
 fn compare_by_identity(items: Items<'_>, before: &[Value], after: &[Value], found: &mut Diff) {
     let (before, after) = (index(items, before), index(items, after));
+    if before.is_empty() {
+        return after.iter().for_each(|(element, new)| found.item(items.shape(), element, None, Some(new)));
+    }
     for (element, old, new) in merge_sorted(&before, &after) {
         found.item(items.shape(), element, old, new);
     }

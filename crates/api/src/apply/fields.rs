@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 
 use crate::{Map, Text, Value};
 
-use super::text::{Writer, children, is_member};
+use super::text::{Writer, children, is_member, push_escaped};
 
 /// A set of field paths. The empty set owns nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -248,7 +248,7 @@ fn canonical(node: &Node, out: &mut Writer) -> Option<()> {
 fn canonical_element(key: &str) -> Option<Cow<'_, str>> {
     match key.split_once(':')? {
         ("f", _) => Some(Cow::Borrowed(key)),
-        ("k", keys) => serde_json::from_str::<Node>(keys).ok().map(|keys| key_element(&keys).into()),
+        ("k", keys) => serde_json::from_str::<Node>(keys).ok().map(|keys| node_element(&keys).into()),
         ("v", value) => serde_json::from_str::<Value>(value).ok().map(|value| value_element(&value).into()),
         ("i", index) => index.parse::<i64>().ok().map(|index| format!("i:{index}").into()),
         _ => None,
@@ -279,10 +279,32 @@ pub(super) fn field_element(name: &str) -> String {
     element
 }
 
-/// `k:{"name":"web"}`
-pub(super) fn key_element(keys: &Node) -> String {
-    let keys = serde_json::to_string(keys).unwrap_or_default();
-    format!("k:{keys}")
+/// The element of keys as a client wrote them; without any, as they are.
+fn node_element(keys: &Node) -> String {
+    match keys.is_empty() {
+        true => "k:{}".into(),
+        false => key_element(keys.iter().map(|(key, value)| (key.as_str(), value))),
+    }
+}
+
+/// `k:{"name":"web"}`, of keys in order.
+pub(super) fn key_element<'k>(keys: impl Iterator<Item = (&'k str, &'k Value)>) -> String {
+    let mut element = String::from("k:");
+    for (index, (key, value)) in keys.enumerate() {
+        element.push_str(if index == 0 { "{\"" } else { ",\"" });
+        push_escaped(&mut element, key);
+        element.push_str("\":");
+        match value {
+            Value::String(text) => {
+                element.push('"');
+                push_escaped(&mut element, text);
+                element.push('"');
+            }
+            other => element.push_str(&other.to_string()),
+        }
+    }
+    element.push('}');
+    element
 }
 
 /// `v:"text"`

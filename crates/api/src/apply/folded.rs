@@ -4,7 +4,7 @@
 //! part of many objects. So the write path reads bodies and stored objects folded, and unfolds when it writes bytes.
 
 use crate::value::tree::Duplicates;
-use crate::value::{self, Parts, Value};
+use crate::value::{self, Gap, Parts, Value, Writing};
 
 /// Where the sets are, through lists.
 pub(crate) const SETS: &[&str] = &["metadata", "managedFields", "fieldsV1"];
@@ -57,12 +57,18 @@ pub fn read(json: &[u8]) -> Result<Value, serde_json::Error> {
 /// Writes a folded (or plain) tree as the JSON that is stored and served. A text in place of a set that cannot be one is
 /// an error.
 pub fn write(tree: &Value) -> Result<Vec<u8>, serde_json::Error> {
-    value::write(tree, SETS, &|_, _| None, ROOM)
+    write_stored(tree, None).map(|(json, _)| json)
 }
 
-/// The same of a changed object: what is shared with the one before is copied from its text.
-pub fn write_changed(tree: &Value, before: &Before<'_>) -> Result<Vec<u8>, serde_json::Error> {
-    value::write(tree, SETS, &|name, value| before.text(name, value), before.json.len() + GROWTH)
+/// The same of an object without a revision, with the gap for that. What is shared with the version before is copied from
+/// its text.
+pub fn write_stored(
+    tree: &Value,
+    before: Option<&Before<'_>>,
+) -> Result<(Vec<u8>, Option<Gap>), serde_json::Error> {
+    let known = |name: &str, value: &Value| before.and_then(|before| before.text(name, value));
+    let room = before.map_or(ROOM, |before| before.json.len() + GROWTH);
+    value::write(tree, Writing { raw: SETS, known: &known, gap: Some(("metadata", "resourceVersion")), room })
 }
 
 #[cfg(test)]
@@ -91,12 +97,12 @@ mod tests {
         let text = r#"{"metadata":{"name":"a"},"spec":{"b":[1,{"c":"\"}"}]},"status":{}}"#;
         let before = Before::read(text.as_bytes()).unwrap();
         let mut tree = before.tree().clone();
-        assert_eq!(write_changed(&tree, &before).unwrap(), text.as_bytes());
+        assert_eq!(write_stored(&tree, Some(&before)).unwrap().0, text.as_bytes());
         assert!(before.text("spec", &tree["spec"]).is_some_and(|text| text.starts_with(br#"{"b""#)));
         tree["spec"]["b"][1]["c"] = "x".into();
         tree["metadata"]["name"] = "b".into();
         let changed = r#"{"metadata":{"name":"b"},"spec":{"b":[1,{"c":"x"}]},"status":{}}"#;
-        assert_eq!(write_changed(&tree, &before).unwrap(), changed.as_bytes());
+        assert_eq!(write_stored(&tree, Some(&before)).unwrap().0, changed.as_bytes());
         assert_eq!(before.tree()["spec"]["b"][1]["c"], "\"}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Value;
 
-use super::fields::{Node, key_element, value_element};
+use super::fields::{key_element, value_element};
 use crate::schema::{Field, List, ListKind, Schema, Struct, Type};
 
 /// A place in an object, as ownership sees it.
@@ -114,11 +114,10 @@ impl<'s> Items<'s> {
     /// The identity of an item as a path element; `None` when it has none.
     pub(super) fn element(self, item: &Value) -> Option<String> {
         let ListKind::Map(keys) = &self.list.kind else { return Some(value_element(item)) };
-        let pairs: Node = keys
-            .iter()
-            .filter_map(|key| Some((key.to_string(), self.key_value(item, key)?.clone())))
-            .collect();
-        (!pairs.is_empty()).then(|| key_element(&pairs))
+        let pair = |key: &'s str| Some((key, self.key_value(item, key)?));
+        let mut pairs: Vec<(&str, &Value)> = keys.iter().filter_map(|key| pair(key)).collect();
+        pairs.sort_unstable_by_key(|(key, _)| *key);
+        (!pairs.is_empty()).then(|| key_element(pairs.into_iter()))
     }
 
     /// The fields that make an item's identity.

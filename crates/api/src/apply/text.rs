@@ -140,11 +140,20 @@ impl Writer {
 }
 
 /// Writes a text as it stands between quotes in JSON.
-fn push_escaped(out: &mut String, text: &str) {
-    if !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
+pub(super) fn push_escaped(out: &mut String, text: &str) {
+    let plain = scan::plain(text.as_bytes());
+    if plain == text.len() {
         return out.push_str(text);
     }
-    let quoted = crate::Value::from(text).to_string();
-    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    out.push_str(inner.unwrap_or_default());
+    if text.bytes().any(|byte| byte < 0x20) {
+        let quoted = crate::Value::from(text).to_string();
+        let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        return out.push_str(inner.unwrap_or_default());
+    }
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
 }

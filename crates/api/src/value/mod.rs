@@ -26,8 +26,10 @@ pub use map::{Entry, IntoIter, Iter, IterMut, Map};
 use read::read;
 pub(crate) use read::{Parts, read_own};
 pub use serde_json::Number;
-pub(crate) use write::write;
+pub use write::Gap;
+pub(crate) use write::{Writing, write};
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
@@ -255,7 +257,7 @@ impl Value {
     pub fn pointer(&self, pointer: &str) -> Option<&Value> {
         steps(pointer)?.try_fold(self, |value, step| match value {
             Self::Array(items) => items.get(index(&step)?),
-            value => value.get(step),
+            value => value.get(step.as_ref()),
         })
     }
 
@@ -263,18 +265,21 @@ impl Value {
     pub fn pointer_mut(&mut self, pointer: &str) -> Option<&mut Value> {
         steps(pointer)?.try_fold(self, |value, step| match value {
             Self::Array(items) => items.get_mut(index(&step)?),
-            value => value.get_mut(step),
+            value => value.get_mut(step.as_ref()),
         })
     }
 }
 
 /// The steps of a pointer, unescaped.
-fn steps(pointer: &str) -> Option<impl Iterator<Item = String>> {
+fn steps(pointer: &str) -> Option<impl Iterator<Item = Cow<'_, str>>> {
     let steps = match pointer {
         "" => None,
         pointer => Some(pointer.strip_prefix('/')?.split('/')),
     };
-    Some(steps.into_iter().flatten().map(|step| step.replace("~1", "/").replace("~0", "~")))
+    Some(steps.into_iter().flatten().map(|step| match step.contains('~') {
+        true => Cow::Owned(step.replace("~1", "/").replace("~0", "~")),
+        false => Cow::Borrowed(step),
+    }))
 }
 
 /// An index without sign and leading zeros.

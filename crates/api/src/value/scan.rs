@@ -7,7 +7,7 @@ const fn each(byte: u8) -> u64 {
 
 /// How many bytes come before the first `"`, `\` or control character, or before the end. Eight at a time: texts are
 /// most of an object.
-pub(super) fn plain(bytes: &[u8]) -> usize {
+pub(crate) fn plain(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let word = u64::from_le_bytes(*chunk);

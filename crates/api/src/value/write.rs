@@ -1,34 +1,79 @@
 //! From a tree to JSON without blanks, as it is stored and served.
 
-use super::{Text, Value, scan};
+use super::{Map, Text, Value, scan};
 
 /// The text of a field of the document, where that is known.
 pub type Known<'k> = &'k dyn Fn(&str, &Value) -> Option<&'k [u8]>;
 
-/// Writes a document into about so much room. `raw`: the names that lead to texts that are JSON and are written as they
-/// are, through lists too. Of these only the ends are looked at: one that is no object is an error.
-pub fn write(
-    value: &Value,
-    raw: &[&str],
-    known: Known<'_>,
-    room: usize,
-) -> Result<Vec<u8>, serde_json::Error> {
-    let raw = (!raw.is_empty()).then_some(raw);
-    let mut out = Vec::with_capacity(room);
+/// Where in a written document a field can be put in, and whether a comma goes before or after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The place in the text.
+    pub at: usize,
+    /// The field comes after another, as the last.
+    pub comma_before: bool,
+    /// Another comes after it.
+    pub comma_after: bool,
+}
+
+/// How a document is written.
+#[derive(Clone, Copy)]
+pub struct Writing<'w> {
+    /// The names that lead to texts that are JSON and are written as they are, through lists too. Of these only the ends
+    /// are looked at: one that is no object is an error.
+    pub raw: &'w [&'w str],
+    /// What is known already of the text.
+    pub known: Known<'w>,
+    /// A part of the document, and a field that it lacks: the gap for that is told.
+    pub gap: Option<(&'w str, &'w str)>,
+    /// Bytes that it will about take.
+    pub room: usize,
+}
+
+/// Writes a document.
+pub fn write(value: &Value, how: Writing<'_>) -> Result<(Vec<u8>, Option<Gap>), serde_json::Error> {
+    let raw = (!how.raw.is_empty()).then_some(how.raw);
+    let (mut out, mut gap) = (Vec::with_capacity(how.room), None);
     let Value::Object(fields) = value else {
         put(&mut out, value, raw)?;
-        return Ok(out);
+        return Ok((out, None));
     };
     out.push(b'{');
     for (index, (name, value)) in fields.iter().enumerate() {
         key(&mut out, index, name)?;
-        match known(name, value) {
-            Some(text) => out.extend_from_slice(text),
-            None => put(&mut out, value, below(raw, name))?,
+        let missing = how.gap.filter(|(part, _)| part == name).map(|(_, field)| field);
+        match (missing, value, (how.known)(name, value)) {
+            (_, _, Some(text)) => out.extend_from_slice(text),
+            (Some(field), Value::Object(fields), None) => {
+                gap = Some(put_with_gap(&mut out, fields, below(raw, name), field)?);
+            }
+            (_, value, None) => put(&mut out, value, below(raw, name))?,
         }
     }
     out.push(b'}');
-    Ok(out)
+    Ok((out, gap))
+}
+
+/// Writes an object and tells where the missing field would be.
+fn put_with_gap(
+    out: &mut Vec<u8>,
+    fields: &Map,
+    raw: Option<&[&str]>,
+    missing: &str,
+) -> Result<Gap, serde_json::Error> {
+    let mut gap = None;
+    out.push(b'{');
+    for (index, (name, value)) in fields.iter().enumerate() {
+        comma(out, index);
+        if gap.is_none() && name.as_str() > missing {
+            gap = Some(Gap { at: out.len(), comma_before: false, comma_after: true });
+        }
+        key(out, 0, name)?;
+        put(out, value, below(raw, name))?;
+    }
+    let last = Gap { at: out.len(), comma_before: !fields.is_empty(), comma_after: false };
+    out.push(b'}');
+    Ok(gap.unwrap_or(last))
 }
 
 /// `raw`: the names from here, if this value is on the way.

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tiphys_api::value::Gap;
 use tiphys_api::{Meta, Object};
 
 use super::splice;
@@ -21,6 +22,8 @@ pub(super) struct Handover(Mutex<HashMap<usize, Arc<Stored>>>);
 struct Stored {
     /// Keeps the address taken while the entry lives.
     bytes: Bytes,
+    /// Where its revision goes.
+    gap: Option<Gap>,
     /// Until the object takes it.
     meta: Mutex<Meta>,
     object: OnceLock<Object>,
@@ -31,7 +34,7 @@ impl Stored {
         let make = || {
             let meta = std::mem::take(&mut *self.meta.lock());
             let meta = Meta { resource_version: revision, ..meta };
-            Object::new(meta, splice::insert(&self.bytes, revision))
+            Object::new(meta, splice::fill(&self.bytes, self.gap, revision))
         };
         self.object.get_or_init(make).clone()
     }
@@ -45,8 +48,8 @@ pub struct Prepared<'c> {
 }
 
 impl Handover {
-    pub(super) fn prepare(&self, bytes: Bytes, meta: Meta) -> Prepared<'_> {
-        let value = Arc::new(Stored { bytes, meta: Mutex::new(meta), object: OnceLock::new() });
+    pub(super) fn prepare(&self, bytes: Bytes, gap: Option<Gap>, meta: Meta) -> Prepared<'_> {
+        let value = Arc::new(Stored { bytes, gap, meta: Mutex::new(meta), object: OnceLock::new() });
         self.0.lock().insert(address(&value.bytes), value.clone());
         Prepared { handover: self, value }
     }
@@ -62,6 +65,11 @@ impl Prepared<'_> {
     /// The bytes to commit: canonical JSON without a revision.
     pub fn bytes(&self) -> Bytes {
         self.value.bytes.clone()
+    }
+
+    /// Whether this is what `stored` is at this revision.
+    pub fn is_same(&self, stored: &[u8], revision: u64) -> bool {
+        splice::is_same(&self.value.bytes, self.value.gap, stored, revision)
     }
 
     /// The object as it would be at a revision (0: not stored), without a commit.
@@ -96,11 +104,11 @@ mod tests {
     fn a_store_that_copies_leaves_nothing_behind() {
         let handover = Handover::default();
         let meta = tiphys_api::Meta::default();
-        let prepared = handover.prepare(Bytes::from_static(b"{}"), meta.clone());
+        let prepared = handover.prepare(Bytes::from_static(b"{}"), None, meta.clone());
         assert!(handover.take(&Bytes::copy_from_slice(b"{}"), 2).is_none(), "another place in memory");
         prepared.committed(2);
         assert!(handover.0.lock().is_empty());
-        let prepared = handover.prepare(Bytes::from(b"{ }".to_vec()), meta);
+        let prepared = handover.prepare(Bytes::from(b"{ }".to_vec()), None, meta);
         assert!(handover.take(&prepared.bytes(), 3).is_some());
         assert_eq!(prepared.committed(3).meta().resource_version, 3);
     }

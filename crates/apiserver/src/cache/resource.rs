@@ -127,13 +127,10 @@ impl Cache {
     ) -> Result<Prepared<'_>, serde_json::Error> {
         let mut meta = Meta::read(object, before.map(|(read, old)| (read.tree(), old.meta())));
         meta.fields = self.resource.selectable(object);
-        let mut json = match before {
-            Some((read, _)) => folded::write_changed(object, read)?,
-            None => folded::write(object)?,
-        };
+        let (mut json, gap) = folded::write_stored(object, before.map(|(read, _)| read))?;
         // It is kept for a while in the store's memory.
         json.shrink_to_fit();
-        Ok(self.handover.prepare(json.into(), meta))
+        Ok(self.handover.prepare(json.into(), gap, meta))
     }
 
     /// The newest version of one object.

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use tiphys_api::Object;
-use tiphys_api::value::scan;
+use tiphys_api::value::{Gap, scan};
 
 /// The object with another revision, in header and bytes.
 pub fn with_revision(object: &Object, revision: u64) -> Object {
@@ -16,7 +16,14 @@ pub fn with_revision(object: &Object, revision: u64) -> Object {
 
 /// Canonical JSON with `metadata.resourceVersion` set, whether or not it had one.
 pub fn insert(json: &[u8], revision: u64) -> Bytes {
-    let Some(place) = find(json) else { return Bytes::copy_from_slice(json) };
+    fill(json, None, revision)
+}
+
+/// The same where the gap for it may be known.
+pub fn fill(json: &[u8], gap: Option<Gap>, revision: u64) -> Bytes {
+    let Some(place) = gap.map(Place::from).or_else(|| find(json)) else {
+        return Bytes::copy_from_slice(json);
+    };
     let mut text = Vec::with_capacity(json.len() + 42);
     text.extend_from_slice(&json[..place.start]);
     if place.comma_before {
@@ -33,8 +40,9 @@ pub fn insert(json: &[u8], revision: u64) -> Bytes {
 }
 
 /// Whether a value without revision is what `stored` is at this revision: told without a copy.
-pub fn is_same(value: &[u8], stored: &[u8], revision: u64) -> bool {
-    let Some(Place { start, end, comma_before, comma_after }) = find(value) else { return false };
+pub fn is_same(value: &[u8], gap: Option<Gap>, stored: &[u8], revision: u64) -> bool {
+    let place = gap.map(Place::from).or_else(|| find(value));
+    let Some(Place { start, end, comma_before, comma_after }) = place else { return false };
     let commas = usize::from(comma_before) + usize::from(comma_after);
     let text = format!("\"resourceVersion\":\"{revision}\"");
     let middle = start + text.len() + commas;
@@ -52,6 +60,12 @@ struct Place {
     end: usize,
     comma_before: bool,
     comma_after: bool,
+}
+
+impl From<Gap> for Place {
+    fn from(Gap { at, comma_before, comma_after }: Gap) -> Self {
+        Self { start: at, end: at, comma_before, comma_after }
+    }
 }
 
 const KEY: &[u8] = b"resourceVersion";
@@ -119,9 +133,10 @@ mod tests {
     fn check(before: &str, after: &str) {
         let inserted = insert(before.as_bytes(), 7);
         assert_eq!(std::str::from_utf8(&inserted).unwrap(), after);
-        assert!(!is_same(before.as_bytes(), &inserted, 8));
+        assert!(!is_same(before.as_bytes(), None, &inserted, 8));
         assert!(
-            !is_same(before.as_bytes(), before.as_bytes(), 7) || before.contains(r#""resourceVersion":"7""#)
+            !is_same(before.as_bytes(), None, before.as_bytes(), 7)
+                || before.contains(r#""resourceVersion":"7""#)
         );
     }
 
@@ -144,6 +159,20 @@ mod tests {
     }
 
     #[test]
+    fn the_gap_that_the_writer_tells_is_the_one_that_is_found() {
+        for text in [
+            r#"{"metadata":{"name":"x","uid":"u"},"z":1}"#,
+            r#"{"metadata":{}}"#,
+            r#"{"metadata":{"a":1}}"#,
+            r#"{"a":{"metadata":{}},"metadata":{"uid":"u"}}"#,
+        ] {
+            let tree = tiphys_api::Value::from_json(text.as_bytes()).unwrap();
+            let (json, gap) = tiphys_api::apply::folded::write_stored(&tree, None).unwrap();
+            assert_eq!(gap.map(Place::from), find(&json), "{text}");
+        }
+    }
+
+    #[test]
     fn an_older_revision_is_replaced() {
         check(
             r#"{"metadata":{"resourceVersion":"123","uid":"u"}}"#,
@@ -161,9 +190,9 @@ mod tests {
             [r#"{"metadata":{"name":"x","uid":"u"},"z":1}"#, r#"{"metadata":{}}"#, r#"{"metadata":{"a":1}}"#]
         {
             let stored = insert(value.as_bytes(), 7);
-            assert!(is_same(value.as_bytes(), &stored, 7), "{value}");
+            assert!(is_same(value.as_bytes(), None, &stored, 7), "{value}");
             let other = value.replace('1', "2");
-            assert_eq!(is_same(other.as_bytes(), &stored, 7), other == value, "{value}");
+            assert_eq!(is_same(other.as_bytes(), None, &stored, 7), other == value, "{value}");
         }
     }
 

@@ -15,7 +15,7 @@ use super::quota::Bill;
 use super::request::{Body, Request, WriteParams, Written};
 use super::{Registry, admit, convert, decode, manage, scope, system, tree};
 use crate::admission::{Operation, Review};
-use crate::cache::{Cache, Prepared, splice};
+use crate::cache::{Cache, Prepared};
 use crate::strategy::{self, Rules};
 
 /// How often a change that another write overtook is made anew.
@@ -190,7 +190,7 @@ impl Registry {
     ) -> Result<Attempt, Status> {
         let version = current.meta().resource_version;
         let key = (change.request.namespace, change.request.name);
-        if !finished && splice::is_same(&next.bytes(), current.json(), version) {
+        if !finished && next.is_same(current.json(), version) {
             return Ok(Attempt::Done(current.clone()));
         }
         if change.params.dry_run {
