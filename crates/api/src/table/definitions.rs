@@ -65,6 +65,20 @@ pub(super) static POD: &[Column] = &[
     text("Readiness Gates", "Further conditions that hold, of all.", Derived(pod::readiness_gates)).wide(),
 ];
 
+const fn used(name: &'static str, cell: Cell) -> Column {
+    Column::new(name, ("string", "quantity"), "", cell)
+}
+
+const fn window() -> Column {
+    Column::new("Window", ("string", "duration"), "", Text("window", ""))
+}
+
+pub(super) static NODE_METRICS: &[Column] =
+    &[name(), used("cpu", Text("usage.cpu", "")), used("memory", Text("usage.memory", "")), window()];
+
+pub(super) static POD_METRICS: &[Column] =
+    &[name(), used("cpu", Derived(pod::cpu)), used("memory", Derived(pod::memory)), window()];
+
 pub(super) static POD_TEMPLATE: &[Column] = &[
     name(),
     containers(),

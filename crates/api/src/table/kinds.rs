@@ -17,6 +17,10 @@ pub(super) fn columns(group: &str, kind: &str) -> &'static [Column] {
         "storage.k8s.io" | "storagemigration.k8s.io" | "resource.k8s.io" => storage_kinds(kind),
         "rbac.authorization.k8s.io" | "certificates.k8s.io" | "admissionregistration.k8s.io" => access(kind),
         "apiextensions.k8s.io" => CREATED,
+        "metrics.k8s.io" => match kind {
+            "PodMetrics" => POD_METRICS,
+            _ => NODE_METRICS,
+        },
         _ => others(kind),
     }
 }

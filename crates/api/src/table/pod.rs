@@ -3,6 +3,8 @@
 use crate::Value;
 use jiff::Timestamp;
 
+use crate::quantity::Quantity;
+
 use super::access::{NONE, at, condition, flag, is_deleted, list, number, text, text_or, time};
 use super::duration::human_duration;
 
@@ -34,6 +36,20 @@ pub(super) fn readiness_gates(pod: &Value, _now: Timestamp) -> Value {
         0 => NONE.into(),
         all => format!("{open}/{all}").into(),
     }
+}
+
+/// What all containers of a `PodMetrics` use.
+pub(super) fn cpu(metrics: &Value, _now: Timestamp) -> Value {
+    used(metrics, "usage.cpu")
+}
+
+pub(super) fn memory(metrics: &Value, _now: Timestamp) -> Value {
+    used(metrics, "usage.memory")
+}
+
+fn used(metrics: &Value, path: &str) -> Value {
+    let amounts = list(metrics, "containers").iter().filter_map(|c| text(c, path).parse::<Quantity>().ok());
+    amounts.reduce(|sum, more| sum + more).unwrap_or_default().to_string().into()
 }
 
 /// Restarts and when the last one was.

@@ -11,13 +11,12 @@ mod scrape;
 mod usage;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use serde::Deserialize;
-use tiphys_api::schema::Resource;
+use tiphys_api::schema::{Resource, builtin};
 use tiphys_api::{Gvr, Meta, Object, Status, Value};
 use tokio::time::Instant;
 
@@ -201,25 +200,17 @@ impl NodeMetrics {
     }
 }
 
+/// Where the header of a pod in the cache has its node and its phase: no pod's JSON is read for that.
+static PLACES: LazyLock<Option<[usize; 2]>> = LazyLock::new(|| {
+    let labels = &builtin().get(&PODS)?.field_labels;
+    let place = |path: &str| labels.iter().position(|label| **label == *path);
+    Some([place("spec.nodeName")?, place("status.phase")?])
+});
+
 /// The node of a pod that runs.
 fn running_on(pod: &Object) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Pod {
-        #[serde(default)]
-        spec: Spec,
-        #[serde(default)]
-        status: PodStatus,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Spec {
-        node_name: String,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct PodStatus {
-        phase: String,
-    }
-    let pod: Pod = pod.decode().ok()?;
-    (pod.status.phase == "Running" && !pod.spec.node_name.is_empty()).then_some(pod.spec.node_name)
+    let [node, phase] = (*PLACES)?;
+    let field = |place: usize| pod.meta().fields.get(place).map(AsRef::<str>::as_ref);
+    let node = field(node).filter(|node| !node.is_empty())?;
+    (field(phase) == Some("Running")).then(|| node.to_owned())
 }
