@@ -31,10 +31,18 @@ pub(crate) fn difference(old: &Value, new: &Value) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
-/// Conditions are merged by their types: one of our own that is no more has to be named.
+/// Conditions are merged by their types: one of our own that is no more has to be named, and so has what one had to say
+/// before and has not now.
 fn kept_or_deleted(before: &Value, now: &Value) -> Value {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut items = list(now);
+    for item in &mut items {
+        let old = list(before).into_iter().find(|old| old["type"] == item["type"]);
+        let (Some(Value::Object(old)), Value::Object(new)) = (old, item) else { continue };
+        for (key, _) in old {
+            new.entry(key).or_insert(Value::Null);
+        }
+    }
     let gone = |old: &&Value| {
         let is_own = old["type"].as_str().is_some_and(is_own);
         is_own && !list(now).iter().any(|new| new["type"] == old["type"])
@@ -68,5 +76,9 @@ mod tests {
         let patch = difference(&old, &json!({"conditions": [{"type": "Ready"}]})).unwrap();
         let gone = json!({"$patch": "delete", "type": "PodResizePending"});
         assert_eq!(patch, json!({"conditions": [{"type": "Ready"}, gone]}));
+        let old = json!({"conditions": [{"type": "Ready", "status": "False", "message": "not yet"}]});
+        let patch = difference(&old, &json!({"conditions": [{"type": "Ready", "status": "True"}]})).unwrap();
+        let ready = json!({"type": "Ready", "status": "True", "message": null});
+        assert_eq!(patch, json!({"conditions": [ready]}), "what it said before is not said any more");
     }
 }

@@ -51,13 +51,19 @@ fn grace(pod: &Value, asked: Option<i64>) -> i64 {
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, by what the containers ask for and may have.
 pub(crate) fn qos_class(pod: &Value) -> &'static str {
+    let names = ["cpu", "memory"];
+    let spec = tree::at(pod, &["spec"]);
+    let own = |kind: &str| names.iter().any(|n| !tree::text(spec, &["resources", kind, n]).is_empty());
     let lists = ["containers", "initContainers"].into_iter();
-    let containers: Vec<&Value> = lists.flat_map(|list| tree::items(pod, &["spec", list])).collect();
+    let containers: Vec<&Value> = match own("requests") || own("limits") {
+        // What a pod asks for itself stands for what its containers ask for.
+        true => vec![spec],
+        false => lists.flat_map(|list| tree::items(pod, &["spec", list])).collect(),
+    };
     let amount = |container: &Value, kind: &str, name: &str| {
         let text = tree::text(container, &["resources", kind, name]);
         text.parse::<Quantity>().ok().filter(|q| !q.is_zero())
     };
-    let names = ["cpu", "memory"];
     let any = |c: &&Value| {
         names.iter().any(|n| amount(c, "requests", n).is_some() || amount(c, "limits", n).is_some())
     };

@@ -36,6 +36,8 @@ fn quality_of_service_follows_the_resources() {
         class(json!({ "limits": limits, "requests": { "cpu": "1000m", "memory": "1024Mi" } })),
         "Guaranteed"
     );
+    let own = json!({ "spec": { "resources": { "limits": limits }, "containers": [{}] } });
+    assert_eq!(super::pod::qos_class(&own), "Guaranteed", "what it says itself stands for its containers");
 }
 
 #[test]
