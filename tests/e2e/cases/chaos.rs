@@ -51,7 +51,7 @@ fn chaos() -> Result<()> {
         Ok(())
     })?;
     seen.look(&ns)?;
-    seen.judge()?;
+    seen.judge().with_context(|| events(&ns).unwrap_or_default())?;
     let uids: BTreeSet<String> = seen.containers.keys().cloned().collect();
     ensure!(cgroups(&uids).len() == REPLICAS as usize, "control groups are not where they are looked for");
     ns.kubectl(&["delete", "namespace", &ns.name])?;
@@ -60,6 +60,16 @@ fn chaos() -> Result<()> {
         ensure!(after == before, "left: {}", difference(&before, &after));
         Ok(())
     })
+}
+
+/// What was told of the pods beside the usual, and what the runtime complained about: why one was started again.
+fn events(ns: &Namespace<'_>) -> Result<String> {
+    let events = ns.kubectl(&["get", "events", "--sort-by=.lastTimestamp"])?;
+    let usual = ["Scheduled", "Pulled", "Created", "Started", "Successful", "Scaling"];
+    let unusual = events.lines().filter(|line| !usual.iter().any(|usual| line.contains(usual)));
+    let log = std::fs::read_to_string(ns.cluster.data_dir().join("log/containerd.log")).unwrap_or_default();
+    let complaints = log.lines().filter(|line| line.contains("level=error"));
+    Ok(unusual.chain(complaints).collect::<Vec<_>>().join("\n"))
 }
 
 /// Begins a rolling update.

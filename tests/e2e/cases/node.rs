@@ -1,5 +1,8 @@
 //! The node: what it tells about itself and its pods, to whom, and what it does when something runs short.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -44,7 +47,11 @@ fn top(ns: &Namespace<'_>) -> Result<()> {
     ensure!(raw["containers"][0]["usage"]["memory"].is_string() && raw["window"].is_string(), "{raw}");
     let resources = ns.kubectl(&["api-resources", "--api-group=metrics.k8s.io", "--no-headers"])?;
     ensure!(resources.lines().count() == 2, "{resources}");
-    ns.kubectl(&["get", "nodes.metrics.k8s.io"])?;
+    for (resource, row) in [("nodes.metrics.k8s.io", &node[0]), ("pods.metrics.k8s.io", &pod[0])] {
+        let table = ns.kubectl(&["get", resource])?;
+        let heads: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
+        ensure!(heads == ["NAME", "CPU", "MEMORY", "WINDOW"] && table.contains(row.as_str()), "{table}");
+    }
     ns.kubectl(&["autoscale", "deployment", "top", "--cpu-percent=50", "--min=1", "--max=2"])?;
     ns.wait("condition=ScalingActive", &["hpa/top"]).map(drop)
 }
@@ -160,8 +167,10 @@ fn configuration() -> Result<()> {
     let refused = start("maxPod: 1\n").err().context("a slip of the pen was taken")?;
     ensure!(format!("{refused:#}").contains("unknown field \"maxPod\""), "{refused:#}");
     start(
-        "evictionHard: {memory.available: 1Mi}\nmaxPods: 7\nkubeReserved: {cpu: 100m}\ncontainerLogMaxSize: '300'\ncontainerLogMaxFiles: 3\n",
+        "evictionHard: {memory.available: 1Mi}\nmaxPods: 7\nkubeReserved: {cpu: 100m}\ncontainerLogMaxSize: '300'\n\
+         containerLogMaxFiles: 3\nhealthzPort: 16248\n",
     )?;
+    ensure!(healthz(16248)? == "ok");
     let ns = cluster.namespace("node")?;
     let of_node =
         |path: &str| cluster.kubectl(&["get", "nodes", "-o", &format!("jsonpath={{.items[0].{path}}}")]);
@@ -199,7 +208,59 @@ fn configuration() -> Result<()> {
     eventually("the node is tainted", || {
         ensure!(of_node("spec.taints[*].key")?.contains("node.kubernetes.io/memory-pressure"));
         Ok(())
-    })
+    })?;
+    // Sent here by somebody who has not looked.
+    let here = of_node("metadata.name")?;
+    ns.apply(&CHATTY.replace("chatty", "sent").replace("spec:", &format!("spec:\n  nodeName: {here}")))?;
+    ns.wait("jsonpath={.status.phase}=Failed", &["pod/sent"])?;
+    let status = ns.get(&["pod", "sent"])?["status"].clone();
+    let message = "Pod was rejected: The node had condition: [MemoryPressure]. ";
+    ensure!(status["reason"] == "Evicted" && status["message"] == message, "{status}");
+    cluster.stop()?;
+    start(
+        "evictionHard: {memory.available: 1Mi}\nshutdownGracePeriod: 20s\nshutdownGracePeriodCriticalPods: 5s\n",
+    )?;
+    shut_down(&cluster, &ns)
+}
+
+/// What the kubelet tells of its health at a port.
+fn healthz(port: u16) -> Result<String> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port))?;
+    socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n")?;
+    let mut told = String::new();
+    socket.read_to_string(&mut told)?;
+    let (head, body) = told.split_once("\r\n\r\n").context("no answer")?;
+    ensure!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    Ok(body.to_owned())
+}
+
+/// Before the machine goes down, pods are ended in order and told why; the next start finds them so.
+fn shut_down(cluster: &Cluster, ns: &Namespace<'_>) -> Result<()> {
+    let broken = cluster.data_dir().join("manifests/broken.yaml");
+    std::fs::create_dir_all(broken.parent().context("no directory")?)?;
+    std::fs::write(&broken, "apiVersion: v1\nkind: Pod\nmetadata: {name: broken}\nspec: {containers: []}\n")?;
+    let fields = ["get", "events", "-n", "default", "--field-selector=reason=InvalidStaticPod"];
+    eventually("the manifest that cannot be used is told of", || {
+        let events = cluster.kubectl(&fields)?;
+        let words =
+            "couldn't parse as pod(invalid pod: spec.containers: Required value), please check config file";
+        ensure!(events.contains("Could not process manifest file") && events.contains(words), "{events}");
+        Ok(())
+    })?;
+    ns.apply(&CHATTY.replace("chatty", "last"))?;
+    ns.wait("condition=Ready", &["pod/last"])?;
+    run(crate::harness::tiphys().args(["stop", "--stop-pods", "--data-dir"]).arg(cluster.data_dir()))?;
+    cluster.up()?;
+    let status = ns.get(&["pod", "last"])?["status"].clone();
+    let message = "Pod was terminated in response to imminent node shutdown.";
+    ensure!(status["phase"] == "Failed" && status["reason"] == "Terminated", "{status}");
+    ensure!(status["message"] == message, "{status}");
+    let conditions = status["conditions"].as_array().context("no conditions")?;
+    ensure!(
+        conditions.iter().any(|c| c["reason"] == "TerminationByKubelet" && c["message"] == message),
+        "{status}"
+    );
+    Ok(())
 }
 
 /// Says a line with each probe.

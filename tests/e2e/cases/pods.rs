@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Run, Table};
-use crate::harness::{Namespace, eventually};
+use crate::harness::{Namespace, eventually, feed};
 
 pub const CASES: Table = &[
     ("containers-are-resized-in-place", Run::Shared(resized)),
@@ -15,6 +15,9 @@ pub const CASES: Table = &[
     ("rules-decide-on-restarts", Run::Shared(rules)),
     ("containers-end-by-the-signal-they-choose", Run::Shared(signals)),
     ("bad-pods-say-what-is-wrong", Run::Shared(bad)),
+    ("what-a-pod-lacks-has-its-events", Run::Shared(lacking)),
+    ("a-container-with-too-little-memory-is-killed", Run::Shared(greedy)),
+    ("a-pods-own-limits-bound-all-its-containers", Run::Shared(bounded)),
     ("a-runtime-class-names-its-handler", Run::Shared(runtime_class)),
 ];
 
@@ -264,6 +267,95 @@ fn bad(ns: &Namespace<'_>) -> Result<()> {
     let ended =
         ns.get(&["pod", "command"])?["status"]["containerStatuses"][0]["lastState"]["terminated"].clone();
     ensure!(ended["exitCode"] == 128 && ended["reason"] == "StartError", "{ended}");
+    Ok(())
+}
+
+fn lacking(ns: &Namespace<'_>) -> Result<()> {
+    let absent_image =
+        pod("pull", "", &["name: c"]).replace("tiphys.local/hello:1", "tiphys.local/nothing:1");
+    let key = |name: &str, kind: &str, of: &str| {
+        let env = format!("env: [{{name: A, valueFrom: {{{kind}KeyRef: {{name: {of}, key: absent}}}}}}]");
+        pod(name, "", &[&format!("name: c, {env}")])
+    };
+    let mount = "name: c, volumeMounts: [{name: v, mountPath: /v}]";
+    let volume = "volumes: [{name: v, secret: {secretName: nobody}}]";
+    ns.kubectl(&["create", "secret", "generic", "empty"])?;
+    ns.apply(
+        &[
+            absent_image,
+            key("key", "configMap", "kube-root-ca.crt"),
+            key("secret-key", "secret", "empty"),
+            pod("crash", "", &["name: c, command: [exit, '1']"]),
+            pod("mount", volume, &[mount]),
+        ]
+        .concat(),
+    )?;
+    let name = &ns.name;
+    let [map, secret] = [("ConfigMap", "kube-root-ca.crt"), ("Secret", "empty")]
+        .map(|(kind, of)| format!("couldn't find key absent in {kind} {name}/{of}"));
+    let restarting = format!("Back-off restarting failed container c in pod crash_{name}(");
+    let events = [
+        ("pull", "Failed", "Failed to pull image \"tiphys.local/nothing:1\""),
+        ("pull", "Failed", "Error: ErrImagePull"),
+        ("pull", "BackOff", "Back-off pulling image \"tiphys.local/nothing:1\""),
+        ("key", "Failed", map.as_str()),
+        ("secret-key", "Failed", secret.as_str()),
+        ("crash", "BackOff", restarting.as_str()),
+        ("mount", "FailedMount", "MountVolume.SetUp failed for volume \"v\" : secret \"nobody\" not found"),
+    ];
+    for (pod, reason, words) in events {
+        let of = format!("--field-selector=reason={reason},involvedObject.name={pod}");
+        eventually("the event says what is lacking", || {
+            let events = ns.kubectl(&["get", "events", &of])?;
+            ensure!(events.contains(words), "no {words:?}: {events}");
+            Ok(())
+        })?;
+    }
+    for (pod, reason) in [
+        ("pull", "ImagePullBackOff"),
+        ("key", "CreateContainerConfigError"),
+        ("secret-key", "CreateContainerConfigError"),
+        ("crash", "CrashLoopBackOff"),
+        ("mount", "ContainerCreating"),
+    ] {
+        eventually("the status says why it waits", || {
+            let pod = ns.get(&["pod", pod])?;
+            let waiting = pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+            ensure!(waiting["reason"] == reason, "{}", pod["status"]);
+            let ready = condition(&pod, "Ready").context("no condition")?;
+            ensure!(ready["status"] == "False" && ready["reason"] == "ContainersNotReady", "{ready}");
+            ensure!(ready["message"] == "containers with unready status: [c]", "{ready}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// `tee` reads all that it is told before it writes.
+fn greedy(ns: &Namespace<'_>) -> Result<()> {
+    let container =
+        "name: c, command: [tee, /x], stdin: true, stdinOnce: true, resources: {limits: {memory: 16Mi}}";
+    ns.apply(&pod("p", "restartPolicy: Never", &[container]))?;
+    ns.wait("condition=Ready", &["pod/p"])?;
+    let mut attach = ns.kubectl_command();
+    // It is cut off in the middle: what counts is what the pod says.
+    let _ = feed(attach.args(["attach", "-i", "--quiet", "p"]), &vec![b'x'; 32 << 20]);
+    ns.wait("jsonpath={.status.phase}=Failed", &["pod/p"])?;
+    let ended = ns.get(&["pod", "p"])?["status"]["containerStatuses"][0]["state"]["terminated"].clone();
+    ensure!(ended["reason"] == "OOMKilled" && ended["exitCode"] == 137, "{ended}");
+    Ok(())
+}
+
+fn bounded(ns: &Namespace<'_>) -> Result<()> {
+    let own = "resources: {requests: {cpu: 30m}, limits: {cpu: 700m, memory: 96Mi}}";
+    ns.apply(&pod("p", own, &["name: c", "name: d, command: [sleep, '3600']"]))?;
+    ns.wait("condition=Ready", &["pod/p"])?;
+    let pod = ns.get(&["pod", "p"])?;
+    ensure!(pod["status"]["qosClass"] == "Burstable", "{}", pod["status"]);
+    let quotas = cgroup(&pod, &["cpu.cfs_quota_us", "cpu.max"])?;
+    ensure!(quotas.iter().any(|quota| quota.split(' ').next() == Some("70000")), "{quotas:?}");
+    let limits = cgroup(&pod, &["memory.limit_in_bytes", "memory.max"])?;
+    ensure!(limits.contains(&(96 << 20).to_string()), "{limits:?}");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub const CASES: Table = &[
     ("image-volumes-show-an-images-files", Run::Shared(images)),
     ("volumes-of-the-mode-block-are-devices", Run::SharedIf(no_loop_device, devices)),
     ("an-overfull-volume-evicts-its-pod", Run::Shared(overfull)),
+    ("who-writes-more-than-its-limit-is-evicted", Run::Shared(over_limit)),
     ("volumes-of-pods-that-went-while-nobody-looked-are-removed", Run::Own(left_behind)),
 ];
 
@@ -281,6 +282,23 @@ fn overfull(ns: &Namespace<'_>) -> Result<()> {
     crate::harness::feed(write.args(["exec", "-i", "p", "--", "tee", "/v/big"]), &vec![b'x'; 2 << 20])?;
     ns.wait("jsonpath={.status.phase}=Failed", &["pod/p"])?;
     let message = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ";
+    let status = ns.get(&["pod", "p"])?["status"].clone();
+    ensure!(status["reason"] == "Evicted" && status["message"] == message, "{status}");
+    told(ns, "p", "Evicted", message.trim())
+}
+
+fn over_limit(ns: &Namespace<'_>) -> Result<()> {
+    let limit = |size: &str| json!({"limits": {"ephemeral-storage": size}});
+    let other = json!({"name": "d", "image": "tiphys.local/hello:1", "resources": limit("100Mi")});
+    let mut made = pod("p", json!({"resources": limit("1Mi")}), json!({}));
+    made["spec"]["containers"].as_array_mut().context("no containers")?.push(other);
+    ns.apply(&made.to_string())?;
+    ns.wait("condition=Ready", &["pod/p"])?;
+    let mut write = ns.kubectl_command();
+    let exec = ["exec", "-i", "p", "-c", "c", "--", "tee", "/big"];
+    crate::harness::feed(write.args(exec), &vec![b'x'; 3 << 20])?;
+    ns.wait("jsonpath={.status.phase}=Failed", &["pod/p"])?;
+    let message = "Container c exceeded its local ephemeral storage limit \"1Mi\". ";
     let status = ns.get(&["pod", "p"])?["status"].clone();
     ensure!(status["reason"] == "Evicted" && status["message"] == message, "{status}");
     told(ns, "p", "Evicted", message.trim())

@@ -6,7 +6,9 @@ mod hooks;
 mod objects;
 mod pods;
 mod probes;
+mod sockets;
 mod subpaths;
+mod taints;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -21,7 +23,9 @@ pub const AREA: &[Table] = &[
     objects::CASES,
     pods::CASES,
     probes::CASES,
+    sockets::CASES,
     subpaths::CASES,
+    taints::CASES,
 ];
 
 /// A pod of the hello image; `spec` is indented by two, `containers` are one a line, in braces without the image: `name: c, command: [cat]`.
