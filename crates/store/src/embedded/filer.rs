@@ -157,11 +157,12 @@ impl Filer {
         if let Some(full) = self.room.less_than(LAST) {
             return Err(Trouble::Full(full));
         }
-        self.begin_rounds(mark == self.mark);
-        let part = self.saver.part();
+        let idle = mark == self.mark;
+        self.begin_rounds(idle);
+        let part = self.saver.part((!idle).then(|| batch.changes().count()));
         let sweep = self.sweep(batch);
         let work = Work { batch, heads: &part.heads, saved: part.saved, sweep, log: mark.generation };
-        if mark == self.mark && part.is_empty() && sweep.is_none() {
+        if idle && part.is_empty() && sweep.is_none() {
             return self.shrink();
         }
         let keep = |row: RawRow<'_>| self.core.state.read().keeps(row);

@@ -154,11 +154,6 @@ impl Log {
         self.segment.end == 0
     }
 
-    /// The segment's length, in bytes.
-    pub fn length(&self) -> usize {
-        self.segment.length
-    }
-
     /// Makes a batch durable.
     pub fn append(&mut self, batch: &Batch) -> Result<(), Unwritten> {
         self.record.clear();

@@ -12,8 +12,12 @@ use std::collections::BTreeMap;
 use super::index::{Change, Entry};
 use crate::{Key, Revision};
 
-/// So many heads are written with one commit.
+/// So many heads are written with one commit, ...
 const PART: usize = 512;
+/// ... or for each change in it so many, if that is less, so that no commit takes much longer than others; ...
+const PACE: usize = 2;
+/// ... but no fewer than this.
+const LEAST: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -95,10 +99,11 @@ impl Saver {
         self.round = Some(Round { revision, heads });
     }
 
-    /// What to write next.
-    pub fn part(&mut self) -> Part {
+    /// What to write next, with a commit of so many changes (none = with one of its own).
+    pub fn part(&mut self, changes: Option<usize>) -> Part {
         let Some(round) = &mut self.round else { return Part::default() };
-        let heads = std::iter::from_fn(|| round.heads.pop_first()).take(PART).collect();
+        let most = changes.map_or(PART, |changes| (PACE * changes).clamp(LEAST, PART));
+        let heads = std::iter::from_fn(|| round.heads.pop_first()).take(most).collect();
         let saved = round.heads.is_empty().then_some(round.revision);
         Part { heads, saved }
     }
@@ -136,21 +141,24 @@ mod tests {
             saver.changed(&change("/0", 90));
         }
         saver.begin(90, 1_000_000);
-        assert!(saver.part().is_empty());
+        assert!(saver.part(None).is_empty());
         saver.begin(90, 1_000);
-        let first = saver.part();
+        let first = saver.part(None);
         assert_eq!((first.heads.len(), first.saved), (PART, None));
         saver.undo(first);
-        let first = saver.part();
+        let few = saver.part(Some(1));
+        assert_eq!(few.heads.len(), LEAST);
+        saver.undo(few);
+        let first = saver.part(None);
         assert_eq!((first.heads.len(), first.saved), (PART, None));
         saver.changed(&change("/0", 91));
         saver.done(&first);
-        let last = saver.part();
+        let last = saver.part(None);
         assert_eq!((last.heads.len(), last.saved, saver.saved()), (10, Some(90), 1));
         saver.done(&last);
         assert_eq!((saver.saved(), saver.busy()), (90, false));
         saver.begin(91, 5);
-        let (key, entry) = &saver.part().heads[0];
+        let (key, entry) = &saver.part(None).heads[0];
         assert_eq!((key, entry.map(|entry| entry.mod_revision)), (&Key::from("/0"), Some(91)));
     }
 
@@ -163,7 +171,7 @@ mod tests {
         let entry = |revision| Entry { mod_revision: revision, ..Entry::default() };
         let living = [("/a", 7), ("/b", 8), ("/c", 3)].map(|(key, at)| (Key::from(key), entry(at)));
         saver.begin_all(6, living.iter().map(|(key, entry)| (key, entry)));
-        let part = saver.part();
+        let part = saver.part(None);
         let shown = part.heads.iter().map(|(key, entry)| (key.to_string(), entry.map(|e| e.mod_revision)));
         let expected = [("/a", Some(5)), ("/b", None), ("/c", Some(3))];
         assert!(shown.eq(expected.map(|(key, at)| (key.to_owned(), at))));

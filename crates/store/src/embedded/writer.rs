@@ -24,6 +24,8 @@ use crate::Error;
 
 /// At most so many requests in one record, so that it is soon written.
 const GROUP: usize = 1024;
+/// The same, in bytes.
+const GROUP_BYTES: usize = 1 << 20;
 /// How long nothing is begun that nobody waits for, when the disk was full.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,7 @@ impl Writer {
             company = requests.len();
             let mut requests = requests.into_iter().peekable();
             loop {
-                let group = group(&mut requests, self.log.length() / 2);
+                let group = group(&mut requests);
                 self.step(group);
                 if requests.peek().is_none() {
                     break;
@@ -165,11 +167,11 @@ impl Writer {
     }
 }
 
-/// The next requests, of about so many bytes.
-fn group(requests: &mut Peekable<impl Iterator<Item = Request>>, most: usize) -> Vec<Request> {
+/// The next requests for one record.
+fn group(requests: &mut Peekable<impl Iterator<Item = Request>>) -> Vec<Request> {
     let mut bytes = 0;
     let taken = std::iter::from_fn(|| {
-        let request = requests.next_if(|request| bytes == 0 || bytes + request.bytes <= most)?;
+        let request = requests.next_if(|request| bytes == 0 || bytes + request.bytes <= GROUP_BYTES)?;
         bytes += request.bytes;
         Some(request)
     });

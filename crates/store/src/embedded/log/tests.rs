@@ -166,7 +166,7 @@ fn takes_batches_while_there_is_room_and_a_large_one_when_empty() {
     });
     assert_eq!(taken.count(), BYTES / 1024);
     let mut full = log.turn(other);
-    assert_eq!((full.done(), log.length()), (mark(2), BYTES));
+    assert_eq!((full.done(), full.length), (mark(2), BYTES));
     full.fit(KEPT_PARTS * BYTES as u64, BYTES * 4).unwrap();
     assert_eq!(full.length, BYTES, "it is no use");
     full.fit(1 << 30, BYTES * 4).unwrap();
