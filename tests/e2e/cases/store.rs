@@ -125,6 +125,14 @@ fn agree() -> Result<()> {
     std::fs::create_dir_all(two.data_dir())?;
     run(Command::new("cp").arg("-r").arg(one.data_dir().join("pki")).arg(two.data_dir()))?;
     let _second = serve(&two, &flags)?;
+    // Whoever is in the cluster finds both.
+    let service = "kubernetes.io/service-name=kubernetes";
+    let ports = ["get", "endpointslices", "-l", service, "-o", "jsonpath={.items[*].ports[*].port}"];
+    eventually("the Service kubernetes leads to both", || {
+        let told = one.kubectl(&ports)?;
+        ensure!(told.split_whitespace().count() == 2, "{told}");
+        Ok(())
+    })?;
     let mut names = Vec::new();
     let mut write = |here: &Cluster, there: &Cluster, name: String| -> Result<()> {
         // A write that is told as lost may have been done; then it is there.
