@@ -19,8 +19,10 @@ use crate::context::{Context, Key, ignore_not_found};
 use crate::pods::{Facts, Pods};
 use crate::recent::Recent;
 
-/// Most pods that are being created for one owner at once.
-const AT_ONCE: usize = 256;
+/// Most pods that are being created for one owner at once. What the pods themselves cause (bindings, statuses) is under way
+/// at the same time, 64 of each, and all take turns: the more creations wait, the sooner all pods are there; the longer
+/// others wait for their turn.
+const AT_ONCE: usize = 512;
 
 pub(crate) struct PodControl {
     pub(crate) client: Arc<dyn Client>,
