@@ -49,7 +49,7 @@ bench: packages build ## Measure what docs/benchmarks.md records
 	$(CARGO) run --release --package tiphys-bench
 
 bench-api: packages build ## The same of the API alone
-	$(CARGO) run --release --package tiphys-bench -- creates verbs list fanout
+	$(CARGO) run --release --package tiphys-bench -- creates verbs list fanout forms crowd
 
 bench-controllers: packages build ## The same of the controllers, on simulated nodes
 	$(CARGO) run --release --package tiphys-bench -- scale steady

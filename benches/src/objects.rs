@@ -93,11 +93,9 @@ fn bytes(value: &Value) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn sizes_are_as_documented() {
-        let (map, pod) = (config_map("map-0").len(), parked_pod("pod-0").len());
+        let (map, pod) = (super::config_map("map-0").len(), super::parked_pod("pod-0").len());
         assert!((1_000..1_300).contains(&map), "{map}");
         assert!((2_300..2_800).contains(&pod), "{pod}");
     }

@@ -54,6 +54,12 @@ impl Process {
         Ok(Memory { rss: field("VmRSS"), anonymous: field("RssAnon"), peak: field("VmHWM") })
     }
 
+    /// Lets [`Memory::peak`] begin anew with what is resident now.
+    pub fn forget_peak(&self) -> Result<()> {
+        let path = self.path("clear_refs");
+        std::fs::write(&path, "5").with_context(|| path.display().to_string())
+    }
+
     /// How often its threads were put on a core after waiting for something.
     pub fn wakeups(&self) -> Result<u64> {
         let mut sum = 0;

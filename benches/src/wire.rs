@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::{Bytes, BytesMut};
@@ -30,6 +31,8 @@ pub struct Request {
     pub path: String,
     /// Media type of the body.
     pub form: &'static str,
+    /// Media type of the answer.
+    pub accept: &'static str,
     /// Its body, if any.
     pub body: Bytes,
 }
@@ -37,13 +40,20 @@ pub struct Request {
 impl Request {
     /// A request with JSON, or with nothing.
     pub fn new(method: Method, path: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { method, path: path.into(), form: JSON, body: body.into() }
+        Self { method, path: path.into(), form: JSON, accept: JSON, body: body.into() }
     }
 
     /// The same with a body of another form, as those of patches.
     #[must_use]
     pub fn form(mut self, form: &'static str) -> Self {
         self.form = form;
+        self
+    }
+
+    /// The same with an answer of another form.
+    #[must_use]
+    pub fn accept(mut self, form: &'static str) -> Self {
+        self.accept = form;
         self
     }
 }
@@ -88,6 +98,24 @@ impl Wire {
         answer.with_context(|| format!("{} {}: no answer", request.method, request.path))?
     }
 
+    /// Sends a request and waits for the first of its body, no longer.
+    pub async fn first_byte(&self, request: &Request) -> Result<Duration> {
+        let start = Instant::now();
+        let mut body = timeout(PATIENCE, self.open(request)).await??.into_body();
+        timeout(PATIENCE, body.frame()).await?.context("an empty answer")??;
+        Ok(start.elapsed())
+    }
+
+    /// Sends a request and forgets its answer as it comes. How many bytes it had.
+    pub async fn skim(&self, request: &Request) -> Result<usize> {
+        let mut body = timeout(PATIENCE, self.open(request)).await??.into_body();
+        let mut bytes = 0;
+        while let Some(frame) = timeout(PATIENCE, body.frame()).await? {
+            bytes += frame?.data_ref().map_or(0, Bytes::len);
+        }
+        Ok(bytes)
+    }
+
     /// Creates an object in a collection.
     pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Bytes> {
         self.send(Method::POST, path, body.into()).await
@@ -103,7 +131,7 @@ impl Wire {
     }
 
     async fn open(&self, request: &Request) -> Result<http::Response<Incoming>> {
-        let headers = [(ACCEPT, JSON), (CONTENT_TYPE, request.form)];
+        let headers = [(ACCEPT, request.accept), (CONTENT_TYPE, request.form)];
         let headers = if request.body.is_empty() { &headers[..1] } else { &headers[..] };
         let sent = self.0.send(request.method.clone(), &request.path, headers, request.body.clone()).await;
         sent.map_err(|status| anyhow::anyhow!("{}: {}", request.path, status.message))

@@ -2,9 +2,12 @@
 
 mod controllers;
 mod creates;
+mod crowd;
 mod fanout;
+mod forms;
 mod idle;
 mod list;
+mod mixed;
 mod node;
 mod pods;
 mod services;
@@ -86,6 +89,24 @@ pub const ALL: &[Measure] = &[
         about: "events to many watchers",
         needs_root: true,
         run: |g| Box::pin(fanout::run(g)),
+    },
+    Measure {
+        name: "forms",
+        about: "protobuf beside JSON",
+        needs_root: true,
+        run: |g| Box::pin(forms::run(g)),
+    },
+    Measure {
+        name: "crowd",
+        about: "the beginning of large lists, and many of them at once",
+        needs_root: true,
+        run: |g| Box::pin(crowd::run(g)),
+    },
+    Measure {
+        name: "mixed",
+        about: "memory in ten minutes of everything",
+        needs_root: true,
+        run: |g| Box::pin(mixed::run(g)),
     },
     Measure {
         name: "scale",
