@@ -1,6 +1,8 @@
 //! Who a pod is, and how others come to certificates.
 
 use anyhow::{Context, Result, ensure};
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{DecodingKey, Validation};
 use serde_json::Value;
 
 use super::{Run, Table};
@@ -19,6 +21,13 @@ const CASES: Table = &[
             "[sig-auth] ServiceAccounts should mount projected service account token",
         ],
         Run::Shared(tokens),
+    ),
+    (
+        &[
+            "[sig-auth] ServiceAccounts ServiceAccountIssuerDiscovery should support OIDC discovery of service account \
+             issuer",
+        ],
+        Run::Shared(issuer),
     ),
     (
         &["[sig-auth] ServiceAccounts should allow opting out of API token automount"],
@@ -175,6 +184,32 @@ fn tokens(ns: &Namespace<'_>) -> Result<()> {
         review(&own, &[])?["status"]["authenticated"] != true,
         "a token is good only for its own audience"
     );
+    Ok(())
+}
+
+/// Who trusts the issuer needs no more than its address to check a token.
+fn issuer(ns: &Namespace<'_>) -> Result<()> {
+    ns.hello(1)?;
+    ns.rolled_out("deployment/hello")?;
+    let path = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+    let token = ns.kubectl(&["exec", "deployment/hello", "--", "cat", path])?;
+    let account = format!("system:serviceaccount:{}:default", ns.name);
+    let ask = |path: &str| -> Result<Value> {
+        let (user, group) = (format!("--as={account}"), "--as-group=system:serviceaccounts");
+        Ok(serde_json::from_str(&ns.kubectl(&["get", &user, group, "--raw", path])?)?)
+    };
+    let document = ask("/.well-known/openid-configuration")?;
+    let issuer = document["issuer"].as_str().context("no issuer")?;
+    let place: http::Uri = document["jwks_uri"].as_str().context("no place of the keys")?.parse()?;
+    let keys: JwkSet = serde_json::from_value(ask(place.path())?)?;
+    let header = jsonwebtoken::decode_header(&token)?;
+    let id = header.kid.context("the token names no key")?;
+    let key = DecodingKey::from_jwk(keys.find(&id).context("the token's key is not told")?)?;
+    let mut expected = Validation::new(header.alg);
+    expected.set_issuer(&[issuer]);
+    expected.set_audience(&[issuer]);
+    let claims = jsonwebtoken::decode::<Value>(&token, &key, &expected)?.claims;
+    ensure!(claims["sub"] == account, "{claims}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod api_machinery;
 mod apps;
 mod auth;
 mod cli;
+mod instrumentation;
 mod network;
 mod node;
 mod storage;
@@ -23,8 +24,16 @@ use super::{Case, Run};
 type Table = &'static [(&'static [&'static str], Run)];
 
 /// Every area.
-const AREAS: &[&[Table]] =
-    &[node::AREA, apps::AREA, api_machinery::AREA, auth::AREA, cli::AREA, network::AREA, storage::AREA];
+const AREAS: &[&[Table]] = &[
+    node::AREA,
+    apps::AREA,
+    api_machinery::AREA,
+    auth::AREA,
+    cli::AREA,
+    instrumentation::AREA,
+    network::AREA,
+    storage::AREA,
+];
 
 const ONCE: &[&str] = &["every-conformance-behaviour-is-shown-once"];
 
