@@ -254,6 +254,20 @@ async fn what_is_missing_is_told_and_awaited() {
 }
 
 #[tokio::test]
+async fn a_pod_that_others_found_unready_is_ready_again() {
+    let world = World::new();
+    world.put("p", json!({"containers": [{"name": "c", "image": "web:1"}]}));
+    world.until("p", ready).await;
+    // As the node controller does while the node is not ready.
+    let mut pod = world.client.find::<Pod>("default", "p").unwrap();
+    let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    conditions.iter_mut().filter(|c| c.type_ == "Ready").for_each(|c| c.status = "False".into());
+    world.client.put(&pod);
+    assert!(!ready(&world.status("p")));
+    world.until("p", ready).await;
+}
+
+#[tokio::test]
 async fn probes_decide_on_ready_and_on_life() {
     let world = World::new();
     let output = |exit_code| tiphys_runtime::ExecOutput { exit_code, ..Default::default() };

@@ -26,8 +26,9 @@ pub(super) struct Report {
     computed: Option<PodStatus>,
     /// The status last sent, while its answer is awaited.
     sent: Option<Value>,
-    /// The status the API last took. The API may keep it in another form; it is not sent again for that.
-    accepted: Option<Value>,
+    /// The status the API last took, and the form in which it keeps that. It is not sent again for the form; but it is when
+    /// somebody else has changed it since, as who finds the node not ready does.
+    accepted: Option<(Value, Value)>,
     pub(super) retry: Option<Timestamp>,
 }
 
@@ -46,12 +47,7 @@ impl Report {
         if self.known.as_ref().is_some_and(|(known, _)| *known >= version) {
             return;
         }
-        #[derive(Deserialize)]
-        struct Told {
-            status: Option<Value>,
-        }
-        let told = object.decode::<Told>().ok().and_then(|told| told.status);
-        self.known = Some((version, told.unwrap_or_else(|| json!({}))));
+        self.known = Some((version, told(object)));
     }
 
     /// The object's version from the API, with this kubelet's own newest status in place of the API's, and the
@@ -74,6 +70,16 @@ impl Report {
     }
 }
 
+/// The status of an object.
+fn told(object: &Object) -> Value {
+    #[derive(Deserialize)]
+    struct Told {
+        status: Option<Value>,
+    }
+    let told = object.decode::<Told>().ok().and_then(|told| told.status);
+    told.unwrap_or_else(|| json!({}))
+}
+
 impl Actor {
     /// Computes the status and, if the API does not know it yet, begins to tell it.
     pub(super) fn push(&mut self, now: Timestamp) {
@@ -82,7 +88,7 @@ impl Actor {
         let Some((_, known)) = self.report.known.as_ref().filter(|_| !self.state.gone) else { return };
         let status = status::status(&self.pod, &self.state, &self.ctx.node, now);
         let new = serde_json::to_value(&status).unwrap_or_default();
-        let taken = self.report.accepted.as_ref() == Some(&new);
+        let taken = self.report.accepted.as_ref().is_some_and(|(sent, kept)| *sent == new && kept == known);
         let patch = if taken { None } else { push::difference(known, &new) };
         self.state.reported = patch.is_none() && self.report.sent.is_none();
         if self.report.computed.as_ref() != Some(&status) {
@@ -113,11 +119,14 @@ impl Actor {
         let sent = self.report.sent.take();
         match answer {
             Ok(object) => {
-                self.report.accepted = sent;
+                self.report.accepted = sent.map(|sent| (sent, told(&object)));
                 self.report.seen(&object);
             }
             // The watch tells of its removal.
-            Err(status) if status.code == 404 => self.report.accepted = sent,
+            Err(status) if status.code == 404 => {
+                let known = self.report.known.as_ref().map(|(_, known)| known.clone());
+                self.report.accepted = sent.zip(known);
+            }
             Err(status) => {
                 tracing::warn!(pod = pod::full_name(&self.pod), %status, "cannot write a pod's status");
                 self.report.retry = now.saturating_add(RETRY).ok();
