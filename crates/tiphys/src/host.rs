@@ -8,11 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 /// Programs of the distribution that a node needs, and the package that holds each.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("iptables", "iptables"),
-    ("iptables-restore", "iptables"),
-    ("ip", "iproute2"),
-];
+const PROGRAMS: &[(&str, &str)] =
+    &[("iptables", "iptables"), ("iptables-restore", "iptables"), ("ip", "iproute2")];
 
 /// Programs that Tiphys' own containerd needs.
 const CONTAINERD_PROGRAMS: &[(&str, &str)] =

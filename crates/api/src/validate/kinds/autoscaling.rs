@@ -33,7 +33,8 @@ pub fn autoscaler(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
         }
         let wakes = |(_, metric)| matches!(text(metric, "type"), "Object" | "External");
         if min == 0 && !items(spec, "metrics").any(wakes) {
-            let why = "must specify at least one Object or External metric to support scaling to zero replicas";
+            let why =
+                "must specify at least one Object or External metric to support scaling to zero replicas";
             here.forbidden("metrics", why);
         }
         if max < min {
