@@ -22,7 +22,9 @@ const LINES_OF_A_FAILURE: usize = 3;
 #[derive(Debug, Default)]
 struct Failures {
     told: Vec<String>,
-    /// How many more lines belong to the failure that was told last.
+    /// The one whose first line is still to come.
+    name: String,
+    /// How many more lines are taken of it.
     left: usize,
 }
 
@@ -30,15 +32,16 @@ impl Failures {
     /// Takes in a line of the output: `---- name stdout ----` and `---- name ----` begin a failure.
     fn take(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
-            self.told.push(format!("failed: {}", name.strip_suffix(" stdout").unwrap_or(name)));
+            self.name = format!("failed: {}", name.strip_suffix(" stdout").unwrap_or(name));
             self.left = LINES_OF_A_FAILURE;
         } else if line == "failures:" {
             self.left = 0;
         } else if self.left > 0 && !line.is_empty() {
             self.left -= 1;
-            // A case with several names fails under each for the same reason.
+            // A case with several names fails under each for the same reason, which is told once.
             let line = format!("    {line}");
             if !self.told.contains(&line) {
+                self.told.extend((!self.name.is_empty()).then(|| std::mem::take(&mut self.name)));
                 self.told.push(line);
             }
         }
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn failures_are_told_again_with_their_first_lines() {
-        let output = "failures:\n\n---- [sig-x] y ----\n1\n2\n3\n4\n\n---- a::b stdout ----\n\nthread panicked\n\n\
+        let output = "failures:\n\n---- [sig-x] y ----\n1\n2\n3\n4\n\n---- z ----\n1\n2\n3\n4\n\n---- a::b stdout ----\n\nthread panicked\n\n\
             failures:\n    a::b\n\ntest result: FAILED. 0 passed; 2 failed";
         let mut failures = Failures::default();
         output.lines().for_each(|line| failures.take(line));

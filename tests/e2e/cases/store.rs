@@ -2,6 +2,7 @@
 //!
 //! Masters alone: no pods are needed, so each case takes a few seconds.
 
+mod etcd;
 mod faults;
 
 use std::net::TcpListener;
@@ -9,12 +10,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use etcd::Etcd;
 
 use super::{Run, Running, Table};
 use crate::harness::{Cluster, eventually, kubectl, run, tiphys};
 
 pub const CASES: Table = &[
     ("api-servers-on-one-etcd-agree-whatever-fails", Run::If(no_etcd, agree)),
+    ("the-other-master-goes-on-when-the-leading-one-is-killed", Run::If(no_etcd, lead)),
     ("a-backup-comes-back-at-another-address", Run::Own(backup)),
     ("a-backup-of-an-etcd-comes-back-in-another", Run::If(no_etcd, backup_of_etcd)),
     ("the-state-moves-to-etcd-and-back", Run::If(no_etcd, migrate)),
@@ -36,65 +39,9 @@ fn no_etcd() -> Option<String> {
     (!found("etcd") || !found("etcdctl")).then(|| "etcd is not installed".into())
 }
 
-/// An etcd cluster on loopback.
-struct Etcd {
-    members: Vec<Option<Running>>,
-    ports: Vec<u16>,
-    dir: tempfile::TempDir,
-}
-
-impl Etcd {
-    fn start(members: usize) -> Result<Self> {
-        // All are taken at once, so that none is given twice.
-        let taken: Vec<_> =
-            (0..2 * members).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-        let ports = taken.iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<Result<_>>()?;
-        drop(taken);
-        let dir = tempfile::Builder::new().prefix("tiphys-etcd-").tempdir()?;
-        let mut etcd = Self { members: Vec::new(), ports, dir };
-        for member in 0..members {
-            let running = etcd.spawn(member)?;
-            etcd.members.push(Some(running));
-        }
-        Ok(etcd)
-    }
-
-    fn client(&self, member: usize) -> String {
-        format!("http://127.0.0.1:{}", self.ports[2 * member])
-    }
-
-    fn spawn(&self, member: usize) -> Result<Running> {
-        let peer = |member: usize| format!("http://127.0.0.1:{}", self.ports[2 * member + 1]);
-        let cluster: Vec<_> = (0..self.ports.len() / 2).map(|m| format!("m{m}={}", peer(m))).collect();
-        let log = std::fs::File::create(self.dir.path().join(format!("log{member}")))?;
-        let child = Command::new("etcd")
-            .args(["--name", &format!("m{member}"), "--initial-cluster", &cluster.join(",")])
-            .arg("--data-dir")
-            .arg(self.dir.path().join(member.to_string()))
-            .args(["--listen-peer-urls", &peer(member), "--initial-advertise-peer-urls", &peer(member)])
-            .args(["--listen-client-urls", &self.client(member)])
-            .args(["--advertise-client-urls", &self.client(member)])
-            .args(["--heartbeat-interval", "50", "--election-timeout", "500", "--log-level", "error"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        Ok(Running(child))
-    }
-
-    fn urls(&self) -> String {
-        (0..self.members.len()).map(|member| self.client(member)).collect::<Vec<_>>().join(",")
-    }
-}
-
 /// A master without controllers, whose objects change only when a case changes them.
 fn serve(cluster: &Cluster, more: &[&str]) -> Result<Running> {
-    let log = std::fs::File::create(cluster.scratch("log"))?;
-    let mut command = cluster.server_command();
-    command.args(["--disable", "scheduler,controller-manager,dns"]).args(more);
-    let server = Running(command.stdout(Stdio::null()).stderr(log).spawn()?);
-    let ready = eventually("the API answers", || cluster.kubectl(&["get", "--raw", "/readyz"]));
-    ready.with_context(|| std::fs::read_to_string(cluster.scratch("log")).unwrap_or_default())?;
-    Ok(server)
+    cluster.serve(&[&["--disable", "scheduler,controller-manager,dns"], more].concat())
 }
 
 fn put(cluster: &Cluster, name: &str) -> Result<String> {
@@ -114,9 +61,9 @@ fn written(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(found.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Two API servers, each with its own cache, on three members that die, come back, and stand still.
+/// Two API servers, each with its own cache, on three members that die, come back, stand still, and lose each other.
 fn agree() -> Result<()> {
-    let mut etcd = Etcd::start(3)?;
+    let mut etcd = Etcd::start_apart(3)?;
     let (one, two) = (Cluster::new("one", 10)?, Cluster::new("two", 11)?);
     let urls = etcd.urls();
     let flags = ["--etcd-servers", urls.as_str()];
@@ -164,6 +111,39 @@ fn agree() -> Result<()> {
     ]))?;
     ensure!(found.trim() == "/registry/configmaps/default/a", "{found}");
     faults::under_load(&mut etcd, [&one, &two])
+}
+
+/// Two masters with controllers on one etcd: one of them works, and when it is killed, the other one.
+fn lead() -> Result<()> {
+    let etcd = Etcd::start(1)?;
+    let urls = etcd.urls();
+    let flags = ["--etcd-servers", urls.as_str(), "--disable", "dns"];
+    let (one, two) = (Cluster::new("leading", 20)?, Cluster::new("standing-by", 21)?);
+    let first = one.serve(&flags)?;
+    std::fs::create_dir_all(two.data_dir())?;
+    run(Command::new("cp").arg("-r").arg(one.data_dir().join("pki")).arg(two.data_dir()))?;
+    let leader = || {
+        let lease = ["get", "lease", "-n", "kube-system", "kube-controller-manager"];
+        two.kubectl(&[&lease[..], &["-o", "jsonpath={.spec.holderIdentity}"]].concat())
+    };
+    let replicas = |wanted: &str| {
+        let path = "jsonpath={.status.replicas} {.status.observedGeneration} {.metadata.generation}";
+        eventually("the controllers work", || {
+            let told = two.kubectl(&["get", "deployment", "web", "-o", path])?;
+            ensure!(told == wanted, "{told}");
+            Ok(())
+        })
+    };
+    one.kubectl(&["create", "deployment", "web", "--image=registry.k8s.io/pause", "--replicas=2"])?;
+    let _second = two.serve(&flags)?;
+    replicas("2 1 1")?;
+    let before = leader()?;
+    drop(first);
+    two.kubectl(&["scale", "deployment", "web", "--replicas=5"])?;
+    replicas("5 2 2")?;
+    let after = leader()?;
+    ensure!(before != after && !before.is_empty(), "{before:?} leads, then {after:?}");
+    Ok(())
 }
 
 fn backup() -> Result<()> {

@@ -1,4 +1,4 @@
-//! Clients of two API servers on one etcd, whose members are killed and paused meanwhile: nobody is lied to.
+//! Clients of two API servers on one etcd, whose members are killed, paused and cut off meanwhile: nobody is lied to.
 //!
 //! Each writer counts in an object of its own, by its resourceVersion. A write that is told as lost may be done or not; one
 //! that is told as done is there, at either server; one that is told as a conflict would be a lie, as nobody else writes there.
@@ -17,7 +17,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 use tokio::sync::watch;
 
-use super::Etcd;
+use super::etcd::Etcd;
 use crate::harness::{Cluster, PATIENCE, run};
 
 const WRITERS: usize = 4;
@@ -77,6 +77,11 @@ async fn faults(etcd: &mut Etcd, tally: &Tally) -> Result<()> {
     works(tally).await.context("a member was paused")?;
     signal(etcd, 1, "CONT")?;
     works(tally).await.context("it goes on")?;
+    // Whoever speaks to this one is answered, but not by the cluster.
+    etcd.link(false)?;
+    works(tally).await.context("a member was cut off")?;
+    etcd.link(true)?;
+    works(tally).await.context("it is there again")?;
     // No majority is left: nothing can be done until it is there again.
     for member in [1, 2] {
         etcd.members[member] = None;

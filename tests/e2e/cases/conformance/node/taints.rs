@@ -1,17 +1,17 @@
-//! Pods leave a node whose taints they do not bear, each when its time is over. The nodes are simulated ones of its own: what
-//! is done to them is nobody else's.
+//! Pods leave a node whose taints they do not bear, each when its time is over. A cluster of its own with simulated nodes:
+//! what is done to them is nobody else's, and other cases ask their cluster for its only node.
 
 use anyhow::{Result, ensure};
 
 use super::{Run, Table};
-use crate::harness::{Namespace, Running, eventually, tiphys};
+use crate::harness::{Cluster, Running, eventually, tiphys};
 
 pub const CASES: Table = &[(
     &[
         "[sig-node] NoExecuteTaintManager Multiple Pods [Serial] evicts pods with minTolerationSeconds [Disruptive]",
         "[sig-node] NoExecuteTaintManager Single Pod [Serial] removing taint cancels eviction [Disruptive]",
     ],
-    Run::Shared(evicted),
+    Run::Own(evicted),
 )];
 
 const KEY: &str = "e2e.tiphys.io/evict";
@@ -25,26 +25,20 @@ fn pod(name: &str, node: &str, seconds: u32) -> String {
     )
 }
 
-fn evicted(ns: &Namespace<'_>) -> Result<()> {
+fn evicted() -> Result<()> {
+    let cluster = Cluster::new("tainted", 28)?;
+    let _server = cluster.serve(&["--disable", "dns"])?;
+    let ns = cluster.namespace("tainted")?;
     let mut simulate = tiphys();
-    simulate.args([
-        "simulate",
-        "--nodes",
-        "2",
-        "--node-prefix",
-        "tainted",
-        "--taint",
-        "simulated:NoSchedule",
-    ]);
-    simulate.arg("--kubeconfig").arg(ns.cluster.kubeconfig());
-    let simulator = Running(simulate.spawn()?);
+    simulate.args(["simulate", "--nodes", "2", "--node-prefix", "tainted"]);
+    let _nodes = Running(simulate.arg("--kubeconfig").arg(cluster.kubeconfig()).spawn()?);
     let nodes = ["node/tainted-0", "node/tainted-1"];
     eventually("the nodes are there", || ns.kubectl(&[&["get"], &nodes[..]].concat()))?;
     ns.wait("condition=Ready", &nodes)?;
     let taint = |node: &str, sign: &str| ns.kubectl(&["taint", "node", node, &format!("{KEY}{sign}")]);
     // The first bears it long enough to be spared; the last bears it a little longer than that.
     ns.apply(
-        &[pod("spared", "tainted-1", 7), pod("soon", "tainted-0", 1), pod("late", "tainted-0", 8)].concat(),
+        &[pod("spared", "tainted-1", 15), pod("soon", "tainted-0", 1), pod("late", "tainted-0", 16)].concat(),
     )?;
     ns.wait("condition=Ready", &["pod/spared", "pod/soon", "pod/late"])?;
     taint("tainted-1", "=yes:NoExecute")?;
@@ -54,7 +48,5 @@ fn evicted(ns: &Namespace<'_>) -> Result<()> {
     ns.wait("delete", &["pod/late"])?;
     let spared = ns.get(&["pod", "spared"])?;
     ensure!(spared["metadata"]["deletionTimestamp"].is_null(), "{spared}");
-    ns.kubectl(&["delete", "pod", "spared"])?;
-    drop(simulator);
-    ns.kubectl(&[&["delete"], &nodes[..]].concat()).map(drop)
+    Ok(())
 }
