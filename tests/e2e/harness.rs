@@ -216,7 +216,9 @@ impl Drop for Cluster {
 impl Namespace<'_> {
     /// Removes it with all that is in it, in the background.
     pub fn remove(self) -> Result<()> {
-        self.cluster.kubectl(&["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"]).map(drop)
+        self.cluster
+            .kubectl(&["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"])
+            .map(drop)
     }
 
     /// kubectl in this namespace.
