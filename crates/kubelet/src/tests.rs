@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::configuration::Settings;
+use crate::eviction::Thresholds;
 use crate::{Config, Shutdown};
 
 /// Long enough for the slowest machine; a test that waits this long has failed.
@@ -34,7 +35,8 @@ impl World {
             dir: tempfile::tempdir().unwrap(),
             runtime: Arc::new(Fake::new(&["web:1", "web:2"])),
             client: FakeClient::new(),
-            settings: Settings::default(),
+            // These are about the simulated runtime: a full disk of the machine that runs them must not evict.
+            settings: Settings { eviction_hard: Thresholds::default(), ..Settings::default() },
             shutdown: Shutdown::default(),
             kubelet: None,
         };
