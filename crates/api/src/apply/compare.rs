@@ -41,7 +41,9 @@ static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Node::new()));
 
 /// Compares two versions of an object (`Null`: it does not exist). Top-level fields of `ignored` are left out.
 pub(super) fn compare(root: Shape<'_>, old: &Value, new: &Value, ignored: &[&str]) -> Changes {
-    let mut found = Diff { written: Writer::with_capacity(128), removed: Writer::default() };
+    // Of a new object all is written.
+    let room = if old.is_null() { 4096 } else { 128 };
+    let mut found = Diff { written: Writer::with_capacity(room), removed: Writer::default() };
     for (name, old, new) in zip(old.as_object(), new.as_object()) {
         if name == "apiVersion" || name == "kind" || ignored.contains(&name) {
             continue;

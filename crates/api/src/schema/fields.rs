@@ -1,7 +1,8 @@
 //! The fields of a struct: in order of their JSON names, and found by name at the cost of a hash.
 //!
 //! Every walk over an object asks for the field of each of its keys, several times on each write. A binary search
-//! over names follows a pointer at every step; the index is small, holds no pointers, and is right at the first look.
+//! over names follows a pointer at every step; the index is small, holds no pointers, and is mostly right at the first
+//! look.
 
 use std::ops::{Deref, DerefMut};
 
@@ -11,8 +12,16 @@ use super::Field;
 #[derive(Clone, Default)]
 pub struct Fields {
     list: Box<[Field]>,
-    /// Hash of the name and place in the list, in order of the hashes.
-    index: Box<[(u32, u32)]>,
+    /// A hash table, at most half full: the name's hash, and the place in the list. Whose slot is taken has the next
+    /// free one.
+    index: Box<[Option<Slot>]>,
+}
+
+/// See [`Fields`].
+#[derive(Clone, Copy)]
+struct Slot {
+    hash: u32,
+    place: u32,
 }
 
 impl Fields {
@@ -24,21 +33,40 @@ impl Fields {
     /// The field of a JSON name and its place in the list.
     pub fn place(&self, name: &str) -> Option<(usize, &Field)> {
         let hash = hash(name);
-        let first = self.index.partition_point(|(other, _)| *other < hash);
-        let same = self.index.get(first..)?.iter().take_while(|(other, _)| *other == hash);
-        let mut same = same.filter_map(|(_, at)| Some((*at as usize, self.list.get(*at as usize)?)));
-        same.find(|(_, field)| field.name.as_ref() == name)
+        for at in slots(hash, self.index.len()) {
+            let slot = (*self.index.get(at)?)?;
+            if slot.hash == hash {
+                let place = slot.place as usize;
+                let field = self.list.get(place)?;
+                if *field.name == *name {
+                    return Some((place, field));
+                }
+            }
+        }
+        None
     }
+}
+
+/// The slots of a table that may hold a hash, in order.
+fn slots(hash: u32, size: usize) -> impl Iterator<Item = usize> {
+    // The size is a power of two, so this is the rest.
+    let mask = size.wrapping_sub(1);
+    (0..size).map(move |step| (hash as usize).wrapping_add(step) & mask)
 }
 
 impl From<Vec<Field>> for Fields {
     /// Takes fields in any order.
     fn from(mut list: Vec<Field>) -> Self {
         list.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut index = vec![None; (2 * list.len()).next_power_of_two()];
         // A struct has far fewer fields than 2^32.
-        let mut index: Vec<(u32, u32)> =
-            (0u32..).zip(&list).map(|(at, field)| (hash(&field.name), at)).collect();
-        index.sort_unstable();
+        for (place, field) in (0..).zip(&list) {
+            let hash = hash(&field.name);
+            let free = slots(hash, index.len()).find(|at| index.get(*at).is_some_and(Option::is_none));
+            if let Some(slot) = free.and_then(|at| index.get_mut(at)) {
+                *slot = Some(Slot { hash, place });
+            }
+        }
         Self { list: list.into(), index: index.into() }
     }
 }
@@ -76,7 +104,13 @@ impl std::fmt::Debug for Fields {
     }
 }
 
-/// FNV-1a: names are short, and the set is fixed.
+/// Names are short, and the set is fixed: its ends and its length tell one from nearly all others.
 fn hash(name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    let bytes = name.as_bytes();
+    let word = match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29),
+        _ => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    // The high half depends on all bits.
+    ((word ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }

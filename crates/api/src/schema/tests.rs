@@ -148,3 +148,30 @@ fn every_field_but_the_kind_has_its_place_in_protobuf() {
         assert!(lost.is_empty(), "{}: {lost:?}", record.name);
     }
 }
+
+#[test]
+fn every_field_is_found_by_its_name_and_nothing_else_is() {
+    for record in builtin().schema().structs.iter().chain([&record_of(&[])]) {
+        for (place, field) in record.fields.iter().enumerate() {
+            assert_eq!(
+                record.fields.place(&field.name).map(|(found, _)| found),
+                Some(place),
+                "{}",
+                record.name
+            );
+        }
+        ["", "x", "noSuchField"].iter().for_each(|name| assert_eq!(record.field(name), None));
+    }
+    // Names that the hash cannot tell apart: the ends are the same.
+    let names: Vec<String> = (0..100).map(|n| format!("samestart-{n:03}-same-ends")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let record = record_of(&names);
+    names.iter().for_each(|name| assert_eq!(record.field(name).map(|f| &*f.name), Some(*name)));
+    assert_eq!(record.field("samestart-100-same-ends"), None);
+}
+
+fn record_of(names: &[&str]) -> Struct {
+    let any = field(pod(), &["metadata", "name"]);
+    let fields: Vec<Field> = names.iter().map(|name| Field { name: (*name).into(), ..any.clone() }).collect();
+    Struct { name: "test".into(), fields: fields.into(), atomic: false, preserve_unknown: false }
+}

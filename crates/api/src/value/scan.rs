@@ -10,15 +10,29 @@ const fn each(byte: u8) -> u64 {
 pub(crate) fn plain(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let word = u64::from_le_bytes(*chunk);
-        let special = below(word ^ each(b'"'), 1) | below(word ^ each(b'\\'), 1) | below(word, 0x20);
-        if special != 0 {
-            return at + special.trailing_zeros() as usize / 8;
+        match special(u64::from_le_bytes(*chunk)) {
+            0 => at += 8,
+            found => return at + found.trailing_zeros() as usize / 8,
         }
-        at += 8;
     }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(rest.len())
+    // What is left is looked at together with what was seen, or, in a short text, twice.
+    if let Some(last) = bytes.last_chunk() {
+        return match special(u64::from_le_bytes(*last)) {
+            0 => bytes.len(),
+            found => bytes.len() - 8 + found.trailing_zeros() as usize / 8,
+        };
+    }
+    if let (Some([a, b, c, d]), Some([e, f, g, h])) = (bytes.first_chunk(), bytes.last_chunk())
+        && special(u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])) == 0
+    {
+        return bytes.len();
+    }
+    bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(bytes.len())
+}
+
+/// The high bit of the first byte that is no plain text's, and of some after it; 0 if there is none.
+fn special(word: u64) -> u64 {
+    below(word ^ each(b'"'), 1) | below(word ^ each(b'\\'), 1) | below(word, 0x20)
 }
 
 /// The high bit of each byte that is less than `limit` (at most 128). Bytes after the first such may be marked wrongly.
@@ -64,5 +78,26 @@ fn nested_end(json: &[u8], start: usize) -> Option<usize> {
             _ => {}
         }
         at += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_special_byte_is_found_wherever_it_stands() {
+        for length in 0..40 {
+            let text = vec![b'~'; length];
+            assert_eq!(plain(&text), length);
+            for (first, second) in (0..length).flat_map(|first| (first..length).map(move |s| (first, s))) {
+                for (a, b) in [(b'"', b'\\'), (b'\\', 0), (0x1f, b'"')] {
+                    let mut text = text.clone();
+                    (text[second], text[first]) = (b, a);
+                    assert_eq!(plain(&text), first, "{text:?}");
+                }
+            }
+            assert_eq!(plain(&vec![0x80; length]), length);
+        }
     }
 }

@@ -107,7 +107,8 @@ impl Server {
         let (method, headers) = (head.method, head.headers);
         let limit = if long { None } else { Some(time_limit(&query)?) };
         let call = Call { method, info, query, raw_query, headers, user, body, upgrade };
-        let answer = self.dispatch(call, dimensions);
+        // On the heap, where it stays: it is large, and would be copied into the time limit and from there into this.
+        let answer = Box::pin(self.dispatch(call, dimensions));
         let answer = match limit {
             None => answer.await?,
             Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(late(limit)))?,

@@ -9,6 +9,7 @@
 //! - Tables are for people looking on (`kubectl get -w`): they hold ages and are made for each watcher.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use futures::StreamExt;
 use http::StatusCode;
 use tiphys_api::schema::Resource;
 use tiphys_api::{Object, Status, Value, cbor, json, protobuf};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::answer::{Answer, with_body};
 use super::body::Body;
@@ -169,7 +170,8 @@ pub struct Running {
     frames: Frames,
     ready: VecDeque<Delivery>,
     ended: bool,
-    stop: CancellationToken,
+    /// One wait for all of the watch: to queue up anew for each event would cost as much as a frame.
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
     sent: WatchEvents,
     _lasting: InFlight,
 }
@@ -183,6 +185,7 @@ impl Running {
         sent: WatchEvents,
         lasting: InFlight,
     ) -> Self {
+        let stop = Box::pin(stop.cancelled_owned());
         Self { watch, frames, ready: VecDeque::new(), ended: false, stop, sent, _lasting: lasting }
     }
 
@@ -193,7 +196,7 @@ impl Running {
                 return None;
             }
             let next = tokio::select! {
-                () = self.stop.cancelled() => None,
+                () = &mut self.stop => None,
                 next = self.watch.next() => next,
             };
             match next? {

@@ -4,12 +4,13 @@
 //!   is cut off with 410 when the ring has moved past it.
 //! - An update that crosses the selection becomes an arrival or a departure, by comparing headers only.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tiphys_api::schema::Resource;
 use tiphys_api::{Object, Status};
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
 use super::request::{Request, WatchParams};
 use super::{Registry, convert, version};
@@ -31,7 +32,8 @@ pub struct Watch {
     cursor: u64,
     first: Option<First>,
     bookmarks: Option<Interval>,
-    deadline: Option<Instant>,
+    /// Set up once: a watcher of a busy kind waits many thousand times.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// What is delivered before any change.
@@ -69,7 +71,7 @@ impl Registry {
             cursor: since.unwrap_or(0),
             first: None,
             bookmarks: params.bookmarks.then(bookmark_timer),
-            deadline: params.timeout.map(|t| Instant::now() + t),
+            deadline: params.timeout.map(|t| Box::pin(tokio::time::sleep(t))),
         };
         if let Err(status) = watch.begin(since, params).await {
             watch.first = Some(First::Error(Box::new(status)));
@@ -188,8 +190,8 @@ impl Watch {
 
     async fn wait(&mut self) -> Wake {
         let over = async {
-            match self.deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
+            match &mut self.deadline {
+                Some(deadline) => deadline.await,
                 None => std::future::pending().await,
             }
         };
