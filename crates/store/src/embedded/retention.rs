@@ -13,7 +13,7 @@ pub struct Retention {
     pub age: Duration,
     /// More revisions than this are not kept.
     pub revisions: u64,
-    /// What was replaced may take so many bytes, or half as much as what lives, if that is more. Reading page after
+    /// What was replaced may take so many bytes, or two fifths of what lives, if that is more. Reading page after
     /// page takes the longer the more lives; so what is kept for it is in proportion.
     pub bytes: u64,
 }
@@ -31,7 +31,7 @@ impl Retention {
 
     /// Where to compact to because too much was replaced.
     pub(super) fn excess(&self, past: &Past, live_bytes: u64) -> Option<Revision> {
-        let most = self.bytes.max(live_bytes / 2);
+        let most = self.bytes.max(live_bytes / 5 * 2);
         // In larger steps.
         if past.bytes <= most.saturating_add(most / STEPS) { None } else { past.point(most) }
     }
