@@ -147,13 +147,16 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The next line, without its end.
+    /// The next line, without its end. One that tells of a failure is one.
     pub async fn next(&mut self) -> Result<Bytes> {
         loop {
             let fresh = self.buffer.get(self.searched..).unwrap_or_default();
             if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(self.searched + end + 1);
                 self.searched = 0;
+                if line.starts_with(br#"{"type":"ERROR""#) {
+                    bail!("the watch failed: {}", String::from_utf8_lossy(&line));
+                }
                 return Ok(line.freeze());
             }
             self.searched = self.buffer.len();
@@ -169,9 +172,6 @@ impl Lines {
     pub async fn event(&mut self) -> Result<(String, Value)> {
         let mut event: Value = serde_json::from_slice(&self.next().await?)?;
         let kind = event["type"].as_str().unwrap_or_default().to_owned();
-        if kind == "ERROR" {
-            bail!("the watch failed: {event}");
-        }
         Ok((kind, event["object"].take()))
     }
 

@@ -72,10 +72,12 @@ impl Event {
         Self { kind, object, previous, revision, departed, frames, kept }
     }
 
-    /// What the event takes of the ring's budget: its own version of the object and some overhead. The version before
-    /// is counted by the event that brought it; frames are counted as they are made.
+    /// What the event takes of the ring's budget: the version that it replaced, which nobody else has any more, and some
+    /// overhead. Its own is in the cache, or counted by the event that replaced it; frames are counted as they are made.
     pub(super) fn bytes(&self) -> usize {
-        self.object.json().len() + 512
+        let last = (self.kind == EventKind::Deleted).then_some(&self.object);
+        let held = self.previous.iter().chain(last);
+        512 + held.map(|object| object.json().len()).sum::<usize>()
     }
 
     /// The object that a frame of `kind` shows.

@@ -46,7 +46,8 @@ const PROGRESS_AFTER: Duration = Duration::from_millis(100);
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Bytes of recent events that each resource keeps: how far a slow watcher may fall behind.
+    /// Bytes that each resource keeps for recent events, beside the objects as they are: how far a slow watcher may fall
+    /// behind.
     pub ring_bytes_max: usize,
     /// How many revisions before the present the rings are filled from at start.
     pub replay: u64,
@@ -54,7 +55,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes_max: 12 << 20, replay: 1000 }
+        Self { ring_bytes_max: 16 << 20, replay: 1000 }
     }
 }
 
