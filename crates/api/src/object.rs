@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use crate::Value;
+use crate::apply::folded;
 use crate::protobuf::{self, Sealed};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -180,7 +181,8 @@ impl Object {
         if let Kept::Sealed(sealed) = &*self.0.sealed.lock() {
             return Ok(Sealed::clone(sealed));
         }
-        let tree = self.value().map_err(|_| protobuf::Error::Malformed)?;
+        // Field sets are JSON's text in protobuf, too.
+        let tree = folded::read(&self.0.json).map_err(|_| protobuf::Error::Malformed)?;
         let sealed = Sealed::of(&tree)?;
         let mut kept = self.0.sealed.lock();
         if matches!(*kept, Kept::Unasked) {
@@ -317,6 +319,15 @@ mod tests {
         assert!(first.as_ptr() == body(&object).as_ptr(), "kept");
         object.outdate();
         assert!(first == body(&object) && body(&object).is_unique(), "made for who asks");
+    }
+
+    #[test]
+    fn the_kept_form_is_that_of_the_tree() {
+        let json = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"managedFields":[{"fieldsV1":{"f:data":{".":{},"f:a\"":{}}}}],"name":"a"}}"#;
+        let object = Object::parse(Bytes::from_static(json)).unwrap();
+        let tree = object.value().unwrap();
+        assert_eq!(object.sealed().unwrap().body(), &protobuf::encode(&tree).unwrap());
+        assert_eq!(protobuf::open(object.sealed().unwrap().body()).unwrap(), tree);
     }
 
     #[test]

@@ -35,37 +35,60 @@ impl Context<'_> {
     }
 }
 
+/// The fields of a message as they come: each once, however often it is there.
+type Gathered<'s> = Vec<(&'s Field, Part)>;
+
+/// What there is of a field. Objects are made at the end, of all their fields at once.
+enum Part {
+    One(Value),
+    Items(Vec<Value>),
+    Entries(Vec<(Text, Value)>),
+}
+
+impl From<Part> for Value {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::One(value) => value,
+            Part::Items(items) => Value::Array(items),
+            Part::Entries(entries) => Value::Object(entries.into_iter().collect()),
+        }
+    }
+}
+
 fn record(context: Context<'_>, id: StructId, bytes: &[u8]) -> Result<Fields, Error> {
     let context = context.deeper()?;
     let record = context.schema.get(id);
-    let mut fields = Fields::new();
-    message(context, record, &[], bytes, &mut fields)?;
+    let mut gathered = Gathered::new();
+    message(context, record, &[], bytes, &mut gathered)?;
     // A list that Go writes always is there even when it is empty.
     for field in record.fields.iter().filter(|f| f.required && matches!(f.ty, Type::List(_))) {
-        fields.entry(field.name.as_ref()).or_insert_with(|| Value::Array(Vec::new()));
+        if gathered.iter().all(|(known, _)| !std::ptr::eq(*known, field)) {
+            gathered.push((field, Part::Items(Vec::new())));
+        }
     }
-    Ok(fields)
+    Ok(gathered.into_iter().map(|(field, part)| (&*field.name, part)).collect())
 }
 
 /// Reads a message whose fields stand at `at` in the struct: the struct's own, or one that Go embeds.
-fn message(
+fn message<'s>(
     context: Context<'_>,
-    record: &Struct,
+    record: &'s Struct,
     at: &[u32],
     bytes: &[u8],
-    fields: &mut Fields,
+    gathered: &mut Gathered<'s>,
 ) -> Result<(), Error> {
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.next()? {
-        let path: Vec<u32> = at.iter().copied().chain([number]).collect();
-        let places =
-            record.fields.iter().filter_map(|field| Some((field, field.proto.as_ref()?.path.as_ref())));
-        let mut places = places.filter(|(_, place)| place.starts_with(&path));
-        match (places.next(), wire) {
-            (Some((field, place)), wire) if place.len() == path.len() => {
-                add(context, record, field, wire, fields)?
+        let below = |field: &'s Field| {
+            let (inner, rest) = field.proto.as_ref()?.path.split_at_checked(at.len())?;
+            (inner == at && rest.first() == Some(&number)).then_some((field, rest))
+        };
+        match (record.fields.iter().find_map(below), wire) {
+            (Some((field, [_])), wire) => add(context, record, field, wire, gathered)?,
+            (Some(_), Wire::Bytes(inner)) => {
+                let deeper: Vec<u32> = at.iter().copied().chain([number]).collect();
+                message(context.deeper()?, record, &deeper, inner, gathered)?;
             }
-            (Some(_), Wire::Bytes(inner)) => message(context.deeper()?, record, &path, inner, fields)?,
             // A newer client's field.
             _ => {}
         }
@@ -73,34 +96,33 @@ fn message(
     Ok(())
 }
 
-fn add(
+fn add<'s>(
     context: Context<'_>,
     record: &Struct,
-    field: &Field,
+    field: &'s Field,
     wire: Wire<'_>,
-    fields: &mut Fields,
+    gathered: &mut Gathered<'s>,
 ) -> Result<(), Error> {
     let place = (record.name.as_ref(), field.name.as_ref());
-    match &field.ty {
-        Type::List(list) => {
-            let items = fields.entry(field.name.as_ref()).or_insert_with(|| Value::Array(Vec::new()));
-            if let Value::Array(items) = items {
-                elements(context, place, &list.item, wire, items)?;
-            }
+    // One that comes again mostly follows itself.
+    let known = gathered.iter_mut().rev().find(|(known, _)| std::ptr::eq(*known, field));
+    match (&field.ty, known.map(|(_, part)| part)) {
+        (Type::List(list), Some(Part::Items(items))) => elements(context, place, &list.item, wire, items)?,
+        (Type::List(list), _) => {
+            let mut items = Vec::new();
+            elements(context, place, &list.item, wire, &mut items)?;
+            gathered.push((field, Part::Items(items)));
         }
-        Type::Map(item) => {
-            let (key, value) = entry(context, place, item, wire)?;
-            let entries = fields.entry(field.name.as_ref()).or_insert_with(|| Value::Object(Fields::new()));
-            if let Value::Object(entries) = entries {
-                entries.insert(key.into(), value);
-            }
+        (Type::Map(item), Some(Part::Entries(entries))) => entries.push(entry(context, place, item, wire)?),
+        (Type::Map(item), _) => {
+            let first = entry(context, place, item, wire)?;
+            gathered.push((field, Part::Entries(vec![first])));
         }
-        ty => {
-            let value = value(context, place, ty, wire)?;
-            if !is_omitted(field, &value) {
-                fields.insert(Text::new(&field.name), value);
-            }
-        }
+        (ty, known) => match (value(context, place, ty, wire)?, known) {
+            (value, _) if is_omitted(field, &value) => {}
+            (value, Some(part)) => *part = Part::One(value),
+            (value, None) => gathered.push((field, Part::One(value))),
+        },
     }
     Ok(())
 }
@@ -143,9 +165,9 @@ fn entry(
     place: (&str, &str),
     item: &Type,
     wire: Wire<'_>,
-) -> Result<(String, Value), Error> {
+) -> Result<(Text, Value), Error> {
     let mut reader = Reader(bytes(wire)?);
-    let (mut key, mut found) = (String::new(), Wire::Bytes(b""));
+    let (mut key, mut found) = (Text::default(), Wire::Bytes(b""));
     while let Some((number, wire)) = reader.next()? {
         match number {
             1 => key = text(wire)?,
@@ -169,8 +191,8 @@ fn bytes(wire: Wire<'_>) -> Result<&[u8], Error> {
     }
 }
 
-fn text(wire: Wire<'_>) -> Result<String, Error> {
-    std::str::from_utf8(bytes(wire)?).map(str::to_owned).map_err(|_| Error::Malformed)
+fn text(wire: Wire<'_>) -> Result<Text, Error> {
+    std::str::from_utf8(bytes(wire)?).map(Text::new).map_err(|_| Error::Malformed)
 }
 
 fn value(context: Context<'_>, place: (&str, &str), ty: &Type, wire: Wire<'_>) -> Result<Value, Error> {
@@ -211,7 +233,7 @@ fn first(bytes: &[u8]) -> Result<Option<Wire<'_>>, Malformed> {
 }
 
 fn int_or_string(bytes: &[u8]) -> Result<Value, Error> {
-    let (mut is_text, mut whole, mut written) = (false, 0_i64, String::new());
+    let (mut is_text, mut whole, mut written) = (false, 0_i64, Text::default());
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.next()? {
         match (number, wire) {

@@ -125,6 +125,8 @@ fn scalar(out: &mut Writer, number: u32, ty: &Type, value: &Value) -> Done {
                 Ok(())
             });
         }
+        // Folded.
+        (Type::FieldsV1, Value::String(text)) => return raw_text(out, number, text),
         (Type::FieldsV1, value) => return raw(out, number, value),
         (ty, value) => return Err(Error::new(&format!("{ty:?}"), value)),
     }
@@ -151,8 +153,12 @@ fn int_or_string(out: &mut Writer, number: u32, value: &Value) -> Done {
 
 /// JSON within protobuf: `RawExtension`, `JSON`, `FieldsV1`.
 fn raw(out: &mut Writer, number: u32, value: &Value) -> Done {
+    raw_text(out, number, &value.to_string())
+}
+
+fn raw_text(out: &mut Writer, number: u32, text: &str) -> Done {
     out.message(number, |out| {
-        out.bytes(1, value.to_string().as_bytes());
+        out.bytes(1, text.as_bytes());
         Ok(())
     })
 }
