@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 
 use crate::{Map, Text, Value};
 
-use super::text::{Writer, children, is_member, push_escaped};
+use super::text::{Cursor, Writer, push_escaped};
 
 /// A set of field paths. The empty set owns nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,9 @@ impl FieldSet {
 
     /// Whether no path is in the set.
     pub fn is_empty(&self) -> bool {
-        children(&self.0).next().is_none()
+        let mut root = Cursor::new(&self.0);
+        root.enter();
+        root.key().is_none()
     }
 
     /// The trie as a tree, for walks that go up and down in it.
@@ -86,7 +88,7 @@ impl FieldSet {
 
     /// Whether some path is in both.
     pub(super) fn meets(&self, other: &Self) -> bool {
-        meets(&self.0, &other.0)
+        meets(&mut Cursor::new(&self.0), &mut Cursor::new(&other.0))
     }
 
     /// The paths that are in both.
@@ -98,79 +100,117 @@ impl FieldSet {
     /// All paths as text, as `.spec.template.spec.containers[name="web"].image`.
     pub fn paths(&self) -> Vec<String> {
         let mut found = Vec::new();
-        collect_paths(&self.0, &mut String::new(), &mut found);
+        collect_paths(&mut Cursor::new(&self.0), &mut String::new(), &mut found);
         found
     }
 }
 
-/// Writes the children of the combination of two nodes.
-type Combine = fn(&str, &str, &mut Writer);
+/// Writes the children of the combination of two nodes, and goes behind both.
+type Combine = for<'t> fn(&mut Cursor<'t>, &mut Cursor<'t>, &mut Writer);
 
 fn combine(a: &str, b: &str, how: Combine) -> FieldSet {
     let mut out = Writer::with_capacity(a.len() + 2);
-    how(a, b, &mut out);
+    how(&mut Cursor::new(a), &mut Cursor::new(b), &mut out);
     out.finish()
 }
 
-fn union(a: &str, b: &str, out: &mut Writer) {
-    side_by_side(a, b, |key, ours, theirs| match (ours, theirs) {
-        (Some(ours), Some(theirs)) => {
-            let place = out.open_raw(key, is_member(ours) || is_member(theirs));
+fn union<'t>(a: &mut Cursor<'t>, b: &mut Cursor<'t>, out: &mut Writer) {
+    side_by_side(a, b, |key, found| match found {
+        Found::Both(ours, theirs) => {
+            let place = out.open_raw(key, ours.is_member() || theirs.is_member());
             union(ours, theirs, out);
             out.close(place);
         }
-        (Some(only), None) | (None, Some(only)) => out.copy(key, only),
-        (None, None) => {}
+        Found::Ours(only) | Found::Theirs(only) => out.copy(key, only.skip()),
     });
 }
 
-fn subtract(a: &str, b: &str, out: &mut Writer) {
-    side_by_side(a, b, |key, ours, theirs| match (ours, theirs) {
-        (Some(ours), Some(theirs)) => {
-            let place = out.open_raw(key, is_member(ours) && !is_member(theirs));
+fn subtract<'t>(a: &mut Cursor<'t>, b: &mut Cursor<'t>, out: &mut Writer) {
+    side_by_side(a, b, |key, found| match found {
+        Found::Both(ours, theirs) => {
+            let place = out.open_raw(key, ours.is_member() && !theirs.is_member());
             subtract(ours, theirs, out);
             out.close(place);
         }
-        (Some(ours), None) => out.copy(key, ours),
-        _ => {}
+        Found::Ours(ours) => out.copy(key, ours.skip()),
+        Found::Theirs(theirs) => drop(theirs.skip()),
     });
 }
 
-fn intersect(a: &str, b: &str, out: &mut Writer) {
-    side_by_side(a, b, |key, ours, theirs| {
-        let (Some(ours), Some(theirs)) = (ours, theirs) else { return };
-        let place = out.open_raw(key, is_member(ours) && is_member(theirs));
-        intersect(ours, theirs, out);
-        out.close(place);
+fn intersect<'t>(a: &mut Cursor<'t>, b: &mut Cursor<'t>, out: &mut Writer) {
+    side_by_side(a, b, |key, found| match found {
+        Found::Both(ours, theirs) => {
+            let place = out.open_raw(key, ours.is_member() && theirs.is_member());
+            intersect(ours, theirs, out);
+            out.close(place);
+        }
+        Found::Ours(only) | Found::Theirs(only) => drop(only.skip()),
     });
 }
 
-/// Ends where the second ends, which mostly is the smaller one.
-fn meets(a: &str, b: &str) -> bool {
-    let mut ours = children(a).peekable();
-    children(b).any(|(key, theirs)| {
-        while ours.next_if(|(other, _)| compare_keys(other, key).is_lt()).is_some() {}
-        let found = ours.next_if(|(other, _)| compare_keys(other, key).is_eq());
-        found.is_some_and(|(_, ours)| is_member(ours) && is_member(theirs) || meets(ours, theirs))
-    })
+/// Whether some path is in both nodes. If not, goes behind both.
+fn meets(a: &mut Cursor<'_>, b: &mut Cursor<'_>) -> bool {
+    a.enter();
+    b.enter();
+    let mut ours = a.key();
+    while let Some(key) = b.key() {
+        while let Some(before) = ours.filter(|other| compare_keys(other, key).is_lt()) {
+            a.open(before);
+            a.skip();
+            ours = a.key();
+        }
+        b.open(key);
+        let Some(same) = ours.filter(|other| compare_keys(other, key).is_eq()) else {
+            b.skip();
+            continue;
+        };
+        a.open(same);
+        if a.is_member() && b.is_member() || meets(a, b) {
+            return true;
+        }
+        ours = a.key();
+    }
+    a.leave();
+    b.leave();
+    false
 }
 
-/// Visits the children of two nodes in the order of their keys.
-fn side_by_side(a: &str, b: &str, mut visit: impl FnMut(&str, Option<&str>, Option<&str>)) {
-    let (mut ours, mut theirs) = (children(a).peekable(), children(b).peekable());
+/// Who has a child; the cursors stand where its node begins, and are to go behind it.
+enum Found<'v, 't> {
+    Ours(&'v mut Cursor<'t>),
+    Theirs(&'v mut Cursor<'t>),
+    Both(&'v mut Cursor<'t>, &'v mut Cursor<'t>),
+}
+
+/// Visits the children of two nodes in the order of their keys, and goes behind both.
+fn side_by_side<'t>(
+    a: &mut Cursor<'t>,
+    b: &mut Cursor<'t>,
+    mut visit: impl for<'v> FnMut(&str, Found<'v, 't>),
+) {
+    a.enter();
+    b.enter();
+    let (mut ours, mut theirs) = (a.key(), b.key());
     loop {
-        let order = match (ours.peek(), theirs.peek()) {
-            (None, None) => return,
+        let order = match (ours, theirs) {
+            (None, None) => break,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some((a, _)), Some((b, _))) => compare_keys(a, b),
+            (Some(a), Some(b)) => compare_keys(a, b),
         };
-        let ours = if order == Ordering::Greater { None } else { ours.next() };
-        let theirs = if order == Ordering::Less { None } else { theirs.next() };
-        if let Some((key, _)) = ours.or(theirs) {
-            visit(key, ours.map(|(_, node)| node), theirs.map(|(_, node)| node));
+        let (in_a, in_b) = (ours.filter(|_| order.is_le()), theirs.filter(|_| order.is_ge()));
+        in_a.into_iter().for_each(|key| a.open(key));
+        in_b.into_iter().for_each(|key| b.open(key));
+        match (in_a, in_b) {
+            (Some(key), Some(_)) => visit(key, Found::Both(a, b)),
+            (Some(key), None) => visit(key, Found::Ours(a)),
+            (None, key) => visit(key.unwrap_or_default(), Found::Theirs(b)),
         }
+        ours = if in_a.is_some() { a.key() } else { ours };
+        theirs = if in_b.is_some() { b.key() } else { theirs };
     }
+    a.leave();
+    b.leave();
 }
 
 /// Compares two keys as written by what they mean.
@@ -190,16 +230,19 @@ fn unescape(key: &str) -> Cow<'_, str> {
     serde_json::from_str(&format!("\"{key}\"")).map_or(Cow::Borrowed(key), Cow::Owned)
 }
 
-fn collect_paths(node: &str, prefix: &mut String, found: &mut Vec<String>) {
-    for (key, child) in children(node) {
+fn collect_paths(node: &mut Cursor<'_>, prefix: &mut String, found: &mut Vec<String>) {
+    node.enter();
+    while let Some(key) = node.key() {
+        node.open(key);
         let length = prefix.len();
         push_element(prefix, &unescape(key));
-        if is_member(child) {
+        if node.is_member() {
             found.push(prefix.clone());
         }
-        collect_paths(child, prefix, found);
+        collect_paths(node, prefix, found);
         prefix.truncate(length);
     }
+    node.leave();
 }
 
 fn push_element(path: &mut String, element: &str) {
@@ -314,9 +357,12 @@ pub(super) fn value_element(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::json;
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::json;
 
     #[test]
     fn texts_are_canonical_whatever_the_client_wrote() {
@@ -343,5 +389,41 @@ mod tests {
         let mut rest = a.clone();
         rest.subtract(&FieldSet::from_value(&json!({"f:a": {}, "f:z": {}})).unwrap());
         assert_eq!(rest.paths(), [".\""]);
+    }
+
+    /// Paths of few elements, some of which need escapes.
+    fn any_set() -> impl Strategy<Value = BTreeSet<Vec<&'static str>>> {
+        let element = proptest::sample::select(vec!["f:a", "f:\"", "f:z", "k:{\"n\":\"}\"}", "v:\"x\""]);
+        proptest::collection::btree_set(proptest::collection::vec(element, 1..5), 0..8)
+    }
+
+    fn set_of(paths: &BTreeSet<Vec<&str>>) -> FieldSet {
+        let mut root = Value::Object(Node::new());
+        for path in paths {
+            let node = path.iter().fold(&mut root, |node, element| &mut node[*element]);
+            node[SELF] = Value::Object(Node::new());
+        }
+        FieldSet::from_value(&root).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn texts_combine_as_sets_of_paths_do(a in any_set(), b in any_set(), cut in 0.0..1.0) {
+            let (ours, theirs) = (set_of(&a), set_of(&b));
+            let mut union = ours.clone();
+            union.union(&theirs);
+            prop_assert_eq!(&union, &set_of(&a.union(&b).cloned().collect()));
+            let mut rest = ours.clone();
+            rest.subtract(&theirs);
+            prop_assert_eq!(&rest, &set_of(&a.difference(&b).cloned().collect()));
+            prop_assert_eq!(ours.intersection(&theirs), set_of(&a.intersection(&b).cloned().collect()));
+            prop_assert_eq!(ours.meets(&theirs), !a.is_disjoint(&b));
+            prop_assert_eq!((ours.is_empty(), ours.paths().len()), (a.is_empty(), a.len()));
+            // A damaged text is read as far as it goes.
+            let end = (union.0.len() as f64 * cut) as usize;
+            let mut damaged = FieldSet(union.0.chars().take(end).collect());
+            let _ = (damaged.meets(&ours), ours.meets(&damaged), damaged.paths(), damaged.intersection(&ours));
+            damaged.union(&ours);
+        }
     }
 }

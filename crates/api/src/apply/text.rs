@@ -1,40 +1,72 @@
 //! Reading and writing the text of a field set, member by member.
 //!
 //! Texts are canonical JSON of nested objects: what this program wrote itself. A text that is not (a damaged store)
-//! reads as shorter than it is, and never panics.
+//! reads as shorter than it is, and never panics. Each byte is read once: whoever went into a node stands behind it
+//! afterwards, and only a node that is passed over has its end looked for.
 
-use super::fields::{FieldSet, SELF};
+use super::fields::FieldSet;
 use crate::value::scan;
 
-/// Whether a node is itself in the set.
-pub(super) fn is_member(node: &str) -> bool {
-    node == "{}" || node.starts_with("{\".\":")
-}
-
-/// The children of a node: key as written (without quotes) and node, without the mark of its own membership.
-pub(super) fn children(node: &str) -> impl Iterator<Item = (&str, &str)> {
-    Members { text: node, at: 1 }.filter(|(key, _)| *key != SELF)
-}
-
-/// The members of an object's text, in order.
-struct Members<'t> {
+/// A place in a text: where a node begins, or, in a node that was entered, before its next child or its end.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor<'t> {
     text: &'t str,
-    /// Where the next member begins, or the closing brace stands.
     at: usize,
 }
 
-impl<'t> Iterator for Members<'t> {
-    type Item = (&'t str, &'t str);
+impl<'t> Cursor<'t> {
+    /// Before the root.
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { text, at: 0 }
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
+    fn rest(&self) -> &'t str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// Whether the node that begins here is itself in the set.
+    pub(super) fn is_member(&self) -> bool {
+        self.rest().starts_with("{}") || self.rest().starts_with("{\".\":")
+    }
+
+    /// Goes into the node that begins here, behind the mark of its own membership.
+    pub(super) fn enter(&mut self) {
+        self.at += 1;
+        if self.rest().starts_with(MARK) {
+            self.at += MARK.len();
+            self.comma();
+        }
+    }
+
+    /// The key of the next child as written, without quotes; none at the end of the node.
+    pub(super) fn key(&self) -> Option<&'t str> {
         let bytes = self.text.as_bytes();
-        let key_end = (bytes.get(self.at) == Some(&b'"')).then(|| scan::text_end(bytes, self.at + 1))??;
-        let node = key_end + 2;
-        let end = (bytes.get(node) == Some(&b'{')).then(|| scan::value_end(bytes, node))??;
-        let key = self.text.get(self.at + 1..key_end)?;
-        let item = (key, self.text.get(node..end)?);
-        self.at = end + usize::from(bytes.get(end) == Some(&b','));
-        Some(item)
+        let end = (bytes.get(self.at) == Some(&b'"')).then(|| scan::text_end(bytes, self.at + 1))??;
+        self.text.get(self.at + 1..end)
+    }
+
+    /// Goes to where the node of the next child begins, which has this key.
+    pub(super) fn open(&mut self, key: &str) {
+        self.at += "\"\":".len() + key.len();
+    }
+
+    /// Passes over the node that begins here. Answers its text.
+    pub(super) fn skip(&mut self) -> &'t str {
+        let end = scan::value_end(self.text.as_bytes(), self.at).unwrap_or(self.text.len());
+        let node = self.text.get(self.at..end).unwrap_or_default();
+        self.at = end;
+        self.comma();
+        node
+    }
+
+    /// Goes behind the node that was entered, whatever of it is left.
+    pub(super) fn leave(&mut self) {
+        self.at = scan::rest_end(self.text.as_bytes(), self.at).unwrap_or(self.text.len());
+        self.comma();
+    }
+
+    fn comma(&mut self) {
+        self.at += usize::from(self.text.as_bytes().get(self.at) == Some(&b','));
     }
 }
 

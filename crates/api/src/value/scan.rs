@@ -58,7 +58,7 @@ pub fn text_end(json: &[u8], at: usize) -> Option<usize> {
 pub fn value_end(json: &[u8], at: usize) -> Option<usize> {
     match json.get(at)? {
         b'"' => text_end(json, at + 1).map(|end| end + 1),
-        b'{' | b'[' => nested_end(json, at),
+        b'{' | b'[' => rest_end(json, at + 1),
         _ => {
             let rest = json.get(at..)?;
             let length = rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']'));
@@ -67,8 +67,9 @@ pub fn value_end(json: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-fn nested_end(json: &[u8], start: usize) -> Option<usize> {
-    let (mut at, mut depth) = (start, 0_usize);
+/// The place after the object or list in which `at` is, before a member or its end.
+pub(crate) fn rest_end(json: &[u8], at: usize) -> Option<usize> {
+    let (mut at, mut depth) = (at, 1_usize);
     loop {
         match json.get(at)? {
             b'"' => at = text_end(json, at + 1)?,
