@@ -112,3 +112,38 @@ async fn absence_is_checked_before_anything_goes() {
     assert_eq!(names, ["alive"]);
     drop(cluster);
 }
+
+#[tokio::test(start_paused = true)]
+async fn custom_resources_own_and_are_owned_as_soon_as_they_are_served() {
+    const THINGS: Gvr = Gvr::new("example.com", "v1", "things");
+    let client = FakeClient::new();
+    serve_discovery(&client);
+    let cluster = Cluster::start_with(client.clone(), only_collecting());
+    cluster.settle().await;
+    serve_things(&client);
+    let definition = json!({"metadata": {"name": "things.example.com", "uid": "definition"}});
+    client.put_value(&Gvr::new("apiextensions.k8s.io", "v1", "customresourcedefinitions"), &definition);
+    let thing = |uid: &str| json!({"apiVersion": "example.com/v1", "kind": "Thing", "name": uid, "uid": uid});
+    put(&client, &THINGS, "top", &[]);
+    put(&client, &THINGS, "mid", &[thing("top")]);
+    put(&client, &MAPS, "leaf", &[thing("mid")]);
+    put(&client, &MAPS, "lost", &[thing("never")]);
+    cluster.settle().await;
+    assert!(exists(&client, &MAPS, "leaf").await && !exists(&client, &MAPS, "lost").await);
+    let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
+    client.delete(&Target::new(&THINGS, "n", "top"), &options).await.unwrap();
+    cluster.settle().await;
+    assert!(!exists(&client, &THINGS, "mid").await && !exists(&client, &MAPS, "leaf").await);
+}
+
+/// Discovery of one custom resource more.
+fn serve_things(client: &FakeClient) {
+    let group = |name: &str| {
+        let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
+        json!({"name": name, "versions": [version], "preferredVersion": version})
+    };
+    client.serve_path("/apis", &json!({"groups": [group("apps"), group("example.com")]}));
+    let verbs = ["create", "delete", "get", "list", "patch", "update", "watch"];
+    let things = json!({"name": "things", "kind": "Thing", "namespaced": true, "verbs": verbs});
+    client.serve_path("/apis/example.com/v1", &json!({"resources": [things]}));
+}
