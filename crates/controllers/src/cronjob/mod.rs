@@ -67,10 +67,12 @@ fn ended(job: &Job) -> Option<&str> {
 
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Outcome {
+        // Before the object: what is read afterwards is no older.
+        let revision = self.crons.revision();
         let Some(object) = self.crons.get(&key.namespace, &key.name) else { return Ok(None) };
         let cron: CronJob = decode(&object).map_err(Status::internal)?;
         let made = self.made.fresh(cron.uid(), self.jobs.revision());
-        if !made || !self.written.fresh(cron.uid(), self.crons.revision()) {
+        if !made || !self.written.fresh(cron.uid(), revision) {
             return Ok(Some(STALE_PAUSE));
         }
         let jobs: Vec<Job> = self

@@ -64,6 +64,9 @@ pub(crate) async fn run(context: Arc<Context>) {
 
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Outcome {
+        // Before the job: what is read afterwards is no older. The other way round an old status could pass for the one
+        // that we wrote, and its failed indexes would be tried again.
+        let revision = self.jobs.revision();
         let Some(object) = self.jobs.get(&key.namespace, &key.name) else {
             self.release_orphans(key).await?;
             return Ok(None);
@@ -72,8 +75,7 @@ impl Controller {
         let spec = job.spec.as_ref();
         let foreign = spec.and_then(|spec| spec.managed_by.as_deref()).is_some_and(|by| by != OURS);
         let Some(selector) = selector(&object).filter(|_| !foreign) else { return Ok(None) };
-        if !self.control.fresh(&job, &selector).await? || !self.written.fresh(job.uid(), self.jobs.revision())
-        {
+        if !self.written.fresh(job.uid(), revision) || !self.control.fresh(&job, &selector).await? {
             return Ok(Some(STALE_PAUSE));
         }
         let pods: Vec<JobPod> = self.control.claim(&job, &selector).await?.iter().map(JobPod::of).collect();
