@@ -1,0 +1,88 @@
+//! From the object's JSON to values by their types, and back.
+
+use tiphys_api::Value as Tree;
+use tiphys_api::{Map as TreeMap, Number};
+
+use super::{List, Map, Result, Text, Value};
+use crate::error::EvalError;
+use crate::lib::time;
+use crate::types::{self, Type};
+
+/// The value of a part of an object under its type.
+pub fn from_tree<'a>(tree: &'a Tree, ty: &Type) -> Result<'a> {
+    Ok(match (tree, ty) {
+        (Tree::Null, _) => Value::Null,
+        (Tree::Bool(value), _) => Value::Bool(*value),
+        (Tree::Number(number), ty) => from_number(number, ty),
+        (Tree::String(text), ty) => return from_text(text.as_str(), ty),
+        (Tree::Array(items), Type::List(list)) => Value::List(List::Tree(items, list.clone())),
+        (Tree::Array(items), _) => Value::List(List::Tree(items, types::List::dynamic())),
+        (Tree::Object(fields), ty) => Value::Map(Map::Tree(fields, ty.clone())),
+    })
+}
+
+fn from_number<'a>(number: &Number, ty: &Type) -> Value<'a> {
+    let double = || Value::Double(number.as_f64().unwrap_or(f64::NAN));
+    match (ty, number.as_i64(), number.as_u64()) {
+        (Type::Double, _, _) => double(),
+        (Type::Int, None, _) => Value::Int(number.as_f64().unwrap_or_default() as i64),
+        (_, Some(value), _) => Value::Int(value),
+        (_, None, Some(value)) => Value::Uint(value),
+        _ => double(),
+    }
+}
+
+fn from_text<'a>(text: &'a str, ty: &Type) -> Result<'a> {
+    let unreadable = |format: &str| EvalError::failed(format!("Invalid {format} format"));
+    match ty {
+        Type::Timestamp => {
+            let found = time::parse_timestamp(text).or_else(|| time::parse_date(text));
+            found.map(Value::Timestamp).ok_or_else(|| unreadable("date-time"))
+        }
+        Type::Duration => {
+            time::parse_duration(text).map(Value::Duration).ok_or_else(|| unreadable("duration"))
+        }
+        Type::Bytes => {
+            use base64::Engine as _;
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+            bytes.map(|bytes| Value::Bytes(bytes.into())).map_err(|_| unreadable("byte"))
+        }
+        _ => Ok(Value::String(Text::Borrowed(text))),
+    }
+}
+
+/// A value as JSON; what has no form there is an error.
+pub fn to_tree<'a>(value: &Value<'a>) -> Result<'a, Tree> {
+    let unknown = || EvalError::failed(format!("cannot convert {} to JSON", value.type_of()));
+    Ok(match value {
+        Value::Null => Tree::Null,
+        Value::Bool(value) => Tree::Bool(*value),
+        Value::Int(value) => Tree::Number((*value).into()),
+        Value::Uint(value) => Tree::Number((*value).into()),
+        Value::Double(value) => Tree::Number(Number::from_f64(*value).ok_or_else(unknown)?),
+        Value::String(text) => Tree::String(tiphys_api::Text::new(&**text)),
+        Value::Bytes(bytes) => {
+            use base64::Engine as _;
+            Tree::String(base64::engine::general_purpose::STANDARD.encode(bytes).into())
+        }
+        Value::Timestamp(at) => Tree::String(time::print_timestamp(*at).into()),
+        Value::Duration(nanos) => Tree::String(time::print_duration(*nanos).into()),
+        Value::List(list) => {
+            Tree::Array(list.iter().map(|item| to_tree(&item?)).collect::<std::result::Result<_, _>>()?)
+        }
+        Value::Map(Map::Tree(fields, _)) => Tree::Object((*fields).clone()),
+        Value::Map(map) => Tree::Object(fields(map)?),
+        Value::Optional(Some(inner)) => return to_tree(inner),
+        Value::Optional(None) => Tree::Null,
+        Value::Type(_) | Value::Opaque(_) => return Err(unknown()),
+    })
+}
+
+fn fields<'a>(map: &Map<'a>) -> Result<'a, TreeMap> {
+    let mut fields = TreeMap::new();
+    for (key, value) in map.entries() {
+        let Value::String(name) = key else { return Err(EvalError::failed("JSON's keys are strings")) };
+        fields.insert(tiphys_api::Text::new(&*name), to_tree(&value?)?);
+    }
+    Ok(fields)
+}
