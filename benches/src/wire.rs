@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
 use tiphys_client::kubeconfig::{Kubeconfig, Overrides};
-use tiphys_client::remote::{Config, Identity, RemoteClient};
+use tiphys_client::remote::{Config, Identity, RemoteClient, Transport};
 use tokio::time::timeout;
 
 use crate::cluster::{HTTPS_PORT, PATIENCE};

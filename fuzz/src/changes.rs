@@ -16,7 +16,7 @@ fn lines(data: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// An object, and any JSON.
-fn object_and_patch(data: &[u8]) -> Option<(Value, Value)> {
+pub fn object_and_patch(data: &[u8]) -> Option<(Value, Value)> {
     let (object, patch) = lines(data)?;
     Some((decode::json(object).ok()?.value, serde_json::from_slice(patch).ok()?))
 }

@@ -99,7 +99,7 @@ fn read(resource: &Resource, old: &Value, new: &Value) {
     let _ = validate::object_meta_update(old, new);
     let _ = validate::immutable(resource, old, new);
     let _ = resource.selectable(new);
-    let _ = table::rows(&resource.gvk, new, Timestamp::UNIX_EPOCH);
+    let _ = table::cells(table::columns(resource), new, Timestamp::UNIX_EPOCH);
 }
 
 /// What is printed parses to the same selector.

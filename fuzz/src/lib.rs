@@ -8,6 +8,8 @@
 
 mod changes;
 mod decoders;
+mod expressions;
+mod schemas;
 
 /// Takes an input; panics where a law does not hold.
 pub type Target = fn(&[u8]);
@@ -23,11 +25,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("field-selector", decoders::field_selector),
     ("quantity", decoders::quantity),
     ("jsonpath", decoders::jsonpath),
+    ("cel", expressions::cel),
     ("json-patch", changes::json_patch),
     ("merge-patch", changes::merge_patch),
     ("strategic-patch", changes::strategic_patch),
     ("diff", changes::diff),
     ("apply", changes::apply),
+    ("schema", schemas::schema),
 ];
 
 /// The target of a name.

@@ -8,6 +8,7 @@
 
 mod cases;
 mod harness;
+mod hooks;
 mod machine;
 mod objects;
 mod simulated;

@@ -28,14 +28,15 @@ pub struct Kind {
 pub const CONFIG_MAP: Kind = Kind::new("v1", "ConfigMap", "configmaps");
 pub const CONTROLLER_REVISION: Kind = Kind::new("apps/v1", "ControllerRevision", "controllerrevisions");
 pub const CRON_JOB: Kind = Kind::new("batch/v1", "CronJob", "cronjobs");
+pub const CUSTOM_RESOURCE_DEFINITION: Kind =
+    Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions").cluster();
 pub const DAEMON_SET: Kind = Kind::new("apps/v1", "DaemonSet", "daemonsets");
 pub const DEPLOYMENT: Kind = Kind::new("apps/v1", "Deployment", "deployments");
 pub const EVENT: Kind = Kind::new("v1", "Event", "events");
-pub const INGRESS_CLASS: Kind =
-    Kind { namespaced: false, ..Kind::new("networking.k8s.io/v1", "IngressClass", "ingressclasses") };
+pub const INGRESS_CLASS: Kind = Kind::new("networking.k8s.io/v1", "IngressClass", "ingressclasses").cluster();
 pub const JOB: Kind = Kind::new("batch/v1", "Job", "jobs");
-pub const NAMESPACE: Kind = Kind { namespaced: false, ..Kind::new("v1", "Namespace", "namespaces") };
-pub const NODE: Kind = Kind { namespaced: false, ..Kind::new("v1", "Node", "nodes") };
+pub const NAMESPACE: Kind = Kind::new("v1", "Namespace", "namespaces").cluster();
+pub const NODE: Kind = Kind::new("v1", "Node", "nodes").cluster();
 pub const POD: Kind = Kind::new("v1", "Pod", "pods");
 pub const POD_DISRUPTION_BUDGET: Kind = Kind::new("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets");
 pub const REPLICA_SET: Kind = Kind::new("apps/v1", "ReplicaSet", "replicasets");
@@ -49,6 +50,11 @@ impl Kind {
     /// One whose objects are in namespaces.
     pub const fn new(group_version: &'static str, kind: &'static str, plural: &'static str) -> Self {
         Self { group_version, kind, plural, namespaced: true }
+    }
+
+    /// The same for one whose objects are in none.
+    pub const fn cluster(self) -> Self {
+        Self { namespaced: false, ..self }
     }
 
     /// Path of the collection.
@@ -144,7 +150,12 @@ impl Objects {
 
     /// Follows changes.
     pub fn watch(&self, kind: Kind, query: &str) -> Result<Changes<'_>> {
-        let request = Request::get(format!("{}?watch=1&{query}", self.path(kind))).body(Vec::new())?;
+        self.follow(&self.path(kind), &format!("watch=1&{query}"))
+    }
+
+    /// The same of a path.
+    pub fn follow(&self, path: &str, query: &str) -> Result<Changes<'_>> {
+        let request = Request::get(format!("{path}?{query}")).body(Vec::new())?;
         let lines = self.wait(async { Ok(self.client.request_stream(request).await?) })?;
         let events = futures::AsyncBufReadExt::lines(lines).map_err(anyhow::Error::from).boxed_local();
         Ok(Changes { objects: self, events })

@@ -3,11 +3,12 @@
 //! - Most versions of a kind have equal shapes: then only `apiVersion` changes.
 //! - The others are written out below: autoscaling v1 and v2, events of the core group and of `events.k8s.io`, and
 //!   devices of `resource.k8s.io/v1beta1`. Converting there and back loses nothing.
-//! - Custom resources are converted by their webhooks, elsewhere.
+//! - Custom resources keep their fields, unless a webhook converts them, which is done elsewhere.
 
 use crate::{Map, Value, json};
 
 use crate::schema::Resource;
+use crate::structural;
 
 type Fields = Map;
 
@@ -30,6 +31,9 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
 
 /// Rewrites an object of one resource as the other serves it. Both serve the same objects.
 pub fn between(from: &Resource, to: &Resource, value: &mut Value) {
+    if let Some(custom) = &to.custom {
+        return structural::to_version(custom, &to.gvk, value);
+    }
     let Value::Object(object) = value else { return };
     if from.gvr == to.gvr {
         return;

@@ -25,6 +25,7 @@ pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod structural;
 pub mod table;
 pub mod validate;
 pub mod value;

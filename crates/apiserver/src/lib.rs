@@ -2,11 +2,15 @@
 //! registry of objects, the watch cache, and the store behind them.
 
 pub mod admission;
+pub mod aggregate;
 pub mod allocate;
 pub mod auth;
 pub mod bootstrap;
 pub mod cache;
+pub mod custom;
+pub mod hook;
 pub mod http;
+pub mod kinds;
 pub mod local;
 pub mod metrics;
 pub mod node_metrics;
@@ -17,5 +21,6 @@ pub mod served;
 mod start;
 pub mod strategy;
 mod version;
+pub mod warning;
 
 pub use start::{ApiServer, Config, Error, Identities};

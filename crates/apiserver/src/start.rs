@@ -16,6 +16,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Plugin;
+use crate::admission::policy::ValidatingAdmissionPolicies;
+use crate::admission::webhook::{Convertible, Webhooks};
+use crate::aggregate::Aggregator;
 use crate::allocate::{Cidr, ServiceAddresses};
 use crate::auth::token::{KeyError, Keys, default_issuer, kept};
 use crate::auth::x509::ClientCa;
@@ -24,12 +27,15 @@ use crate::auth::{
 };
 use crate::bootstrap::masters::Masters;
 use crate::cache::Caches;
+use crate::custom::{self, Customs};
+use crate::hook::{Caller, Hooks};
 use crate::http::{self, Identity, Parts, Server, StaticDocument};
+use crate::kinds::Kinds;
 use crate::local::LocalClient;
 use crate::metrics::Metrics;
 use crate::node_proxy::{self, KubeletTls, NodeProxy};
 use crate::pki::{Leaf, PemError, Pki};
-use crate::registry::{self, Registry};
+use crate::registry::{self, Converter, Registry};
 use crate::served::Served;
 use crate::{admission, bootstrap};
 
@@ -85,6 +91,9 @@ pub enum Error {
     /// What every cluster holds could not be written.
     #[error("the cluster cannot be brought up: {0}")]
     Bootstrap(#[from] bootstrap::Error),
+    /// Custom resources cannot be served.
+    #[error(transparent)]
+    Custom(#[from] custom::Error),
 }
 
 /// A running API server.
@@ -108,9 +117,17 @@ impl ApiServer {
         let caches = Caches::builtin(metrics.timed(config.store.clone()), stop.clone()).await?;
         let lister: Arc<dyn Lister> = caches.clone();
         let access = Access::new(&config, &lister)?;
+        let kinds = Arc::new(Kinds::new(config.versions.clone()));
+        let hooks: Arc<dyn Caller> = Arc::new(Hooks::new(lister.clone()));
+        let versions = Convertible { kinds: kinds.clone(), converter: Converter::new(hooks.clone()) };
+        let webhooks = Webhooks::new(hooks.clone(), lister.clone(), Arc::new(versions));
+        let counted = webhooks.clone();
+        metrics.register(move |out| counted.render(out));
         let registry = Registry::new(registry::Config {
+            admission: plugins(&config, &access, &lister, &webhooks, &kinds),
             caches,
-            admission: plugins(&config, &access, &lister),
+            kinds,
+            hooks,
             computed: review::all(&access.authorizer, &access.rbac, &access.tokens),
         });
         let first: Arc<dyn Client> = Arc::new(LocalClient::new(
@@ -127,10 +144,19 @@ impl ApiServer {
         };
         let known = masters.known.borrow().clone();
         bootstrap::run(first.as_ref(), &holds, &known).await?;
+        Customs::start(registry.clone(), first.clone(), stop.clone()).await?;
+        let aggregator = aggregator(&config, &first, &lister, &registry, &stop).await?;
+        webhooks.open();
         tokio::spawn(kept::note(first.clone(), lister.clone(), access.tokens.uses(), stop.clone()));
         tokio::spawn(bootstrap::keep(first, holds, masters.known, stop.clone()));
-        let parts =
-            Known { metrics, registry: registry.clone(), lister, port: address.port(), stop: stop.clone() };
+        let parts = Known {
+            metrics,
+            registry: registry.clone(),
+            lister,
+            aggregator,
+            port: address.port(),
+            stop: stop.clone(),
+        };
         let server = Server::new(parts.complete(&config, &access)?);
         let front = http::Config { listener, identity: identity(&config.pki)? };
         let serving = tokio::spawn(http::serve(front, server.clone(), stop));
@@ -203,11 +229,39 @@ impl Access {
     }
 }
 
-fn plugins(config: &Config, access: &Access, lister: &Arc<dyn Lister>) -> Vec<Arc<dyn Plugin>> {
+fn plugins(
+    config: &Config,
+    access: &Access,
+    lister: &Arc<dyn Lister>,
+    webhooks: &Arc<Webhooks>,
+    kinds: &Arc<Kinds>,
+) -> Vec<Arc<dyn Plugin>> {
     let mut plugins = admission::default_plugins(lister, &access.rbac, &access.authorizer);
+    let policies = ValidatingAdmissionPolicies::new(webhooks.clone(), lister.clone(), kinds.clone());
+    plugins.push(Arc::new(policies));
+    plugins.extend(webhooks.plugins());
     // Last: what plugins made of a Service is what it gets addresses for.
     plugins.push(Arc::new(ServiceAddresses::new(lister.clone(), config.service_cidrs.clone())));
     plugins
+}
+
+/// Registers what is served here, and follows who serves more.
+async fn aggregator(
+    config: &Config,
+    client: &Arc<dyn Client>,
+    lister: &Arc<dyn Lister>,
+    registry: &Registry,
+    stop: &CancellationToken,
+) -> Result<Arc<Aggregator>, bootstrap::Error> {
+    let aggregator = Aggregator::new(lister.clone(), config.pki.leaf(Leaf::FrontProxyClient).clone());
+    let registered = aggregator.start(client.as_ref(), registry.kinds()).await;
+    registered.map_err(|status| bootstrap::Error::Api {
+        action: "register",
+        what: "apiservices".into(),
+        status: Box::new(status),
+    })?;
+    tokio::spawn(aggregator.clone().run(client.clone(), registry.kinds().clone(), stop.clone()));
+    Ok(aggregator)
 }
 
 /// What is made while starting, of which the front is put together.
@@ -215,13 +269,14 @@ struct Known {
     metrics: Arc<Metrics>,
     registry: Arc<Registry>,
     lister: Arc<dyn Lister>,
+    aggregator: Arc<Aggregator>,
     port: u16,
     stop: CancellationToken,
 }
 
 impl Known {
     fn complete(self, config: &Config, access: &Access) -> Result<Parts, Error> {
-        let Self { metrics, registry, lister, port, stop } = self;
+        let Self { metrics, registry, lister, aggregator, port, stop } = self;
         let authentication = Authentication {
             client_ca: ClientCa::new(&cas(&config.pki)?)?,
             tokens: access.tokens.clone(),
@@ -233,11 +288,11 @@ impl Known {
             authenticator: Arc::new(authentication),
             authorizer: access.authorizer.clone(),
             nodes: NodeProxy::new(kubelet_tls(&config.pki)?)?,
+            aggregator,
             documents: openid(&access.tokens),
             metrics,
             address: SocketAddr::new(config.advertise, port).to_string(),
             build: config.build.clone(),
-            versions: config.versions.clone(),
             hooks: bootstrap::HOOKS,
             stop,
         })

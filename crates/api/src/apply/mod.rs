@@ -20,7 +20,7 @@ mod shape;
 mod tests;
 mod text;
 
-use crate::Value;
+use crate::{Map, Value};
 use jiff::Timestamp;
 
 use crate::schema::Resource;
@@ -302,7 +302,10 @@ fn take_managed_fields(object: &mut Value) -> Option<Vec<Value>> {
 }
 
 fn put_managed_fields(object: &mut Value, managers: Managers) {
-    if let (false, Some(Value::Object(metadata))) = (managers.is_empty(), object.get_mut("metadata")) {
+    let (false, Value::Object(fields)) = (managers.is_empty(), object) else { return };
+    // A configuration need not name what its path names.
+    let metadata = fields.entry("metadata").or_insert_with(|| Map::new().into());
+    if let Value::Object(metadata) = metadata {
         metadata.insert("managedFields".into(), managers.into_value());
     }
 }

@@ -1,11 +1,14 @@
 //! One walk that makes a tree fit its kind: what Go's decoder does by decoding into a struct.
 
+use std::sync::LazyLock;
+
 use crate::{Map, Text, Value};
 use jiff::Timestamp;
 
 use super::{DecodeError, json_type};
 use crate::quantity;
-use crate::schema::{Field, List, Resource, Schema, Struct, Type};
+use crate::schema::{Field, List, Resource, Schema, Struct, StructId, Type, builtin};
+use crate::structural;
 use crate::value::tree::Place;
 
 /// Checks a tree against its kind and puts it into canonical form, in place. Returns `unknown field "spec.foo"` for
@@ -23,9 +26,24 @@ pub fn changed(
     value: &mut Value,
     old: Option<&Value>,
 ) -> Result<Vec<String>, DecodeError> {
+    if let Some(custom) = &resource.custom {
+        return structural::prune(&custom.node, value);
+    }
     let mut walk = Walk { schema: &resource.schema, unknown: Vec::new() };
     let spot = Spot { at: Place::Root, owner: resource.root(), ty: &Type::Struct(resource.object), old };
     walk.value(spot, value)?;
+    Ok(walk.unknown)
+}
+
+/// The same of an object's metadata that stands at a place.
+pub(crate) fn metadata(at: Place<'_>, value: &mut Value) -> Result<Vec<String>, DecodeError> {
+    static META: LazyLock<StructId> = LazyLock::new(|| {
+        let id = builtin().struct_id("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+        id.expect("every kind of the committed table has it")
+    });
+    let schema = builtin().schema();
+    let mut walk = Walk { schema, unknown: Vec::new() };
+    walk.value(Spot { at, owner: schema.get(*META), ty: &Type::Struct(*META), old: None }, value)?;
     Ok(walk.unknown)
 }
 
@@ -79,9 +97,7 @@ impl Walk<'_> {
                 }
                 return record.preserve_unknown;
             };
-            // What a custom resource keeps unread it keeps as it is.
-            let kept_null = field.ty == Type::Any && field.proto.is_none();
-            if value.is_null() && !kept_null || failure.is_some() {
+            if value.is_null() || failure.is_some() {
                 return false;
             }
             let old = spot.old.and_then(|old| old.get(key));

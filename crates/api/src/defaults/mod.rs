@@ -13,11 +13,12 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use crate::{Map, Text, Value};
+use crate::Value;
 
-use crate::schema::{Resource, Schema, StructId, Type, builtin};
+use crate::schema::{Resource, StructId, Type, builtin};
+use crate::structural;
 use rules::Plan;
 
 static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
@@ -31,10 +32,9 @@ pub fn apply(resource: &Resource, value: &mut Value) {
 
 /// The same of a tree that was made from one with its defaults: what they share is not looked at.
 pub fn changed(resource: &Resource, value: &mut Value, old: Option<&Value>) {
-    if Arc::ptr_eq(&resource.schema, builtin().schema()) {
-        planned(resource.object, value, old);
-    } else {
-        declared(&resource.schema, &Type::Struct(resource.object), value);
+    match &resource.custom {
+        Some(custom) => structural::fill(&custom.node, value),
+        None => planned(resource.object, value, old),
     }
 }
 
@@ -68,32 +68,5 @@ fn planned_type(ty: &Type, value: &mut Value, old: Option<&Value>) {
             }
         }
         _ => {}
-    }
-}
-
-/// Defaults of a schema that was made at run time.
-fn declared(schema: &Schema, ty: &Type, value: &mut Value) {
-    match (ty, value) {
-        (Type::Struct(id), Value::Object(fields)) => declared_fields(schema, *id, fields),
-        (Type::List(list), Value::Array(items)) => {
-            items.iter_mut().for_each(|v| declared(schema, &list.item, v));
-        }
-        (Type::Map(item), Value::Object(entries)) => {
-            entries.values_mut().for_each(|v| declared(schema, item, v));
-        }
-        _ => {}
-    }
-}
-
-fn declared_fields(schema: &Schema, id: StructId, fields: &mut Map) {
-    for field in &schema.get(id).fields {
-        if let Some(default) = &field.default
-            && !fields.contains_key(field.name.as_ref())
-        {
-            fields.insert(Text::new(&field.name), default.clone());
-        }
-        if let Some(value) = fields.get_mut(field.name.as_ref()) {
-            declared(schema, &field.ty, value);
-        }
     }
 }

@@ -6,6 +6,7 @@
 //! - What clients need of them: `kubectl explain` and `--validate` (schemas, kinds of paths), `kubectl apply` (merge
 //!   keys, patch media types), generators (operations with ids and parameters).
 
+mod custom;
 mod paths;
 mod schemas;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::descriptions::Descriptions;
 use crate::discovery;
 use crate::gvr::{Gvk, Gvr};
 use crate::schema::{Resource, Schema, Struct, StructId, builtin};
+use crate::structural::struct_name;
 use schemas::Dialect;
 use write::Json;
 
@@ -69,6 +71,9 @@ pub fn v3_hash<'a>(
     env!("CARGO_PKG_VERSION").hash(&mut hash);
     for resource in resources.into_iter().filter(|r| r.gvr.group == group && r.gvr.version == version) {
         format!("{:?}{:?}{:?}", resource.gvr, resource.verbs, resource.subresources).hash(&mut hash);
+        if let Some(custom) = &resource.custom {
+            custom.document.to_string().hash(&mut hash);
+        }
         for (name, (_, record)) in schemas::reachable([(&*resource.schema, resource.object)]) {
             name.hash(&mut hash);
             format!("{:?}", record.fields).hash(&mut hash);
@@ -82,6 +87,12 @@ fn document(dialect: Dialect, resources: &[&Arc<Resource>], release: &str) -> St
     let descriptions = Descriptions::index();
     let types = schemas::Writer { dialect, descriptions: &descriptions, kinds_of: &|name| kinds.of(name) };
     let paths = paths::Writer { dialect, prefix: types.prefix(), type_of: &|gvk| kinds.type_of(gvk) };
+    let schemas = |out: &mut Json| {
+        types.all(out, &kinds.reachable());
+        for (resource, custom) in resources.iter().filter_map(|r| Some((r, r.custom.as_ref()?))) {
+            custom::write(out, dialect, types.prefix(), resource, custom);
+        }
+    };
     let mut out = Json::default();
     out.object(|out| {
         match dialect {
@@ -94,10 +105,8 @@ fn document(dialect: Dialect, resources: &[&Arc<Resource>], release: &str) -> St
         });
         out.key("paths").object(|out| resources.iter().for_each(|resource| paths.resource(out, resource)));
         match dialect {
-            Dialect::V2 => out.key("definitions").object(|out| types.all(out, &kinds.reachable())),
-            Dialect::V3 => out.key("components").object(|out| {
-                out.key("schemas").object(|out| types.all(out, &kinds.reachable()));
-            }),
+            Dialect::V2 => out.key("definitions").object(schemas),
+            Dialect::V3 => out.key("components").object(|out| out.key("schemas").object(schemas)),
         }
     });
     out.finish()
@@ -108,6 +117,8 @@ struct Kinds<'a> {
     roots: Vec<(&'a Schema, StructId)>,
     by_kind: HashMap<&'a Gvk, &'a str>,
     by_type: HashMap<&'a str, Vec<&'a Gvk>>,
+    /// Kinds of custom resources and of their lists.
+    custom: HashMap<Gvk, String>,
     group_versions: Vec<(String, String)>,
 }
 
@@ -118,6 +129,7 @@ impl<'a> Kinds<'a> {
             roots: Vec::new(),
             by_kind: HashMap::new(),
             by_type: HashMap::new(),
+            custom: HashMap::new(),
             group_versions: discovery::group_versions(resources.iter().copied()),
         };
         let served = |gvk: &Gvk| {
@@ -130,7 +142,9 @@ impl<'a> Kinds<'a> {
         });
         let mut all: Vec<(&'a Gvk, &'a Schema, StructId)> =
             wanted.map(|(gvk, id)| (gvk, schema.as_ref(), *id)).collect();
-        all.extend(resources.iter().map(|r| (&r.gvk, r.schema.as_ref(), r.object)));
+        let (own, custom): (Vec<&'a Arc<Resource>>, Vec<&'a Arc<Resource>>) =
+            resources.iter().partition(|r| r.custom.is_none());
+        all.extend(own.iter().map(|r| (&r.gvk, r.schema.as_ref(), r.object)));
         for (gvk, schema, id) in all {
             let name = schema.get(id).name.as_ref();
             if kinds.by_kind.insert(gvk, name).is_none() {
@@ -138,6 +152,13 @@ impl<'a> Kinds<'a> {
                 kinds.roots.push((schema, id));
             }
         }
+        for resource in custom {
+            let lists = custom::list_kind(resource);
+            kinds.custom.extend([resource.gvk.clone(), lists].map(|gvk| (gvk.clone(), struct_name(&gvk))));
+        }
+        // What custom resources refer to.
+        let meta = ["ObjectMeta", "ListMeta"].map(|name| builtin().struct_id(&format!("{META}.{name}")));
+        kinds.roots.extend(meta.into_iter().flatten().map(|id| (schema.as_ref(), id)));
         kinds
     }
 
@@ -155,7 +176,8 @@ impl<'a> Kinds<'a> {
     }
 
     fn type_of(&self, gvk: &Gvk) -> Option<String> {
-        self.by_kind.get(gvk).map(|name| (*name).to_owned())
+        let own = self.by_kind.get(gvk).map(|name| (*name).to_owned());
+        own.or_else(|| self.custom.get(gvk).cloned())
     }
 
     fn reachable(&self) -> BTreeMap<&'a str, (&'a Schema, &'a Struct)> {

@@ -14,7 +14,7 @@ const PATCHES: [&str; 5] = [
     "application/strategic-merge-patch+json",
 ];
 const BODIES: [&str; 4] =
-    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor"];
+    ["application/json", "application/yaml", "application/cbor", "application/vnd.kubernetes.protobuf"];
 
 /// Name and OpenAPI type of query parameters.
 type Parameters = &'static [(&'static str, &'static str)];
@@ -53,6 +53,20 @@ struct Operation<'a> {
     gvk: &'a Gvk,
     body: Option<String>,
     answer: String,
+    /// Of a custom resource.
+    custom: bool,
+}
+
+impl Operation<'_> {
+    /// Nobody says how lists of custom resources merge strategically.
+    fn patches(&self) -> &'static [&'static str] {
+        if self.custom { &PATCHES[..4] } else { &PATCHES }
+    }
+
+    /// Custom resources have no protobuf.
+    fn bodies(&self) -> &'static [&'static str] {
+        if self.custom { &BODIES[..3] } else { &BODIES }
+    }
 }
 
 /// Writes the paths of one resource.
@@ -140,6 +154,7 @@ impl Writer<'_> {
             gvk: &resource.gvk,
             body: None,
             answer: self.reference(&kind),
+            custom: resource.custom.is_some(),
         })
     }
 
@@ -152,6 +167,7 @@ impl Writer<'_> {
             gvk: &resource.gvk,
             body: Some(self.reference(&resource.gvk)),
             answer: self.reference(&resource.gvk),
+            custom: resource.custom.is_some(),
         })
     }
 
@@ -164,6 +180,7 @@ impl Writer<'_> {
             gvk: &resource.gvk,
             body: Some(format!("{META}.DeleteOptions")),
             answer: format!("{META}.Status"),
+            custom: resource.custom.is_some(),
         })
     }
 
@@ -182,7 +199,8 @@ impl Writer<'_> {
         let status = verb == "delete" && !(resource.returned && rest.is_empty());
         let answer = if status { format!("{META}.Status") } else { own };
         let id = self.id(word, resource, scope, rest);
-        Some(Operation { method, action, id, parameters, gvk, body, answer })
+        let custom = resource.custom.is_some();
+        Some(Operation { method, action, id, parameters, gvk, body, answer, custom })
     }
 
     fn path(&self, out: &mut Json, path: &str, names: &[&str], operations: Vec<Operation<'_>>) {
@@ -200,9 +218,9 @@ impl Writer<'_> {
     fn operation(&self, out: &mut Json, operation: &Operation<'_>) {
         out.pair("operationId", &operation.id);
         if self.dialect == Dialect::V2 {
-            let media = if operation.method == "patch" { &PATCHES[..] } else { &["*/*"] };
+            let media = if operation.method == "patch" { operation.patches() } else { &["*/*"] };
             out.strings("consumes", media.iter().copied());
-            out.strings("produces", BODIES);
+            out.strings("produces", operation.bodies().iter().copied());
         }
         out.key("parameters").list(|out| {
             if let (Dialect::V2, Some(body)) = (self.dialect, &operation.body) {
@@ -215,7 +233,7 @@ impl Writer<'_> {
             operation.parameters.iter().for_each(|(name, ty)| self.parameter(out, "query", name, ty, false));
         });
         if let (Dialect::V3, Some(body)) = (self.dialect, &operation.body) {
-            let media = if operation.method == "patch" { &PATCHES[..] } else { &BODIES[..] };
+            let media = if operation.method == "patch" { operation.patches() } else { operation.bodies() };
             out.key("requestBody").object(|out| self.content(out, media, body));
         }
         out.key("responses").object(|out| {
@@ -223,7 +241,7 @@ impl Writer<'_> {
                 out.pair("description", "OK");
                 match self.dialect {
                     Dialect::V2 => out.key("schema").object(|out| self.schema(out, &operation.answer)),
-                    Dialect::V3 => self.content(out, &BODIES, &operation.answer),
+                    Dialect::V3 => self.content(out, operation.bodies(), &operation.answer),
                 }
             });
             out.raw_pair("401", r#"{"description":"Unauthorized"}"#);

@@ -86,3 +86,51 @@ fn the_index_names_every_group_version_with_a_steady_hash() {
     assert!(index["paths"]["api/v1"].is_object());
     assert!(v3(builtin().iter(), "apps", "v9", "v").is_none());
 }
+
+/// A custom resource with what version 2 cannot say.
+fn custom() -> Vec<Arc<Resource>> {
+    let schema = crate::json!({"type": "object", "description": "A foo.", "properties": {"spec": {
+    "type": "object", "required": ["size"], "properties": {
+        "size": {"type": "integer", "description": "How large."},
+        "port": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+        "note": {"type": "string", "nullable": true},
+        "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}},
+        "template": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"x": {"type": "string"}}},
+    }}}});
+    let definition = crate::json!({"spec": {
+        "group": "example.com", "scope": "Namespaced", "names": {"plural": "foos", "kind": "Foo"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}, "scale": {
+            "specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}},
+            "schema": {"openAPIV3Schema": schema}}],
+    }});
+    crate::structural::versions(&definition, &|_| None).into_iter().map(|version| version.resource).collect()
+}
+
+#[test]
+fn custom_resources_are_published_as_their_definitions_say() {
+    let all: Vec<Arc<Resource>> = builtin().iter().cloned().chain(custom()).collect();
+    let v3: Value = serde_json::from_str(&v3(&all, "example.com", "v1", "v").unwrap()).unwrap();
+    let v2: Value = serde_json::from_str(&v2(&all, "v")).unwrap();
+    for document in [&v2, &v3] {
+        let mut lost = Vec::new();
+        dangling(document, document, &mut lost);
+        assert!(lost.is_empty(), "{lost:?}");
+    }
+    let path = &v3["paths"]["/apis/example.com/v1/namespaces/{namespace}/foos/{name}"]["patch"];
+    assert!(path["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none());
+    let (old, new) =
+        (&v2["definitions"]["com.example.v1.Foo"], &v3["components"]["schemas"]["com.example.v1.Foo"]);
+    for schema in [old, new] {
+        assert_eq!(schema["description"], "A foo.");
+        assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "Foo");
+        assert_eq!(schema["properties"]["spec"]["properties"]["size"]["description"], "How large.");
+        assert_eq!(schema["properties"]["kind"]["type"], "string");
+    }
+    let (old, new) = (&old["properties"]["spec"]["properties"], &new["properties"]["spec"]["properties"]);
+    for (name, gone) in [("port", "anyOf"), ("note", "type"), ("free", "properties")] {
+        assert!(old[name].get(gone).is_none() && new[name].get(gone).is_some(), "{name}");
+    }
+    assert!(new["template"]["properties"]["metadata"]["allOf"].is_array());
+    let items = &v3["components"]["schemas"]["com.example.v1.FooList"]["properties"]["items"]["items"];
+    assert_eq!(items["allOf"][0]["$ref"], "#/components/schemas/com.example.v1.Foo");
+}

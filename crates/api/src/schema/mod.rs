@@ -25,6 +25,7 @@ use std::sync::Arc;
 use crate::Value;
 
 use crate::gvr::{Gvk, Gvr};
+use crate::structural::Custom;
 
 /// Index of a struct in its [`Schema`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,6 +175,8 @@ pub struct Resource {
     pub object: StructId,
     /// The arena that `object` is in.
     pub schema: Arc<Schema>,
+    /// What a custom resource adds; `None` for Kubernetes' own.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// A subresource in discovery.

@@ -70,6 +70,7 @@ impl Names {
         let own = raw.gvr.group_resource();
         let extra = self.resources.get(&own).unwrap_or(&nothing);
         Resource {
+            custom: None,
             singular: raw.gvk.kind.to_lowercase().into(),
             gvr: raw.gvr,
             gvk: raw.gvk,

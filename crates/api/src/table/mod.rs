@@ -24,6 +24,7 @@ use jiff::Timestamp;
 
 use crate::gvr::Gvk;
 use crate::jsonpath::JsonPath;
+use crate::schema::Resource;
 
 pub use access::quantity_text;
 pub use duration::human_duration;
@@ -63,14 +64,19 @@ enum Cell {
     Path(JsonPath),
 }
 
-/// The columns of a kind.
-pub fn columns(gvk: &Gvk) -> &'static [Column] {
-    kinds::columns(&gvk.group, &gvk.kind)
+/// The columns of a resource's objects.
+pub fn columns(resource: &Resource) -> &[Column] {
+    match &resource.custom {
+        Some(custom) => &custom.columns,
+        None => kinds::columns(&resource.gvk.group, &resource.gvk.kind),
+    }
 }
 
-/// The cells of one object, one for each of [`columns`].
-pub fn rows(gvk: &Gvk, object: &Value, now: Timestamp) -> Vec<Value> {
-    cells(columns(gvk), object, now)
+/// The name and a custom resource's own columns; its age, if it has none.
+pub fn with_name(own: impl IntoIterator<Item = Column>) -> Box<[Column]> {
+    let mut own = own.into_iter().peekable();
+    let plain = if own.peek().is_none() { definitions::NAME_AGE } else { &definitions::NAME_AGE[..1] };
+    plain.iter().cloned().chain(own).collect()
 }
 
 /// The cells of one object under any columns.

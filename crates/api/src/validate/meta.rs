@@ -37,8 +37,14 @@ pub fn object_meta(resource: &Resource, object: &Value) -> Errors {
     }
     labels_and_annotations(meta, &path, &mut errors);
     owners(meta, &|| path().child("ownerReferences"), &mut errors);
-    finalizers(meta, &|| path().child("finalizers"), &mut errors);
+    finalizers(is_core(resource), meta, &|| path().child("finalizers"), &mut errors);
     errors
+}
+
+/// Whether a kind is of kube-apiserver's core, which is stricter than the libraries it shares with other servers.
+fn is_core(resource: &Resource) -> bool {
+    let shared = matches!(resource.gvr.group.as_ref(), "apiextensions.k8s.io" | "apiregistration.k8s.io");
+    resource.custom.is_none() && !shared
 }
 
 /// Checks what an update may not change in the metadata.
@@ -166,13 +172,16 @@ fn owner_is_whole(owner: &Map, path: Place<'_>, errors: &mut Errors) {
     }
 }
 
-fn finalizers(meta: &Map, path: Place<'_>, errors: &mut Errors) {
+fn finalizers(core: bool, meta: &Map, path: Place<'_>, errors: &mut Errors) {
     let list = meta.get("finalizers").and_then(Value::as_array);
     let (mut orphans, mut foreground) = (false, false);
     for (index, name) in list.into_iter().flatten().filter_map(Value::as_str).enumerate() {
         orphans |= name == "orphan";
         foreground |= name == "foregroundDeletion";
-        finalizer(name, path, &|| path().index(index), errors);
+        match core {
+            true => finalizer(name, path, &|| path().index(index), errors),
+            false => judge(names::qualified_name(name), name, errors, path),
+        }
     }
     if orphans && foreground {
         let why = "finalizer orphan and foregroundDeletion cannot be both set";

@@ -28,12 +28,11 @@ pub use names::{
 };
 pub use seen::{ByText, Seen};
 
-use std::sync::Arc;
-
 use crate::{Map, Value};
 
 use crate::field::{Error, Errors, Path};
-use crate::schema::{Field, Resource, Schema, StructId, Type, builtin};
+use crate::schema::{Field, Resource, Schema, StructId, Type};
+use crate::structural;
 use rules::Checks;
 
 /// Fields of an object.
@@ -49,9 +48,14 @@ pub fn required(resource: &Resource, value: &Value) -> Errors {
 /// The same of a new version: what lies in a part of the object (its spec) that is as it was is not judged again. To
 /// see that nothing changed costs far less.
 pub fn changed(resource: &Resource, value: &Value, old: &Value) -> Errors {
-    let is_builtin = Arc::ptr_eq(&resource.schema, builtin().schema());
-    let checks = if is_builtin { rules::builtin_checks() } else { &[] };
-    let old = old.as_object();
+    if let Some(custom) = &resource.custom {
+        let old = Some(old).filter(|old| !old.is_null());
+        let errors = structural::check(&custom.node, value, old);
+        // Expressions may count on types and bounds.
+        let expressions = custom.expressions.as_ref().filter(|_| errors.is_empty());
+        return expressions.map_or(errors, |expressions| expressions.check(value, old));
+    }
+    let (checks, old) = (rules::builtin_checks(), old.as_object());
     let mut walk = Walk { schema: &resource.schema, checks, old, errors: Errors::new() };
     if let Value::Object(fields) = value {
         walk.record(&At::Root, resource.object, fields);
@@ -61,7 +65,7 @@ pub fn changed(resource: &Resource, value: &Value, old: &Value) -> Errors {
 
 struct Walk<'a> {
     schema: &'a Schema,
-    /// By struct; none for a custom resource.
+    /// By struct.
     checks: &'a [Checks],
     /// The whole object before the change.
     old: Option<&'a Fields>,

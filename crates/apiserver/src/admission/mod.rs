@@ -10,9 +10,12 @@ pub mod default_toleration_seconds;
 pub mod limit_ranger;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
+pub mod options;
 pub mod persistent_volume_claim_resize;
+pub mod policy;
 pub mod priority;
 pub mod rbac_escalation;
+pub mod rounds;
 pub mod runtime_class;
 pub mod service_account;
 pub mod storage_object_in_use_protection;
@@ -20,13 +23,17 @@ pub mod taint_nodes_by_condition;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tree;
+pub mod webhook;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tiphys_api::schema::Resource;
 use tiphys_api::{Gvk, Gvr, Object, Status, Value};
 
 use crate::auth::{Authorizer, Lister, Rbac, User};
+pub use options::Options;
+use rounds::Rounds;
 
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +53,9 @@ pub enum Operation {
 pub struct Review<'a> {
     /// What is done.
     pub operation: Operation,
-    /// The resource.
+    /// The resource, in the request's version.
+    pub resource: &'a Arc<Resource>,
+    /// Its name.
     pub gvr: &'a Gvr,
     /// Kind of the body.
     pub gvk: &'a Gvk,
@@ -64,6 +73,10 @@ pub struct Review<'a> {
     pub user: &'a User,
     /// Nothing will be committed; leave no trace elsewhere.
     pub dry_run: bool,
+    /// The request's options.
+    pub options: Options<'a>,
+    /// Where the mutating plugins are.
+    pub rounds: Rounds,
 }
 
 /// One admission plugin.
@@ -71,6 +84,10 @@ pub struct Review<'a> {
 pub trait Plugin: Send + Sync {
     /// Kubernetes' name of the plugin, as `NamespaceLifecycle`.
     fn name(&self) -> &'static str;
+    /// Whether it mutates last, once, when no other plugin will change the object: what it gives is not given twice.
+    fn completes(&self) -> bool {
+        false
+    }
     /// May change the object or refuse.
     async fn mutate(&self, _review: &mut Review<'_>) -> Result<(), Status> {
         Ok(())

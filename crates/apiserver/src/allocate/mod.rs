@@ -265,6 +265,10 @@ impl Plugin for ServiceAddresses {
         "ServiceAddresses"
     }
 
+    fn completes(&self) -> bool {
+        true
+    }
+
     async fn mutate(&self, review: &mut Review<'_>) -> Result<(), Status> {
         let writes = matches!(review.operation, Operation::Create | Operation::Update);
         if !writes || !review.is("", "services") {

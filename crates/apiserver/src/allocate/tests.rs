@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use tiphys_api::{Gvk, json};
 
 use super::*;
+use crate::admission::Options;
+use crate::admission::rounds::Rounds;
 use crate::auth::User;
 use crate::auth::testing::Fake;
 
@@ -28,6 +30,7 @@ impl Cluster {
         let operation = if old.is_some() { Operation::Update } else { Operation::Create };
         let mut review = Review {
             operation,
+            resource: tiphys_api::schema::builtin().get(&SERVICES).unwrap(),
             gvr: &SERVICES,
             gvk: &Gvk::new("", "v1", "Service"),
             subresource: "",
@@ -37,6 +40,8 @@ impl Cluster {
             old,
             user: &User::default(),
             dry_run: false,
+            options: Options::None,
+            rounds: Rounds::default(),
         };
         self.plugin.mutate(&mut review).await.map_err(|status| status.message)?;
         Ok(object)

@@ -28,8 +28,11 @@ use self::reconcile::{How, Write, plan};
 use crate::allocate::Cidr;
 use crate::auth::rbac;
 
-/// What [`run`] has done when it returns, in the words of kube-apiserver's health checks.
+/// What [`run`] and the start of aggregation have done when they return, in the words of kube-apiserver's health checks.
 pub const HOOKS: &[&str] = &[
+    "autoregister-completion",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/kube-apiserver-autoregistration",
     "poststarthook/start-system-namespaces-controller",
     "poststarthook/rbac/bootstrap-roles",
     "poststarthook/scheduling/bootstrap-system-priority-classes",

@@ -23,7 +23,7 @@ use super::{Caches, Index, PROGRESS_AFTER, keys};
 /// Pause before a failed read is tried again.
 const READ_AGAIN: Duration = Duration::from_millis(500);
 /// Keys of one read while the caches are filled.
-const PAGE: usize = 2000;
+pub(super) const PAGE: usize = 2000;
 
 pub(super) struct Feed {
     caches: Arc<Caches>,
@@ -68,6 +68,11 @@ impl Source {
             }
         })
         .await
+    }
+
+    /// While this is held nothing is taken over.
+    pub(super) fn hold(&self) -> impl Sized {
+        self.0.lock()
     }
 
     fn begin_anew(&self, watch: Watch) {

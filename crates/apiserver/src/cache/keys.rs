@@ -4,7 +4,6 @@
 //! group in front for kinds that other servers defined first (API services, custom resources and their definitions).
 
 use tiphys_api::Gvr;
-use tiphys_api::schema::Resource;
 
 /// All keys begin with this.
 pub const ROOT: &str = "/registry/";
@@ -21,12 +20,6 @@ pub fn segment(gvr: &Gvr, custom: bool) -> String {
         ("networking.k8s.io", "ingresses") => "ingress".into(),
         (_, resource) => resource.into(),
     }
-}
-
-/// Whether a resource is none of Kubernetes' own: its group is then part of its keys.
-pub fn is_custom(resource: &Resource) -> bool {
-    let group = resource.gvr.group.as_ref();
-    group.contains('.') && !group.ends_with(".k8s.io")
 }
 
 /// Splits a key into its cache's segment and the rest. One segment or two: `known` says which segments exist.

@@ -11,6 +11,7 @@ mod feed;
 mod fields;
 mod handover;
 pub mod keys;
+mod kinds;
 pub mod order;
 mod progress;
 mod resource;
@@ -66,13 +67,14 @@ pub struct Caches {
     progress: Progress,
     /// What they follow, once they do.
     source: ArcSwapOption<feed::Source>,
+    options: Options,
 }
 
 /// A group, and the cache of its resource.
 type Grouped = (Box<str>, Arc<Cache>);
 
 /// Finds caches by what requests and keys say.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Index {
     /// By plural name; the few with the same plural differ by group.
     by_resource: HashMap<Box<str>, Vec<Grouped>>,
@@ -93,6 +95,7 @@ impl Caches {
             index: ArcSwap::default(),
             progress: Progress::new(),
             source: ArcSwapOption::empty(),
+            options,
         });
         caches.index.store(Arc::new(Index::new(resources, options.ring_bytes_max)));
         let feed = feed::Feed::begin(caches.clone(), options.replay).await?;
@@ -199,7 +202,7 @@ impl Index {
     }
 
     fn add(&mut self, gvr: &Gvr, storage: Arc<Resource>, ring_bytes_max: usize) {
-        let segment = keys::segment(&storage.gvr, keys::is_custom(&storage));
+        let segment = keys::segment(&storage.gvr, storage.custom.is_some());
         let prefix = format!("{}{segment}/", keys::ROOT);
         let cache = self
             .by_segment

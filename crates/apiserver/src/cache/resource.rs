@@ -8,20 +8,20 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering as AtomicOrdering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering as AtomicOrdering};
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tiphys_api::apply::folded::{self, Before};
 use tiphys_api::schema::Resource;
-use tiphys_api::{Meta, Object, Value};
+use tiphys_api::{Meta, Object, Value, structural};
 use tokio::sync::watch;
 
 use super::event::{Event, EventKind};
 use super::fields::FieldPaths;
 use super::handover::{Handover, Prepared};
 use super::order::{self, Objects, Ordered, key_of};
-use super::splice;
+use super::{keys, splice};
 
 /// The cache of one group-resource.
 #[derive(Debug)]
@@ -35,6 +35,20 @@ pub struct Cache {
     changed: watch::Sender<u64>,
     handover: Handover,
     ring_bytes_max: usize,
+    stage: Mutex<Stage>,
+    closed: AtomicBool,
+}
+
+/// Where a cache is in its life; those of built-in kinds are always the same.
+#[derive(Debug, Default)]
+enum Stage {
+    /// It takes over what it hears.
+    #[default]
+    Current,
+    /// What is there is still being read: it keeps what it hears.
+    Filling(Vec<Change>),
+    /// Another is about to take its place, and hears what it hears.
+    Leaving(Arc<Cache>),
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +65,7 @@ struct State {
 }
 
 /// What the store told about one key of this resource.
+#[derive(Clone, Debug)]
 pub enum Change {
     /// The key's value, without revision.
     Put {
@@ -99,7 +114,46 @@ impl Cache {
             changed,
             handover: Handover::default(),
             ring_bytes_max,
+            stage: Mutex::default(),
+            closed: AtomicBool::new(false),
         }
+    }
+
+    /// A cache of a custom resource that keeps what it hears until [`Self::fill`].
+    pub(super) fn filling(resource: Arc<Resource>, ring_bytes_max: usize) -> Self {
+        let prefix = format!("{}{}/", keys::ROOT, keys::segment(&resource.gvr, true));
+        Self { stage: Mutex::new(Stage::Filling(Vec::new())), ..Self::new(resource, prefix, ring_bytes_max) }
+    }
+
+    /// Begins with a state at a revision, and with what came after it.
+    pub(super) fn fill(&self, objects: Vec<Object>, revision: u64) {
+        let mut stage = self.stage.lock();
+        self.reset(objects, revision);
+        let Stage::Filling(early) = std::mem::take(&mut *stage) else { return };
+        for error in self.take(early) {
+            tracing::error!(%error, prefix = %self.prefix, "skipped");
+        }
+    }
+
+    /// Tells another cache, too, from now on.
+    pub(super) fn hand_on(&self, next: &Arc<Self>) {
+        *self.stage.lock() = Stage::Leaving(next.clone());
+    }
+
+    /// Tells nobody else any more.
+    pub(super) fn stay(&self) {
+        *self.stage.lock() = Stage::Current;
+    }
+
+    /// Ends all watches.
+    pub(super) fn close(&self) {
+        self.closed.store(true, AtomicOrdering::Release);
+        self.changed.send_modify(|_| {});
+    }
+
+    /// Whether nothing is told here any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(AtomicOrdering::Acquire)
     }
 
     /// The store's key of an object.
@@ -112,10 +166,21 @@ impl Cache {
 
     /// The object as the cache keeps it: with its revision in the bytes, and the selectable fields in the header.
     pub fn object(&self, value: &[u8], revision: u64) -> Result<Object, serde_json::Error> {
+        let brought = self.brought_up_to_date(value)?;
+        let value = brought.as_deref().unwrap_or(value);
         let mut meta = Meta::parse(value)?;
         meta.resource_version = revision;
         meta.fields = self.fields.read(value)?;
         Ok(Object::new(meta, splice::insert(value, revision)))
+    }
+
+    /// A custom resource's value as its definition has it by now: it may have been stored in another version, and without
+    /// defaults. `None` when it is as it should be.
+    fn brought_up_to_date(&self, value: &[u8]) -> Result<Option<Vec<u8>>, serde_json::Error> {
+        match &self.resource.custom {
+            Some(custom) => structural::up_to_date(custom, &self.resource.gvk, value),
+            None => Ok(None),
+        }
     }
 
     /// The bytes and header of an object (a folded tree) that is about to be committed, so that the feed need not read
@@ -215,6 +280,18 @@ impl Cache {
     /// Takes over changes in revision order and returns how many events they made. Watchers are told by
     /// [`Self::announce`], once the global revision has advanced.
     pub(super) fn apply(&self, changes: Vec<Change>) -> Vec<ApplyError> {
+        match &mut *self.stage.lock() {
+            Stage::Current => {}
+            Stage::Leaving(next) => drop(next.apply(changes.clone())),
+            Stage::Filling(early) => {
+                early.extend(changes);
+                return Vec::new();
+            }
+        }
+        self.take(changes)
+    }
+
+    fn take(&self, changes: Vec<Change>) -> Vec<ApplyError> {
         let mut errors = Vec::new();
         // Objects are made before the lock is taken: readers never wait for a parse.
         let ready: Vec<Ready> = changes
@@ -222,7 +299,8 @@ impl Cache {
             .filter_map(|change| self.ready(change).map_err(|e| errors.push(e)).ok())
             .collect();
         let mut state = self.state.write();
-        for change in ready {
+        let begun = state.floor;
+        for change in ready.into_iter().filter(|change| change.revision() > begun) {
             state.take(change, self.ring_bytes_max);
         }
         errors
@@ -269,6 +347,15 @@ pub struct ApplyError {
 enum Ready {
     Put(Object),
     Delete { key: Box<str>, revision: u64 },
+}
+
+impl Ready {
+    fn revision(&self) -> u64 {
+        match self {
+            Self::Put(object) => object.meta().resource_version,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
 }
 
 impl State {

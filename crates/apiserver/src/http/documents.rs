@@ -2,6 +2,7 @@
 //!
 //! - Every document has an `ETag`; a client that has it (`If-None-Match`) gets 304 and no body.
 //! - `/openapi/v3/<group-version>?hash=` with the right hash may be kept for ever, with a wrong one leads to the right.
+//! - What extension servers serve is merged in. When anything changes that is served, all is made anew.
 //! - Large documents are kept compressed: megabytes of text that few clients read a few times.
 
 use std::collections::HashMap;
@@ -26,7 +27,8 @@ use super::handle::Call;
 use super::negotiate::{self, Encoding, MediaType, Shape, Shapes};
 use super::query::Query;
 use super::{encode, gnostic};
-use crate::served::Served;
+use crate::aggregate::{Aggregator, merge};
+use crate::kinds::Kinds;
 
 /// From this size on a document is kept compressed, in bytes.
 const PACK_MIN: usize = 64 * 1024;
@@ -47,8 +49,10 @@ type Key = (String, Shape, Encoding);
 pub struct Documents {
     version: String,
     address: String,
-    versions: Served,
-    made: RwLock<HashMap<Key, Document>>,
+    kinds: Arc<Kinds>,
+    aggregator: Arc<Aggregator>,
+    /// Of which generations of kinds and extension servers, and what was made of them.
+    made: RwLock<((u64, u64), HashMap<Key, Document>)>,
 }
 
 impl Document {
@@ -74,21 +78,18 @@ impl Document {
 }
 
 impl Documents {
-    /// Nothing made yet; `version` stands in OpenAPI's `info`, `address` is where clients reach the server, `versions`
-    /// says what is shown.
-    pub fn new(version: &str, address: &str, versions: Served) -> Self {
+    /// Nothing made yet; `version` stands in OpenAPI's `info`, `address` is where clients reach the server, `kinds` are
+    /// shown, and beside them what `aggregator` knows.
+    pub fn new(version: &str, address: &str, kinds: Arc<Kinds>, aggregator: Arc<Aggregator>) -> Self {
         let (version, address) = (version.to_owned(), address.to_owned());
-        Self { version, address, versions, made: RwLock::default() }
-    }
-
-    fn resources(&self) -> impl Iterator<Item = &'static Arc<Resource>> {
-        self.versions.resources()
+        Self { version, address, kinds, aggregator, made: RwLock::default() }
     }
 
     /// `/api/v1`, `/apis/apps`, `/apis/apps/v1` …
     pub fn group_version_paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
-        for (group, version) in discovery::group_versions(self.resources()) {
+        let others = self.aggregator.shown().into_iter().map(|shown| (shown.group, shown.version));
+        for (group, version) in discovery::group_versions(&self.kinds.all()).into_iter().chain(others) {
             paths.push(match group.as_str() {
                 "" => format!("/api/{version}"),
                 group => format!("/apis/{group}/{version}"),
@@ -133,60 +134,88 @@ impl Documents {
 
     fn document(&self, path: &str, media: MediaType) -> Result<Option<Document>, Status> {
         let key = (path.to_owned(), media.shape, media.encoding);
-        if let Some(document) = self.made.read().get(&key) {
+        // Read before the kinds: what is made of later ones is made again.
+        let generation = (self.kinds.generation(), self.aggregator.generation());
+        let made = self.made.read();
+        if let Some(document) = made.1.get(&key).filter(|_| made.0 == generation) {
             return Ok(Some(document.clone()));
         }
+        drop(made);
         let Some(document) = self.make(path, media)? else { return Ok(None) };
-        Ok(Some(self.made.write().entry(key).or_insert(document).clone()))
+        let mut made = self.made.write();
+        if made.0 != generation {
+            *made = (generation, HashMap::new());
+        }
+        made.1.insert(key, document.clone());
+        Ok(Some(document))
     }
 
     fn make(&self, path: &str, media: MediaType) -> Result<Option<Document>, Status> {
-        if let Some((text, tag)) = self.openapi(path) {
+        let all = &self.kinds.all();
+        if let Some((text, tag)) = self.openapi(path, all) {
             let body = match media.encoding {
                 Encoding::Protobuf => gnostic::encode(&text).map_err(Status::internal)?.into(),
                 _ => text.into(),
             };
             return Ok(Some(Document::new(body, tag)));
         }
-        let tree = if media.shape == Shape::Discovery { self.aggregated(path) } else { self.plain(path) };
+        let tree =
+            if media.shape == Shape::Discovery { self.aggregated(path, all) } else { self.plain(path, all) };
         let body = tree.map(|tree| encode::tree(&tree, media.encoding)).transpose()?;
         Ok(body.map(|body| Document::new(body.clone(), tag(&body))))
     }
 
-    fn openapi(&self, path: &str) -> Option<(String, Arc<str>)> {
+    fn openapi(&self, path: &str, all: &[Arc<Resource>]) -> Option<(String, Arc<str>)> {
         let parts: Vec<&str> = path.strip_prefix("/openapi/")?.split('/').collect();
         let (text, hash) = match parts.as_slice() {
-            ["v2"] => (openapi::v2(self.resources(), &self.version), None),
-            ["v3"] => (openapi::v3_index(self.resources()), None),
-            ["v3", "api", version] => self.openapi_v3("", version)?,
-            ["v3", "apis", group, version] => self.openapi_v3(group, version)?,
+            ["v2"] => (openapi::v2(all, &self.version), None),
+            ["v3"] => (self.openapi_index(all), None),
+            ["v3", "api", version] => self.openapi_v3(all, "", version)?,
+            ["v3", "apis", group, version] => self.openapi_v3(all, group, version)?,
             _ => return None,
         };
         let tag = hash.map_or_else(|| tag(text.as_bytes()), |hash: String| format!("\"{hash}\"").into());
         Some((text, tag))
     }
 
-    fn openapi_v3(&self, group: &str, version: &str) -> Option<(String, Option<String>)> {
-        let text = openapi::v3(self.resources(), group, version, &self.version)?;
-        Some((text, Some(openapi::v3_hash(self.resources(), group, version))))
+    fn openapi_index(&self, all: &[Arc<Resource>]) -> String {
+        let (own, others) = (openapi::v3_index(all), self.aggregator.shown());
+        match Value::from_json(own.as_bytes()) {
+            Ok(index) if !others.is_empty() => merge::openapi_index(index, &others).to_string(),
+            _ => own,
+        }
     }
 
-    fn aggregated(&self, path: &str) -> Option<Value> {
+    fn openapi_v3(
+        &self,
+        all: &[Arc<Resource>],
+        group: &str,
+        version: &str,
+    ) -> Option<(String, Option<String>)> {
+        let text = openapi::v3(all, group, version, &self.version)?;
+        Some((text, Some(openapi::v3_hash(all, group, version))))
+    }
+
+    fn aggregated(&self, path: &str, all: &[Arc<Resource>]) -> Option<Value> {
         match path {
-            "/api" => Some(discovery::aggregated_api(self.resources())),
-            "/apis" => Some(discovery::aggregated_apis(self.resources())),
+            "/api" => Some(discovery::aggregated_api(all)),
+            "/apis" => Some(merge::aggregated(discovery::aggregated_apis(all), &self.aggregator.shown())),
             _ => None,
         }
     }
 
-    fn plain(&self, path: &str) -> Option<Value> {
+    fn groups(&self, all: &[Arc<Resource>]) -> Value {
+        merge::groups(&discovery::groups(all), &self.aggregator.shown())
+    }
+
+    fn plain(&self, path: &str, all: &[Arc<Resource>]) -> Option<Value> {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match parts.as_slice() {
             ["api"] => Some(discovery::api_versions(&self.address)),
-            ["apis"] => Some(discovery::groups(self.resources())),
-            ["api", version] => discovery::resources(self.resources(), "", version),
-            ["apis", group] => discovery::group(self.resources(), group),
-            ["apis", group, version] => discovery::resources(self.resources(), group, version),
+            ["apis"] => Some(self.groups(all)),
+            ["api", version] => discovery::resources(all, "", version),
+            ["apis", group] => merge::group(&self.groups(all), group),
+            ["apis", group, version] => discovery::resources(all, group, version),
             _ => None,
         }
     }

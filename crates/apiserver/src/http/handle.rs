@@ -21,9 +21,11 @@ use super::path::RequestInfo;
 use super::query::Query;
 use super::server::{Peer, Server};
 use super::{compress, paths, resource, websocket};
+use crate::aggregate::{self, extension::Extension};
 use crate::auth::{self, Attributes, Decision, User};
 use crate::metrics::{Dimensions, InFlight};
-use crate::node_proxy;
+use crate::node_proxy::{self, Lasting};
+use crate::warning;
 
 /// How long an answer may take, unless the request says less with `?timeout=` or streams.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,17 +63,20 @@ impl Server {
         let audit_id = audit_id(&mut head.headers);
         let is_head = head.method == Method::HEAD;
         let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
-        let mut dimensions = Dimensions::default();
+        let (mut dimensions, mut warnings) = (Dimensions::default(), Vec::new());
         let outcome = match info {
             Err(error) => Err(Status::bad_request(error.to_string())),
             Ok(info) => {
                 dimensions = self.dimensions(&info, &query, &head.headers);
                 let served = self.serve(peer, head, body, info, query, &dimensions);
                 // The future owns or only reads what it touches; a panic leaves nothing of ours half-changed.
-                AssertUnwindSafe(Box::pin(served)).catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
+                let served = warning::collect(AssertUnwindSafe(Box::pin(served)).catch_unwind()).await;
+                warnings = served.1;
+                served.0.unwrap_or_else(|_| Err(panicked()))
             }
         };
         let mut answer = outcome.unwrap_or_else(|status| answer::status(&status, taste.encoding()));
+        answer::warn(&mut answer, &warnings);
         let (code, size) = (answer.status().as_u16(), answer.body().size_hint().exact());
         self.metrics.requests.answered(&dimensions, code, began.elapsed(), size);
         if let Body::Pieces(pieces) = answer.body_mut() {
@@ -102,13 +107,15 @@ impl Server {
             self.authorize(&info, &user, "create").await?;
         }
         let raw_query = head.uri.query().unwrap_or_default().to_owned();
-        let socket = websocket::Wanted::of(&info, &mut head);
+        let extension = self.aggregator.of(&info);
+        // Another server upgrades its connections itself.
+        let socket = if extension.is_none() { websocket::Wanted::of(&info, &mut head) } else { None };
         let upgrade = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let (method, headers) = (head.method, head.headers);
         let limit = if long { None } else { Some(time_limit(&query)?) };
         let call = Call { method, info, query, raw_query, headers, user, body, upgrade };
         // On the heap, where it stays: it is large, and would be copied into the time limit and from there into this.
-        let answer = Box::pin(self.dispatch(call, dimensions));
+        let answer = Box::pin(self.dispatch(call, dimensions, extension));
         let answer = match limit {
             None => answer.await?,
             Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(late(limit)))?,
@@ -119,8 +126,16 @@ impl Server {
         })
     }
 
-    async fn dispatch(self: &Arc<Self>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
-        if call.info.is_resource {
+    async fn dispatch(
+        self: &Arc<Self>,
+        call: Call,
+        dimensions: &Dimensions,
+        extension: Option<Arc<Extension>>,
+    ) -> Result<Answer, Status> {
+        if let Some(extension) = extension {
+            let lasting = Lasting::new(self.metrics.requests.long_running(dimensions), self.stop.clone());
+            aggregate::pass(&extension, call, lasting).await
+        } else if call.info.is_resource {
             resource::answer(self, call, dimensions).await
         } else {
             paths::answer(self, &call).await

@@ -19,6 +19,9 @@ const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 pub const SUPPORTED: &str =
     "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor";
 
+/// The media types of custom resources.
+pub const TEXTS: &str = "application/json, application/yaml, application/cbor";
+
 /// The media types of watches, as messages name them.
 pub const STREAMED: &str = "application/json, application/vnd.kubernetes.protobuf, application/cbor";
 

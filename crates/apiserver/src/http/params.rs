@@ -20,14 +20,19 @@ use crate::registry::{
 const PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, \
      application/strategic-merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
 
+/// Those of custom resources: nobody says how their lists merge strategically.
+const CUSTOM_PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, \
+     application/apply-patch+yaml, application/apply-patch+cbor";
+
 /// The form of a patch by its `Content-Type`.
-pub fn patch_type(headers: &HeaderMap) -> Result<(PatchType, BodyForm), Status> {
+pub fn patch_type(headers: &HeaderMap, custom: bool) -> Result<(PatchType, BodyForm), Status> {
     match essence(headers) {
         "application/json-patch+json" => Ok((PatchType::Json, BodyForm::Json)),
         "application/merge-patch+json" => Ok((PatchType::Merge, BodyForm::Json)),
-        "application/strategic-merge-patch+json" => Ok((PatchType::Strategic, BodyForm::Json)),
+        "application/strategic-merge-patch+json" if !custom => Ok((PatchType::Strategic, BodyForm::Json)),
         "application/apply-patch+yaml" => Ok((PatchType::Apply, BodyForm::Yaml)),
         "application/apply-patch+cbor" => Ok((PatchType::Apply, BodyForm::Cbor)),
+        _ if custom => Err(Status::unsupported_media_type(CUSTOM_PATCH_TYPES)),
         _ => Err(Status::unsupported_media_type(PATCH_TYPES)),
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use tiphys_api::{Status, Value, json};
+use tiphys_api::{Gvr, Status, Value, json};
+use tiphys_client::Client;
 
 use super::answer::{self, Answer};
 use super::handle::Call;
@@ -13,6 +14,8 @@ use super::negotiate::{MediaType, Shapes};
 use super::path::RequestInfo;
 use super::query::Query;
 use super::server::Server;
+use crate::aggregate::AsUser;
+use crate::auth::User;
 use crate::local::Documents;
 use crate::{metrics, node_metrics, version};
 
@@ -124,11 +127,18 @@ impl Server {
 
 #[async_trait]
 impl Documents for Server {
-    async fn document(&self, path: &str) -> Result<Bytes, Status> {
+    fn elsewhere(&self, gvr: &Gvr, user: &User) -> Option<AsUser> {
+        self.aggregator.client(gvr, user)
+    }
+
+    async fn document(&self, path: &str, user: &User) -> Result<Bytes, Status> {
         let (plain, query) = path.split_once('?').unwrap_or((path, ""));
         let query = Query::parse(query);
         let info = RequestInfo::parse(&Method::GET, plain, &query)
             .map_err(|error| Status::bad_request(error.to_string()))?;
+        if let Some(extension) = self.aggregator.of(&info) {
+            return AsUser { extension, user: user.clone() }.get_path(path).await;
+        }
         if info.is_resource { self.measured(&info, &query).await } else { self.json(path) }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use serde::de::IgnoredAny;
-use tiphys_api::schema::{self, Resource};
+use tiphys_api::schema::Resource;
 use tiphys_api::{Gvk, Object, Status, Value};
 
 use super::answer::{self, Answer};
@@ -21,15 +21,28 @@ use crate::node_proxy::{self, Lasting};
 use crate::registry::{Body, DeleteParams, Deleted, List, PatchType, Request, Written};
 
 /// Answers one request for a resource.
-pub async fn answer(server: &Arc<Server>, mut call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
+pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
     let resource = dimensions.resource.clone().ok_or_else(Status::no_such_path)?;
-    check(&resource, &call.info, &call.method)?;
+    let mut answer = asked(server, call, &resource, dimensions).await?;
+    if let Some(warning) = resource.custom.as_ref().and_then(|custom| custom.warning.as_ref()) {
+        answer::warn(&mut answer, &[warning.to_string()]);
+    }
+    Ok(answer)
+}
+
+async fn asked(
+    server: &Arc<Server>,
+    mut call: Call,
+    resource: &Arc<Resource>,
+    dimensions: &Dimensions,
+) -> Result<Answer, Status> {
+    check(resource, &call.info, &call.method)?;
     if node_proxy::serves(&call.info) {
-        admit_stream(server, &resource, &mut call).await?;
+        admit_stream(server, resource, &mut call).await?;
         let lasting = Lasting::new(server.metrics.requests.long_running(dimensions), server.stop.clone());
         return server.nodes.answer(server.lister.as_ref(), call, lasting).await;
     }
-    let asked = Asked { server, resource: &resource, media: media(&resource, &call)?, dimensions };
+    let asked = Asked { server, resource, media: media(resource, &call)?, dimensions };
     if node_metrics::serves(&call.info) {
         return asked.measured(&call).await;
     }
@@ -109,7 +122,12 @@ fn check(resource: &Resource, info: &RequestInfo, method: &Method) -> Result<(),
 fn media(resource: &Resource, call: &Call) -> Result<MediaType, Status> {
     let kept = resource.has_verb("get") || resource.has_verb("list");
     let shapes = if kept { Shapes::Objects } else { Shapes::Own };
-    MediaType::negotiate(&call.headers, &call.query, shapes)
+    let media = MediaType::negotiate(&call.headers, &call.query, shapes)?;
+    // Only metadata of a custom resource has a form in protobuf.
+    match (&resource.custom, media.shape, media.encoding) {
+        (Some(_), Shape::Whole, Encoding::Protobuf) => Err(Status::not_acceptable(negotiate::TEXTS)),
+        _ => Ok(media),
+    }
 }
 
 /// One request for a resource that exists.
@@ -188,7 +206,7 @@ impl Asked<'_> {
     }
 
     async fn patch(&self, mut call: Call) -> Result<Answer, Status> {
-        let (patch, form) = params::patch_type(&call.headers)?;
+        let (patch, form) = params::patch_type(&call.headers, self.resource.custom.is_some())?;
         let write = if patch == PatchType::Apply { params::Write::Apply } else { params::Write::Patch };
         let params = params::write(&call.query, &call.headers, write)?;
         let body = in_form(take(&mut call).await?, form);
@@ -221,6 +239,9 @@ impl Asked<'_> {
 
     async fn body(&self, call: &mut Call) -> Result<Body, Status> {
         let form = negotiate::body_form(&call.headers)?;
+        if form == BodyForm::Protobuf && self.resource.custom.is_some() {
+            return Err(Status::unsupported_media_type(negotiate::TEXTS));
+        }
         Ok(in_form(take(call).await?, form))
     }
 
@@ -254,8 +275,7 @@ impl Asked<'_> {
             Shape::PartialMetadata | Shape::PartialMetadataList => listing::partial(list, self.media),
             _ => {
                 // Go's own types leave out what their list says; custom resources, which have none, do not.
-                let built_in = Arc::ptr_eq(&self.resource.schema, schema::builtin().schema());
-                let common = built_in.then_some(&self.resource.gvk);
+                let common = self.resource.custom.is_none().then_some(&self.resource.gvk);
                 listing::whole(list, &self.list_kind(), common, self.media)
             }
         }
@@ -307,7 +327,7 @@ fn from_cbor(body: &[u8]) -> Result<Value, Status> {
 
 #[cfg(test)]
 mod tests {
-    use tiphys_api::Gvr;
+    use tiphys_api::{Gvr, schema};
 
     use super::super::query::Query;
     use super::*;

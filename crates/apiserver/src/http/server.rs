@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tiphys_api::Gvr;
-use tiphys_api::schema::{self, Resource};
+use tiphys_api::schema::Resource;
 use tokio_util::sync::CancellationToken;
 
 use super::documents::Documents;
 use super::health::{Health, Scope};
+use crate::aggregate::Aggregator;
 use crate::auth::{Authenticator, Authorizer, Lister, PeerCertificates};
 use crate::metrics::Metrics;
 use crate::node_metrics::NodeMetrics;
 use crate::node_proxy::NodeProxy;
 use crate::registry::Registry;
-use crate::served::Served;
 use crate::version::git_version;
 
 /// The other end of a connection.
@@ -58,6 +58,8 @@ pub struct Parts {
     pub authorizer: Arc<dyn Authorizer>,
     /// Connects to kubelets, pods and services.
     pub nodes: NodeProxy,
+    /// Knows the extension servers.
+    pub aggregator: Arc<Aggregator>,
     /// Documents of other parts: OpenID discovery and keys.
     pub documents: Vec<StaticDocument>,
     /// What is counted.
@@ -66,8 +68,6 @@ pub struct Parts {
     pub address: String,
     /// Suffix of the version after `+`, as `tiphys0.1.0`.
     pub build: String,
-    /// Which versions of the API are served.
-    pub versions: Served,
     /// What was done before, as health checks name it: `poststarthook/…`.
     pub hooks: &'static [&'static str],
     /// Ends watches and new work.
@@ -80,11 +80,11 @@ pub struct Server {
     pub(super) authenticator: Arc<dyn Authenticator>,
     pub(super) authorizer: Arc<dyn Authorizer>,
     pub(super) nodes: NodeProxy,
+    pub(super) aggregator: Arc<Aggregator>,
     pub(super) node_metrics: NodeMetrics,
     pub(super) lister: Arc<dyn Lister>,
     pub(super) served: Vec<StaticDocument>,
     pub(super) documents: Documents,
-    pub(super) versions: Served,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
     pub(super) git_version: String,
@@ -97,15 +97,20 @@ impl Server {
         let health = checks(&parts);
         let git_version = git_version(&parts.build);
         Arc::new(Self {
-            registry: parts.registry,
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
             node_metrics: NodeMetrics::new(parts.nodes.clone(), parts.lister.clone()),
             nodes: parts.nodes,
             lister: parts.lister,
             served: parts.documents,
-            documents: Documents::new(&git_version, &parts.address, parts.versions.clone()),
-            versions: parts.versions,
+            documents: Documents::new(
+                &git_version,
+                &parts.address,
+                parts.registry.kinds().clone(),
+                parts.aggregator.clone(),
+            ),
+            aggregator: parts.aggregator,
+            registry: parts.registry,
             metrics: parts.metrics,
             health,
             git_version,
@@ -120,8 +125,7 @@ impl Server {
 
     /// The resource of a request in the version that it names, if that is served.
     pub(super) fn resource(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Resource>> {
-        let found = schema::builtin().get(&Gvr::owned(group, version, resource))?;
-        self.versions.has(&found.gvr).then(|| found.clone())
+        self.registry.kinds().served(&Gvr::owned(group, version, resource))
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use tiphys_api::schema::Resource;
-use tiphys_api::{Gvk, Object, Status, Value, field, json};
+use tiphys_api::{Gvk, Object, Status, Value, field, json, table};
 
 use super::answer::{Answer, with_body};
 use super::negotiate::{Encoding, MediaType};
@@ -47,7 +47,7 @@ impl TableForm {
 
 /// Makes the tables of one answer or one watch.
 pub struct Tables {
-    gvk: Gvk,
+    resource: Arc<Resource>,
     media: MediaType,
     form: TableForm,
     headed: bool,
@@ -56,30 +56,30 @@ pub struct Tables {
 impl Tables {
     /// For objects of a resource.
     pub fn new(resource: &Arc<Resource>, media: MediaType, form: TableForm) -> Self {
-        Self { gvk: resource.gvk.clone(), media, form, headed: false }
+        Self { resource: resource.clone(), media, form, headed: false }
     }
 
     /// A table of one row; only a watch's first has column definitions.
     pub fn of_one(&mut self, object: &Object) -> Result<Value, Status> {
-        let columns = if self.headed { Value::Null } else { columns(&self.gvk) };
+        let columns = if self.headed { Value::Null } else { columns(&self.resource) };
         self.headed = true;
         let meta = json!({"resourceVersion": object.meta().resource_version.to_string()});
         let row: Value =
             serde_json::from_slice(&self.row(object, Timestamp::now())?).map_err(Status::internal)?;
-        Ok(table(self.media, &meta, &columns, &[row]))
+        Ok(filled(self.media, &meta, &columns, &[row]))
     }
 
     /// The table of a bookmark: no cells, only the revision.
     pub fn bookmark(media: MediaType, meta: &Value) -> Value {
         let object =
             json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": meta});
-        table(media, meta, &Value::Null, &[json!({"cells": [], "object": object})])
+        filled(media, meta, &Value::Null, &[json!({"cells": [], "object": object})])
     }
 
     /// The table of a collection.
     pub fn of_list(self, list: List) -> Result<Answer, Status> {
         let (now, media) = (Timestamp::now(), self.media);
-        let empty = table(media, &listing::list_meta(&list), &columns(&self.gvk), &[]);
+        let empty = filled(media, &listing::list_meta(&list), &columns(&self.resource), &[]);
         let rows = list.items.into_iter().map(move |object| {
             self.row(&object, now).unwrap_or_else(|status| {
                 tracing::error!(object = %object.meta().key(), error = %status.message, "only the name can be shown");
@@ -99,7 +99,7 @@ impl Tables {
 
     /// The row of an object whose text cannot be read.
     fn name_alone(&self, object: &Object) -> Bytes {
-        let columns = tiphys_api::table::columns(&self.gvk);
+        let columns = table::columns(&self.resource);
         let mut cells = vec![Value::Null; columns.len()];
         if let Some(at) = columns.iter().position(|column| column.format == "name") {
             cells[at] = (&*object.meta().name).into();
@@ -113,9 +113,9 @@ impl Tables {
     /// `{"cells":[...],"object":{...}}`
     fn row(&self, object: &Object, now: Timestamp) -> Result<Bytes, Status> {
         let tree = object.value().map_err(Status::internal)?;
-        let cells = Value::Array(tiphys_api::table::rows(&self.gvk, &tree, now));
+        let cells = Value::Array(table::cells(table::columns(&self.resource), &tree, now));
         let mut row = format!("{{\"cells\":{cells}").into_bytes();
-        let conditions = tiphys_api::table::row_conditions(&self.gvk, &tree);
+        let conditions = table::row_conditions(&self.resource.gvk, &tree);
         if !conditions.is_empty() {
             row.extend_from_slice(format!(",\"conditions\":{}", Value::Array(conditions)).as_bytes());
         }
@@ -133,7 +133,7 @@ impl Tables {
     }
 }
 
-fn table(media: MediaType, meta: &Value, columns: &Value, rows: &[Value]) -> Value {
+fn filled(media: MediaType, meta: &Value, columns: &Value, rows: &[Value]) -> Value {
     let api_version = if media.beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" };
     json!({
         "apiVersion": api_version, "columnDefinitions": columns, "kind": "Table", "metadata": meta, "rows": rows,
@@ -148,8 +148,8 @@ fn table_head(empty: &Value) -> String {
     text
 }
 
-fn columns(gvk: &Gvk) -> Value {
-    tiphys_api::table::columns(gvk).iter().map(tiphys_api::table::Column::definition).collect()
+fn columns(resource: &Resource) -> Value {
+    table::columns(resource).iter().map(table::Column::definition).collect()
 }
 
 #[cfg(test)]
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_head_is_cut_before_the_rows() {
-        let head = table_head(&table(MediaType::default(), &json!({}), &json!([]), &[]));
+        let head = table_head(&filled(MediaType::default(), &json!({}), &json!([]), &[]));
         assert!(head.ends_with("\"rows\":["), "{head}");
         let whole: Value = serde_json::from_str(&format!("{head}1,2]}}")).unwrap();
         assert_eq!((&whole["rows"], &whole["kind"]), (&json!([1, 2]), &json!("Table")));

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 use http::Method;
-use tiphys_api::schema::{Catalog, Resource};
+use tiphys_api::schema::Resource;
 use tiphys_api::selector::FieldSelector;
 use tiphys_api::{Gvr, Object, Status};
 use tiphys_client::{
@@ -22,6 +22,7 @@ use tiphys_client::{
     WriteOptions,
 };
 
+use crate::aggregate::AsUser;
 use crate::auth::{self, Attributes, Authorizer, Decision, User};
 use crate::cache::{Delivery, EventKind};
 use crate::http::handle::attributes;
@@ -39,11 +40,14 @@ pub struct LocalClient {
     documents: Option<Arc<dyn Documents>>,
 }
 
-/// Reads paths that are no objects, as discovery documents, for [`Client::get_path`].
+/// What lies beyond the registry: paths that are no objects, as discovery documents, for [`Client::get_path`]; and what
+/// other servers answer.
 #[async_trait]
 pub trait Documents: Send + Sync {
-    /// The JSON body of a path; the caller has been authorized.
-    async fn document(&self, path: &str) -> Result<Bytes, Status>;
+    /// The JSON body of a path; the user has been authorized.
+    async fn document(&self, path: &str, user: &User) -> Result<Bytes, Status>;
+    /// Who answers requests for a resource, if it is not this server.
+    fn elsewhere(&self, gvr: &Gvr, user: &User) -> Option<AsUser>;
 }
 
 impl LocalClient {
@@ -58,9 +62,12 @@ impl LocalClient {
         Self { documents: Some(documents), ..self }
     }
 
+    fn elsewhere(&self, gvr: &Gvr) -> Option<AsUser> {
+        self.documents.as_ref()?.elsewhere(gvr, &self.user)
+    }
+
     fn resource(&self, gvr: &Gvr) -> Result<Arc<Resource>, Status> {
-        let catalog: &Catalog = tiphys_api::schema::builtin();
-        catalog.get(gvr).cloned().ok_or_else(Status::no_such_path)
+        self.registry.kinds().any(gvr).ok_or_else(Status::no_such_path)
     }
 
     /// Asks the authorizer about one call.
@@ -87,9 +94,8 @@ impl LocalClient {
         }
     }
 
-    async fn allow_target(&self, verb: &str, target: &Target) -> Result<Arc<Resource>, Status> {
-        self.allow(verb, &target.gvr, (&target.namespace, &target.name, target.subresource)).await?;
-        self.resource(&target.gvr)
+    async fn allow_target(&self, verb: &str, target: &Target) -> Result<(), Status> {
+        self.allow(verb, &target.gvr, (&target.namespace, &target.name, target.subresource)).await
     }
 
     fn request<'r>(&'r self, resource: &'r Arc<Resource>, target: &'r Target) -> Request<'r> {
@@ -118,12 +124,19 @@ fn selected_name(fields: &str) -> String {
 #[async_trait]
 impl Client for LocalClient {
     async fn get(&self, target: &Target) -> Result<Object, Status> {
-        let resource = self.allow_target("get", target).await?;
+        self.allow_target("get", target).await?;
+        if let Some(other) = self.elsewhere(&target.gvr) {
+            return other.get(target).await;
+        }
+        let resource = self.resource(&target.gvr)?;
         self.registry.get(&self.request(&resource, target), "").await
     }
 
     async fn list(&self, gvr: &Gvr, namespace: &str, options: &ListOptions) -> Result<ObjectList, Status> {
         self.allow("list", gvr, (namespace, &selected_name(&options.fields), "")).await?;
+        if let Some(other) = self.elsewhere(gvr) {
+            return other.list(gvr, namespace, options).await;
+        }
         let resource = self.resource(gvr)?;
         let list = self.registry.list(&self.collection(&resource, namespace), &params::list(options)).await?;
         Ok(ObjectList {
@@ -135,6 +148,9 @@ impl Client for LocalClient {
 
     async fn watch(&self, gvr: &Gvr, namespace: &str, options: &WatchOptions) -> Result<WatchStream, Status> {
         self.allow("watch", gvr, (namespace, &selected_name(&options.fields), "")).await?;
+        if let Some(other) = self.elsewhere(gvr) {
+            return other.watch(gvr, namespace, options).await;
+        }
         let resource = self.resource(gvr)?;
         let watch =
             self.registry.watch(&self.collection(&resource, namespace), &params::watch(options)).await?;
@@ -142,7 +158,11 @@ impl Client for LocalClient {
     }
 
     async fn create(&self, target: &Target, body: Bytes, options: &WriteOptions) -> Result<Object, Status> {
-        let resource = self.allow_target("create", target).await?;
+        self.allow_target("create", target).await?;
+        if let Some(other) = self.elsewhere(&target.gvr) {
+            return other.create(target, body, options).await;
+        }
+        let resource = self.resource(&target.gvr)?;
         let request = self.request(&resource, target);
         let written =
             self.registry.create(&request, Body::Json(body), &params::write(options, &self.agent)).await?;
@@ -150,7 +170,11 @@ impl Client for LocalClient {
     }
 
     async fn update(&self, target: &Target, body: Bytes, options: &WriteOptions) -> Result<Object, Status> {
-        let resource = self.allow_target("update", target).await?;
+        self.allow_target("update", target).await?;
+        if let Some(other) = self.elsewhere(&target.gvr) {
+            return other.update(target, body, options).await;
+        }
+        let resource = self.resource(&target.gvr)?;
         let request = self.request(&resource, target);
         let written =
             self.registry.update(&request, Body::Json(body), &params::write(options, &self.agent)).await?;
@@ -164,14 +188,22 @@ impl Client for LocalClient {
         body: Bytes,
         options: &WriteOptions,
     ) -> Result<Object, Status> {
-        let resource = self.allow_target("patch", target).await?;
+        self.allow_target("patch", target).await?;
+        if let Some(other) = self.elsewhere(&target.gvr) {
+            return other.patch(target, kind, body, options).await;
+        }
+        let resource = self.resource(&target.gvr)?;
         let request = self.request(&resource, target);
         let (form, params) = (params::form(kind), params::write(options, &self.agent));
         Ok(self.registry.patch(&request, form, Body::Json(body), &params).await?.object)
     }
 
     async fn delete(&self, target: &Target, options: &DeleteOptions) -> Result<Option<Object>, Status> {
-        let resource = self.allow_target("delete", target).await?;
+        self.allow_target("delete", target).await?;
+        if let Some(other) = self.elsewhere(&target.gvr) {
+            return other.delete(target, options).await;
+        }
+        let resource = self.resource(&target.gvr)?;
         match self.registry.delete(&self.request(&resource, target), &params::delete(options)).await? {
             Deleted::Terminating(object) => Ok(Some(object)),
             Deleted::Gone(_) => Ok(None),
@@ -184,7 +216,7 @@ impl Client for LocalClient {
             .map_err(|error| Status::bad_request(error.to_string()))?;
         self.decide(&attributes(&info, &self.user, info.verb)).await?;
         match &self.documents {
-            Some(documents) => documents.document(path).await,
+            Some(documents) => documents.document(path, &self.user).await,
             None => Err(Status::no_such_path()),
         }
     }

@@ -13,11 +13,12 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tiphys_client::AnyServer;
+use tiphys_client::remote::Link;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::pass::Passage;
+use super::pass::{Passage, authority};
 use crate::http::incoming::RequestBody;
 use crate::http::listen;
 
@@ -54,6 +55,9 @@ pub enum ConnectError {
     /// It took too long.
     #[error("dial tcp {0}: i/o timeout")]
     Timeout(String),
+    /// There is no endpoint to connect to.
+    #[error("{0}")]
+    Service(String),
     /// The host is no valid name for TLS.
     #[error("{0:?} is no valid host name")]
     Host(String),
@@ -108,17 +112,37 @@ impl Connector {
         passage: &Passage,
         address: &str,
     ) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
-        let dial = |source| ConnectError::Dial { address: address.to_owned(), source };
-        let socket = TcpStream::connect((passage.host.as_str(), passage.port)).await.map_err(dial)?;
-        listen::prepare(&socket);
+        let socket = dial(&passage.host, passage.port, address).await?;
         if !passage.tls {
             return handshake(socket).await;
         }
         let name = ServerName::try_from(passage.host.clone())
             .map_err(|_| ConnectError::Host(passage.host.clone()))?;
         let connector = if passage.kubelet { &self.kubelet } else { &self.endpoint };
-        handshake(connector.connect(name, socket).await.map_err(dial)?).await
+        let refused = |source| ConnectError::Dial { address: address.to_owned(), source };
+        handshake(connector.connect(name, socket).await.map_err(refused)?).await
     }
+}
+
+/// A TCP connection; `address` names it in an error.
+pub async fn dial(host: &str, port: u16, address: &str) -> Result<TcpStream, ConnectError> {
+    let refused = |source| ConnectError::Dial { address: address.to_owned(), source };
+    let socket = TcpStream::connect((host, port)).await.map_err(refused)?;
+    listen::prepare(&socket);
+    Ok(socket)
+}
+
+/// A TLS connection to a server of this name, for requests that a pool sends.
+pub async fn secure(
+    tls: &TlsConnector,
+    name: ServerName<'static>,
+    host: &str,
+    port: u16,
+) -> Result<Link, ConnectError> {
+    let address = authority(host, port);
+    let socket = dial(host, port, &address).await?;
+    let stream = tls.connect(name, socket).await;
+    Ok(Link::http1(Box::new(stream.map_err(|source| ConnectError::Dial { address, source })?)))
 }
 
 async fn handshake<S>(stream: S) -> Result<http1::SendRequest<RequestBody>, ConnectError>

@@ -1,9 +1,13 @@
-//! `pods/proxy` and `services/proxy`: from `scheme:name:port` to the address of one endpoint.
+//! `pods/proxy` and `services/proxy`: from `scheme:name:port` to the address of one endpoint. Webhooks find theirs here, too.
 
 use serde::Deserialize;
-use tiphys_api::{Status, Value};
+use tiphys_api::{Gvr, Status, Value};
 
 use super::locate::Pod;
+use crate::auth::Lister;
+
+const SERVICES: Gvr = Gvr::new("", "v1", "services");
+const SLICES: Gvr = Gvr::new("discovery.k8s.io", "v1", "endpointslices");
 
 /// A name as the proxy paths take it: `name`, `name:port`, `scheme:name:port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +42,10 @@ pub struct Service {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct ServiceSpec {
     ports: Vec<ServicePort>,
+    external_name: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,8 +105,57 @@ pub fn of_pod(wanted: &Name<'_>, pod: &Pod) -> Result<(String, u16), Status> {
     }
 }
 
+/// Address and port of one ready endpoint of a Service as it is now: the way that needs no packet rules.
+pub fn of_service_now(
+    lister: &dyn Lister,
+    namespace: &str,
+    wanted: &Name<'_>,
+) -> Result<(String, u16), Status> {
+    behind(lister, namespace, wanted, &service(lister, namespace, wanted.name)?)
+}
+
+/// The same for a Service with a port of this number; one that only names another host leads to that.
+pub fn of_service_or_name(
+    lister: &dyn Lister,
+    namespace: &str,
+    name: &str,
+    port: u16,
+) -> Result<(String, u16), Status> {
+    // As kube-apiserver says it here.
+    let missing = |status: Status| match status.is("NotFound") {
+        true => Status::not_found(&Gvr::new("", "v1", "service"), name),
+        false => status,
+    };
+    let service = service(lister, namespace, name).map_err(missing)?;
+    if !service.spec.external_name.is_empty() {
+        return Ok((service.spec.external_name, port));
+    }
+    let number = port.to_string();
+    behind(lister, namespace, &Name { scheme: "", name, port: &number }, &service)
+}
+
+fn service(lister: &dyn Lister, namespace: &str, name: &str) -> Result<Service, Status> {
+    let found = lister.get(&SERVICES, namespace, name).ok_or_else(|| Status::not_found(&SERVICES, name))?;
+    found.decode().map_err(Status::internal)
+}
+
+fn behind(
+    lister: &dyn Lister,
+    namespace: &str,
+    wanted: &Name<'_>,
+    service: &Service,
+) -> Result<(String, u16), Status> {
+    let slices = lister.list(&SLICES, namespace);
+    let mine =
+        slices.iter().filter(|s| s.meta().labels.get("kubernetes.io/service-name") == Some(wanted.name));
+    let slices: Vec<Slice> = mine.filter_map(|slice| slice.decode().ok()).collect();
+    // Any spread will do: the tail of a random id.
+    let chance = usize::from(uuid::Uuid::new_v4().as_bytes()[0]);
+    of_service(wanted, service, &slices, chance)
+}
+
 /// Address and port of one ready endpoint behind a service port; `chance` chooses among them.
-pub fn of_service(
+fn of_service(
     wanted: &Name<'_>,
     service: &Service,
     slices: &[Slice],

@@ -9,8 +9,8 @@
 //! - The caller's credentials never leave the server.
 
 mod channels;
-mod connect;
-mod endpoint;
+pub(crate) mod connect;
+pub(crate) mod endpoint;
 mod locate;
 mod options;
 mod pass;
@@ -32,14 +32,14 @@ use crate::http::answer::{self, Answer};
 use crate::http::handle::Call;
 use crate::http::path::RequestInfo;
 use connect::Connector;
+pub(crate) use locate::path_escape;
 pub use options::{check as check_options, options, put_back};
 pub use pass::Lasting;
 use pass::Passage;
+pub(crate) use pass::{authority, forwarded, passed_back, upgraded};
 
 const PODS: Gvr = Gvr::new("", "v1", "pods");
 const NODES: Gvr = Gvr::new("", "v1", "nodes");
-const SERVICES: Gvr = Gvr::new("", "v1", "services");
-const SLICES: Gvr = Gvr::new("discovery.k8s.io", "v1", "endpointslices");
 
 /// Connects to kubelets and endpoints.
 #[derive(Clone)]
@@ -214,20 +214,8 @@ impl Finder<'_> {
             .ok_or_else(|| Status::bad_request(format!("invalid {what} request {:?}", info.name)))?;
         let (host, port) = match road {
             Road::PodProxy => endpoint::of_pod(&wanted, &self.read(&PODS, &info.namespace, wanted.name)?)?,
-            _ => self.service_endpoint(&wanted)?,
+            _ => endpoint::of_service_now(self.lister, &info.namespace, &wanted)?,
         };
         Ok(Passage { kubelet: false, tls: wanted.scheme == "https", host, port, path: self.rest() })
-    }
-
-    fn service_endpoint(&self, wanted: &endpoint::Name<'_>) -> Result<(String, u16), Status> {
-        let namespace = &self.call.info.namespace;
-        let service: endpoint::Service = self.read(&SERVICES, namespace, wanted.name)?;
-        let slices = self.lister.list(&SLICES, namespace);
-        let mine =
-            slices.iter().filter(|s| s.meta().labels.get("kubernetes.io/service-name") == Some(wanted.name));
-        let slices: Vec<endpoint::Slice> = mine.filter_map(|slice| slice.decode().ok()).collect();
-        // Any spread will do: the tail of a random id.
-        let chance = usize::from(uuid::Uuid::new_v4().as_bytes()[0]);
-        endpoint::of_service(wanted, &service, &slices, chance)
     }
 }

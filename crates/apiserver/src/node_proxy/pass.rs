@@ -42,9 +42,13 @@ pub struct Passage {
 impl Passage {
     /// `host:port`, with brackets around an IPv6 address.
     pub fn authority(&self) -> String {
-        let Self { host, port, .. } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        authority(&self.host, self.port)
     }
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+pub fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// What goes with a stream as long as it runs: it is counted, and ends when the server does.
@@ -141,10 +145,15 @@ pub async fn through(
         connector.send(&passage, request).await.map_err(|error| unreachable(&error, upgrade.is_some()))?;
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(client)) = (response.status(), upgrade) {
         let node = hyper::upgrade::on(&mut response);
-        tokio::spawn(lasting.run(copy_both(client, node)));
+        tokio::spawn(lasting.run(upgraded(client, node)));
         return Ok(Response::from_parts(response.into_parts().0, Body::empty()));
     }
-    Ok(passed_back(response, &passage, &prefix, lasting))
+    let place = response.headers().get(LOCATION);
+    let place = place.and_then(|place| moved(place.to_str().ok()?, &passage, &prefix));
+    if let Some(place) = place.and_then(|place| HeaderValue::from_str(&place).ok()) {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    Ok(passed_back(response, lasting))
 }
 
 /// The path before what is proxied, which redirects must keep.
@@ -216,7 +225,8 @@ fn strip_token_protocol(headers: &mut HeaderMap) {
     }
 }
 
-fn passed_back(response: Response<Incoming>, passage: &Passage, prefix: &str, lasting: Lasting) -> Answer {
+/// An answer without what concerns only the connection that it came over.
+pub fn passed_back(response: Response<Incoming>, lasting: Lasting) -> Answer {
     let (mut head, body) = response.into_parts();
     let hops: Vec<HeaderName> =
         head.headers.keys().filter(|name| hop(name) || **name == CONNECTION).cloned().collect();
@@ -225,10 +235,6 @@ fn passed_back(response: Response<Incoming>, passage: &Passage, prefix: &str, la
     }
     // The answer goes on over another version of HTTP, perhaps.
     head.version = http::Version::default();
-    let place = head.headers.get(LOCATION).and_then(|place| moved(place.to_str().ok()?, passage, prefix));
-    if let Some(place) = place.and_then(|place| HeaderValue::from_str(&place).ok()) {
-        head.headers.insert(LOCATION, place);
-    }
     Response::from_parts(head, held(body, lasting))
 }
 
@@ -253,7 +259,8 @@ fn held(body: Incoming, lasting: Lasting) -> Body {
     Body::Stream(data.map(|chunk| chunk.map_err(Into::into)).boxed())
 }
 
-async fn copy_both(client: OnUpgrade, node: OnUpgrade) -> std::io::Result<()> {
+/// Copies between two upgraded connections until both have ended.
+pub async fn upgraded(client: OnUpgrade, node: OnUpgrade) -> std::io::Result<()> {
     let (client, node) = tokio::try_join!(client, node).map_err(std::io::Error::other)?;
     let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
     // Each end of input shuts down only the other side's output.

@@ -3,14 +3,27 @@
 use tiphys_api::{Gvk, Object, Status, Value};
 
 use super::Registry;
-use super::request::Request;
-use crate::admission::{Operation, Review};
+use super::request::{DeleteParams, Request, WriteParams};
+use crate::admission::rounds::Rounds;
+use crate::admission::{Operation, Options, Review};
 
 impl Registry {
-    /// The chain's changes, or its refusal.
+    /// The chain's changes, or its refusal. Plugins may ask for a second round; what completes an object comes last.
     pub(super) async fn mutate(&self, mut review: Review<'_>) -> Result<(), Status> {
-        for plugin in &self.config.admission {
+        self.round(&mut review).await?;
+        if review.rounds.wanted {
+            review.rounds.second = true;
+            self.round(&mut review).await?;
+        }
+        for plugin in self.config.admission.iter().filter(|plugin| plugin.completes()) {
             plugin.mutate(&mut review).await?;
+        }
+        Ok(())
+    }
+
+    async fn round(&self, review: &mut Review<'_>) -> Result<(), Status> {
+        for plugin in self.config.admission.iter().filter(|plugin| !plugin.completes()) {
+            plugin.mutate(review).await?;
         }
         Ok(())
     }
@@ -28,11 +41,11 @@ impl Registry {
         &self,
         request: &Request<'_>,
         old: &Object,
-        dry_run: bool,
+        params: &DeleteParams,
     ) -> Result<(), Status> {
-        let mut none = Value::Null;
-        self.mutate(review(Operation::Delete, request, &mut none, Some(old), dry_run)).await?;
-        self.admit(review(Operation::Delete, request, &mut none, Some(old), dry_run)).await
+        let (mut none, options) = (Value::Null, Options::Delete(params));
+        self.mutate(review(Operation::Delete, request, &mut none, Some(old), options)).await?;
+        self.admit(review(Operation::Delete, request, &mut none, Some(old), options)).await
     }
 
     /// Both, for a stream; `options` is an object of its kind, filled from the query.
@@ -42,8 +55,9 @@ impl Registry {
         gvk: &Gvk,
         options: &mut Value,
     ) -> Result<(), Status> {
-        self.mutate(Review { gvk, ..review(Operation::Connect, request, options, None, false) }).await?;
-        self.admit(Review { gvk, ..review(Operation::Connect, request, options, None, false) }).await
+        let none = Options::None;
+        self.mutate(Review { gvk, ..review(Operation::Connect, request, options, None, none) }).await?;
+        self.admit(Review { gvk, ..review(Operation::Connect, request, options, None, none) }).await
     }
 
     /// Both, for a post that acts on an object (or on none).
@@ -52,10 +66,11 @@ impl Registry {
         request: &Request<'_>,
         gvk: &Gvk,
         body: &mut Value,
-        dry_run: bool,
+        params: &WriteParams,
     ) -> Result<(), Status> {
-        self.mutate(Review { gvk, ..review(Operation::Create, request, body, None, dry_run) }).await?;
-        self.admit(Review { gvk, ..review(Operation::Create, request, body, None, dry_run) }).await
+        let options = Options::Create(params);
+        self.mutate(Review { gvk, ..review(Operation::Create, request, body, None, options) }).await?;
+        self.admit(Review { gvk, ..review(Operation::Create, request, body, None, options) }).await
     }
 }
 
@@ -65,10 +80,11 @@ pub(super) fn review<'r>(
     request: &'r Request<'_>,
     object: &'r mut Value,
     old: Option<&'r Object>,
-    dry_run: bool,
+    options: Options<'r>,
 ) -> Review<'r> {
     Review {
         operation,
+        resource: request.resource,
         gvr: &request.resource.gvr,
         gvk: &request.resource.gvk,
         subresource: request.subresource,
@@ -77,6 +93,8 @@ pub(super) fn review<'r>(
         object,
         old,
         user: request.user,
-        dry_run,
+        dry_run: options.dry_run(),
+        options,
+        rounds: Rounds::default(),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tiphys_api::apply::folded::Before;
+use tiphys_api::schema::Resource;
 use tiphys_api::{Object, Status, Value, field, validate};
 
 use super::commit::{self, Commit};
@@ -14,7 +15,7 @@ use super::decode::Decoded;
 use super::quota::Bill;
 use super::request::{Body, Request, WriteParams, Written};
 use super::{Registry, admit, convert, decode, manage, scope, system, tree};
-use crate::admission::{Operation, Review};
+use crate::admission::{Operation, Options, Review};
 use crate::cache::{Cache, Prepared};
 use crate::strategy::{self, Rules};
 
@@ -72,7 +73,7 @@ impl Registry {
             return self.update_scale(request, body, params).await;
         }
         let cache = self.cache(request.resource)?;
-        let rules = strategy::of(&request.resource.gvr);
+        let rules = strategy::of(request.resource);
         // Read anew for each attempt after the first, which is cheaper than a copy of the tree for most.
         let again = body.clone();
         let (tree, warnings) = replacement(request, rules, body, params)?;
@@ -108,7 +109,8 @@ impl Registry {
             };
             match self.attempt(&change, &current).await? {
                 Attempt::Done(object) => {
-                    let object = convert::to(request.resource, &change.cache.resource, object)?;
+                    let stored = &change.cache.resource;
+                    let object = self.converter.object(request.resource, stored, object).await?;
                     return Ok(Written { object, created: false, warnings });
                 }
                 Attempt::Overtaken(revision) => self.caches().reach(revision).await?,
@@ -138,37 +140,62 @@ impl Registry {
     }
 
     async fn attempt(&self, change: &Change<'_>, current: &Object) -> Result<Attempt, Status> {
+        let (stored, wanted) = (&change.cache.resource, change.request.resource);
+        let current = &self.converter.object(stored, stored, current.clone()).await?;
         let before = Before::read(current.json()).map_err(Status::internal)?;
-        let old = before.tree();
-        let mut tree = self.next_version(change, current, old)?;
-        if !change.admitted {
-            self.mutate(review(change, &mut tree, current)).await?;
+        let mut view = Cow::Borrowed(before.tree());
+        if !convert::is_same(stored, wanted) {
+            view = Cow::Owned(self.converter.tree(stored, wanted, view.into_owned()).await?);
         }
-        convert::tree_between(change.request.resource, &change.cache.resource, &mut tree);
+        let mut tree = self.next_version(change, current, &view)?;
+        self.mutate_change(change, &mut tree, current).await?;
+        // A custom resource is judged by the schema of the version that the client speaks.
+        let (judged, old) = if stored.custom.is_some() { (wanted, &*view) } else { (stored, before.tree()) };
+        tree = self.converter.tree(wanted, judged, tree).await?;
         (change.rules.on_update)(&mut tree, old, change.request.subresource);
         system::on_update(&mut tree, old, change.rules, change.request.subresource);
-        validate_change(change, &tree, old)?;
-        if !change.admitted {
-            self.admit(review(change, &mut tree, current)).await?;
-        }
+        validate_change(change, judged, &tree, old)?;
+        self.admit_change(change, &mut tree, current).await?;
         let finished = system::is_finished(&tree);
         let bill = self.bill_change(change, &tree, old);
+        tree = self.converter.tree(judged, stored, tree).await?;
         let next = commit::prepare(change.cache, tree, Some((&before, current)))?;
         self.commit_change(change, current, next, finished, bill.as_ref()).await
     }
 
-    /// The next version as the request has it, before admission.
-    fn next_version(&self, change: &Change<'_>, current: &Object, old: &Value) -> Result<Value, Status> {
-        let (stored, wanted) = (&change.cache.resource, change.request.resource);
-        let mut view = Cow::Borrowed(old);
-        if !convert::is_same(stored, wanted) {
-            convert::tree_between(stored, wanted, view.to_mut());
+    async fn mutate_change(
+        &self,
+        change: &Change<'_>,
+        tree: &mut Value,
+        current: &Object,
+    ) -> Result<(), Status> {
+        match change.request.subresource {
+            _ if change.admitted => Ok(()),
+            "scale" => self.mutate_scale(change, tree, current).await,
+            _ => self.mutate(review(change, tree, current)).await,
         }
-        let mut tree = (change.make)(Some(&view))?;
+    }
+
+    async fn admit_change(
+        &self,
+        change: &Change<'_>,
+        tree: &mut Value,
+        current: &Object,
+    ) -> Result<(), Status> {
+        match change.request.subresource {
+            _ if change.admitted => Ok(()),
+            "scale" => self.admit_scale(change, tree, current).await,
+            _ => self.admit(review(change, tree, current)).await,
+        }
+    }
+
+    /// The next version as the request has it, before admission. `old`: the present one, in the request's version.
+    fn next_version(&self, change: &Change<'_>, current: &Object, old: &Value) -> Result<Value, Status> {
+        let mut tree = (change.make)(Some(old))?;
         check_preconditions(change, current, &tree)?;
-        scope::keep(change.request, &mut tree, &view);
+        scope::keep(change.request, &mut tree, old);
         if !change.managed {
-            manage::record(change.request, change.params, Some(&view), &mut tree);
+            manage::record(change.request, change.params, Some(old), &mut tree);
         }
         Ok(tree)
     }
@@ -210,16 +237,17 @@ impl Registry {
     }
 }
 
-fn review<'r>(change: &'r Change<'_>, tree: &'r mut Value, old: &'r Object) -> Review<'r> {
-    admit::review(Operation::Update, change.request, tree, Some(old), change.params.dry_run)
+/// The review of a change.
+pub(super) fn review<'r>(change: &'r Change<'_>, tree: &'r mut Value, old: &'r Object) -> Review<'r> {
+    admit::review(Operation::Update, change.request, tree, Some(old), Options::Update(change.params))
 }
 
-fn validate_change(change: &Change<'_>, tree: &Value, old: &Value) -> Result<(), Status> {
+fn validate_change(change: &Change<'_>, judged: &Resource, tree: &Value, old: &Value) -> Result<(), Status> {
     let mut errors = validate::object_meta(change.request.resource, tree);
     errors.extend(validate::object_meta_update(old, tree));
-    errors.extend(validate::immutable(&change.cache.resource, old, tree));
+    errors.extend(validate::immutable(judged, old, tree));
     system::check_finalizers(tree, old, &mut errors);
-    errors.extend(validate::changed(&change.cache.resource, tree, old));
+    errors.extend(validate::changed(judged, tree, old));
     (change.rules.validate)(tree, &mut errors);
     (change.rules.validate_update)(tree, old, change.request.subresource, &mut errors);
     refuse(change.request, change.request.name, errors)

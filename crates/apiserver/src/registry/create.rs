@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tiphys_api::schema::Resource;
 use tiphys_api::{Object, Status, Value, field, validate};
 
 use super::commit::{self, Commit};
 use super::decode::Decoded;
 use super::quota::Bill;
 use super::request::{Body, Request, WriteParams, Written};
-use super::{Registry, admit, convert, decode, manage, names, system, tree};
-use crate::admission::{Operation, Review};
+use super::{Registry, admit, decode, manage, names, system, tree};
+use crate::admission::{Operation, Options, Review};
 use crate::cache::{Cache, Prepared};
 use crate::strategy::{self, Rules};
 
@@ -48,7 +49,7 @@ impl Registry {
         if !request.name.is_empty() {
             tree::metadata(&mut tree).entry("name").or_insert_with(|| request.name.into());
         }
-        let rules = strategy::of(&request.resource.gvr);
+        let rules = strategy::of(request.resource);
         let new = New { request, params, cache: &cache, rules, managed: false };
         let object = self.create_tree(&new, tree).await?;
         Ok(Written { object, created: true, warnings })
@@ -96,15 +97,19 @@ impl Registry {
 
     async fn create_named(&self, new: &New<'_>, mut tree: Value, name: &str) -> Result<Object, Status> {
         self.mutate(review(new, &mut tree, name)).await?;
-        convert::tree_between(new.request.resource, &new.cache.resource, &mut tree);
+        let (stored, wanted) = (&new.cache.resource, new.request.resource);
+        // A custom resource is judged by the schema of the version that the client speaks.
+        let judged = if stored.custom.is_some() { wanted } else { stored };
+        tree = self.converter.tree(wanted, judged, tree).await?;
         system::on_create(&mut tree, new.rules, Timestamp::now());
         (new.rules.on_create)(&mut tree, new.request.user);
-        validate_new(new, &tree, name)?;
+        validate_new(new, judged, &tree, name)?;
         self.admit(review(new, &mut tree, name)).await?;
         let bill = self.bill(new.request, name, &tree, None);
+        tree = self.converter.tree(judged, stored, tree).await?;
         let next = commit::prepare(new.cache, tree, None)?;
-        let stored = self.commit_new(new, name, next, bill.as_ref()).await?;
-        convert::to(new.request.resource, &new.cache.resource, stored)
+        let object = self.commit_new(new, name, next, bill.as_ref()).await?;
+        self.converter.object(wanted, stored, object).await
     }
 
     async fn commit_new(
@@ -131,9 +136,9 @@ impl Registry {
     }
 }
 
-fn validate_new(new: &New<'_>, tree: &Value, name: &str) -> Result<(), Status> {
+fn validate_new(new: &New<'_>, judged: &Resource, tree: &Value, name: &str) -> Result<(), Status> {
     let mut errors = validate::object_meta(new.request.resource, tree);
-    errors.extend(validate::required(&new.cache.resource, tree));
+    errors.extend(validate::required(judged, tree));
     (new.rules.validate)(tree, &mut errors);
     (new.rules.validate_create)(tree, &mut errors);
     refuse(new.request, name, errors)
@@ -154,7 +159,7 @@ fn review<'r>(new: &'r New<'_>, object: &'r mut Value, name: &'r str) -> Review<
     Review {
         name,
         subresource: "",
-        ..admit::review(Operation::Create, new.request, object, None, new.params.dry_run)
+        ..admit::review(Operation::Create, new.request, object, None, Options::Create(new.params))
     }
 }
 

@@ -8,7 +8,7 @@ use tiphys_api::{Object, Status, Value};
 
 use super::commit::{self, Commit};
 use super::request::{DeleteParams, Deleted, List, ListParams, Propagation, Request};
-use super::{Registry, convert, tree};
+use super::{Registry, tree};
 use crate::cache::Cache;
 use crate::cache::splice::with_revision;
 use crate::strategy::{self, Rules};
@@ -46,21 +46,23 @@ impl Registry {
         admitted: bool,
     ) -> Result<Deleted, Status> {
         let cache = self.cache(request.resource)?;
-        let rules = strategy::of(&request.resource.gvr);
+        let rules = strategy::of(request.resource);
         for _ in 0..RETRIES_MAX {
             self.caches().catch_up().await?;
             let current = cache.get(request.namespace, request.name);
             let current = current.ok_or_else(|| Status::not_found(&request.resource.gvr, request.name))?;
             check_preconditions(request, params, &current)?;
             if !admitted {
-                self.admit_delete(request, &current, params.dry_run).await?;
+                self.admit_delete(request, &current, params).await?;
             }
             match self.attempt_delete(&cache, rules, params, &current).await? {
                 Ok(Deleted::Gone(o)) => {
-                    return Ok(Deleted::Gone(convert::to(request.resource, &cache.resource, o)?));
+                    let o = self.converter.object(request.resource, &cache.resource, o).await?;
+                    return Ok(Deleted::Gone(o));
                 }
                 Ok(Deleted::Terminating(o)) => {
-                    return Ok(Deleted::Terminating(convert::to(request.resource, &cache.resource, o)?));
+                    let o = self.converter.object(request.resource, &cache.resource, o).await?;
+                    return Ok(Deleted::Terminating(o));
                 }
                 Err(overtaken) => self.caches().reach(overtaken).await?,
             }
@@ -257,7 +259,7 @@ fn mark(object: &mut Value, ends: Timestamp, grace: i64) {
     }
 }
 
-/// The garbage collector's finalizers, as the propagation policy (or what is there already) says.
+/// The kind's own finalizer, and the garbage collector's as the propagation policy (or what is there already) says.
 fn set_finalizers(object: &mut Value, rules: &Rules, params: &DeleteParams) {
     let present = tree::items(object, &["metadata", "finalizers"]);
     let has = |name: &str| present.iter().any(|f| f == name);
@@ -270,7 +272,8 @@ fn set_finalizers(object: &mut Value, rules: &Rules, params: &DeleteParams) {
         None => rules.orphans.then_some(ORPHAN),
     };
     let others = present.iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).cloned();
-    let all: Vec<Value> = others.chain(wanted.map(Value::from)).collect();
+    let own = rules.holds.filter(|own| !has(own));
+    let all: Vec<Value> = others.chain(own.into_iter().chain(wanted).map(Value::from)).collect();
     let all = if all.is_empty() { Value::Null } else { all.into() };
     tree::set(object, &["metadata", "finalizers"], all);
 }

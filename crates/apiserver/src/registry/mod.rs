@@ -34,6 +34,7 @@ mod watch;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use convert::Converter;
 pub use manage::check_manager;
 pub use request::{
     Body, DeleteParams, Deleted, FieldValidation, List, ListParams, PatchType, Propagation, Request,
@@ -46,6 +47,8 @@ pub use watch::Watch;
 
 use crate::admission::Plugin;
 use crate::cache::{Cache, Caches};
+use crate::hook::Caller;
+use crate::kinds::Kinds;
 
 /// A resource or subresource whose POST computes an answer and stores nothing, as `tokenreviews` or
 /// `serviceaccounts/token`.
@@ -64,15 +67,30 @@ pub trait Computed: Send + Sync {
 pub struct Config {
     /// The objects.
     pub caches: Arc<Caches>,
+    /// What there is to ask for.
+    pub kinds: Arc<Kinds>,
     /// Admission plugins in order.
     pub admission: Vec<Arc<dyn Plugin>>,
+    /// Asks webhooks.
+    pub hooks: Arc<dyn Caller>,
     /// Computed resources: group, `resource` or `resource/subresource`, and who computes.
     pub computed: Vec<(&'static str, &'static str, Arc<dyn Computed>)>,
+}
+
+/// Prunes an object that a webhook has changed and checks its types, as a request's body; the cause if it does not fit.
+pub(crate) fn prune(resource: &Resource, object: &mut Value) -> Result<(), String> {
+    decode::fit(resource, object, None, Vec::new(), FieldValidation::Ignore).map(drop)
+}
+
+/// Fills in an object's defaults, as for a request's body.
+pub(crate) fn complete(resource: &Resource, object: &mut Value) {
+    system::complete(object, None, resource, crate::strategy::of(resource));
 }
 
 /// All verbs on all kinds.
 pub struct Registry {
     config: Config,
+    converter: Converter,
     leases: LeasePool,
     turns: quota::Turns,
 }
@@ -81,12 +99,18 @@ impl Registry {
     /// A registry over running caches.
     pub fn new(config: Config) -> Arc<Self> {
         let leases = LeasePool::new(config.caches.store().clone());
-        Arc::new(Self { config, leases, turns: quota::Turns::default() })
+        let converter = Converter::new(config.hooks.clone());
+        Arc::new(Self { config, converter, leases, turns: quota::Turns::default() })
     }
 
     /// The objects' caches.
     pub fn caches(&self) -> &Arc<Caches> {
         &self.config.caches
+    }
+
+    /// What there is to ask for.
+    pub fn kinds(&self) -> &Arc<Kinds> {
+        &self.config.kinds
     }
 
     /// The cache of a resource that stores objects.

@@ -35,7 +35,7 @@ impl Registry {
     ) -> Result<Written, Status> {
         let cache = self.cache(request.resource)?;
         let (body, duplicates) = patch_body(form, body)?;
-        let rules = strategy::of(&request.resource.gvr);
+        let rules = strategy::of(request.resource);
         let warnings = Mutex::new(Vec::new());
         let make = |current: Option<&Value>| {
             let mut tree = current.cloned().unwrap_or(Value::Null);
@@ -72,7 +72,7 @@ impl Registry {
     ) -> Result<Written, Status> {
         let cache = self.cache(request.resource)?;
         let config = decode::applied(request, body, params.field_validation)?;
-        let rules = strategy::of(&request.resource.gvr);
+        let rules = strategy::of(request.resource);
         let make = |live: Option<&Value>| {
             let mut tree = manage::merge(request, params, live, &config)?;
             let old = live.filter(|_| convert::is_same(request.resource, &cache.resource));

@@ -29,9 +29,12 @@ impl Registry {
         let object = cache.get(request.namespace, request.name);
         let object = object.ok_or_else(|| Status::not_found(&request.resource.gvr, request.name))?;
         match request.subresource {
-            "scale" => super::scale::of(request, &object),
+            "scale" => {
+                let object = self.converter.object(request.resource, &cache.resource, object).await?;
+                super::scale::of(request, &object)
+            }
             "" | "status" | "approval" | "ephemeralcontainers" | "resize" => {
-                convert::to(request.resource, &cache.resource, object)
+                self.converter.object(request.resource, &cache.resource, object).await
             }
             other if request.resource.subresource(other).is_some() => Err(Status::not_implemented(other)),
             _ => Err(Status::no_such_path()),
@@ -60,8 +63,21 @@ impl Registry {
             Ok(list) => list,
             Err(TooOld { .. }) => self.read_history(&cache, &selection, &page, limit).await?,
         };
-        list.items = convert_all(request.resource, &cache, list.items)?;
+        list.items = self.convert_all(request.resource, &cache, list.items).await?;
         Ok(list)
+    }
+
+    async fn convert_all(
+        &self,
+        to: &Arc<Resource>,
+        cache: &Cache,
+        items: Objects,
+    ) -> Result<Objects, Status> {
+        if convert::is_same(to, &cache.resource) && !convert::is_mixed(&cache.resource) {
+            return Ok(items);
+        }
+        let converted = self.converter.objects(to, &cache.resource, items.to_vec()).await?;
+        Ok(converted.into())
     }
 
     /// Waits for what the request needs and says where to read.
@@ -212,12 +228,4 @@ impl<'a> Taker<'a> {
         let remaining = (self.more > 0 && self.selection.is_plain()).then_some(self.more);
         List { items: self.items.into(), resource_version: revision, continue_token: next, remaining }
     }
-}
-
-fn convert_all(to: &Arc<Resource>, cache: &Cache, items: Objects) -> Result<Objects, Status> {
-    if convert::is_same(to, &cache.resource) {
-        return Ok(items);
-    }
-    let converted = items.into_iter().map(|object| convert::to(to, &cache.resource, object));
-    converted.collect::<Result<Vec<_>, _>>().map(Objects::from)
 }

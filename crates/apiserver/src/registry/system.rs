@@ -1,10 +1,8 @@
 //! Metadata that only the server writes: identity, times, generation, and the rules about changing it.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
-use tiphys_api::schema::{Resource, Type, builtin};
-use tiphys_api::{Map, Text, Value, defaults, field};
+use tiphys_api::schema::{Resource, Type};
+use tiphys_api::{Map, Value, defaults, field};
 
 use super::tree;
 use crate::strategy::Rules;
@@ -14,9 +12,8 @@ use crate::strategy::Rules;
 /// that form.
 pub fn complete(object: &mut Value, old: Option<&Value>, resource: &Resource, rules: &Rules) {
     (rules.normalize)(object);
-    let built_in = Arc::ptr_eq(&resource.schema, builtin().schema());
-    let has_spec =
-        built_in && resource.root().field("spec").is_some_and(|field| matches!(field.ty, Type::Struct(_)));
+    let has_spec = resource.custom.is_none()
+        && resource.root().field("spec").is_some_and(|field| matches!(field.ty, Type::Struct(_)));
     if let (true, Value::Object(fields)) = (has_spec, &mut *object) {
         fields.entry("spec").or_insert_with(|| Value::Object(Map::new()));
     }
@@ -59,23 +56,21 @@ pub fn on_update(object: &mut Value, old: &Value, rules: &Rules, subresource: &s
         };
     }
     let desires = matches!(subresource, "" | "scale" | "resize" | "ephemeralcontainers");
-    if rules.generation && desires && spec_changed(object, old) {
+    if rules.generation && desires && spec_changed(object, old, rules) {
         let generation = tree::at(old, &["metadata", "generation"]).as_i64().unwrap_or(0);
         tree::metadata(object).insert("generation".into(), (generation + 1).into());
     }
 }
 
-/// Whether anything but metadata and status differs.
-fn spec_changed(new: &Value, old: &Value) -> bool {
+/// Whether the desired state differs: anything but metadata and status.
+fn spec_changed(new: &Value, old: &Value, rules: &Rules) -> bool {
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return true };
-    fn desired(map: &Map) -> impl Iterator<Item = (&Text, &Value)> {
-        map.iter().filter(|(key, _)| !is_apart(key))
-    }
+    let desired = |map| Map::iter(map).filter(|(key, _)| !is_apart(key, rules));
     !desired(new).eq(desired(old))
 }
 
-fn is_apart(key: &str) -> bool {
-    matches!(key, "metadata" | "status" | "apiVersion" | "kind")
+fn is_apart(key: &str, rules: &Rules) -> bool {
+    matches!(key, "metadata" | "apiVersion" | "kind") || (key == "status" && rules.status_apart)
 }
 
 /// A terminating object gets no new finalizers.

@@ -12,8 +12,9 @@ use tiphys_api::schema::Resource;
 use tiphys_api::{Object, Status};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
+use super::convert::{self, Converter};
 use super::request::{Request, WatchParams};
-use super::{Registry, convert, version};
+use super::{Registry, version};
 use crate::cache::{Cache, Caches, Delivery, Event, EventKind, Selection, Span};
 
 /// How often an idle watcher with bookmarks learns of the newest revision.
@@ -24,6 +25,7 @@ const BATCH_MAX: usize = 256;
 /// A running watch. Dropping it ends it.
 pub struct Watch {
     caches: Arc<Caches>,
+    converter: Converter,
     cache: Arc<Cache>,
     wanted: Arc<Resource>,
     selection: Selection,
@@ -64,6 +66,7 @@ impl Registry {
         )?;
         let mut watch = Watch {
             caches: self.caches().clone(),
+            converter: self.converter.clone(),
             changes: cache.changes(),
             cache,
             wanted: request.resource.clone(),
@@ -120,22 +123,31 @@ impl Watch {
     ///
     /// Safe to cancel: nothing is lost when the future is dropped before it is ready.
     pub async fn next(&mut self) -> Option<Result<Vec<Delivery>, Status>> {
-        match self.first.take() {
-            Some(First::Error(status)) => return Some(Err(*status)),
-            Some(First::State { objects, mark_end }) if mark_end || !objects.is_empty() => {
-                return Some(self.state(objects, mark_end));
+        match &self.first {
+            Some(First::Error(status)) => {
+                let status = Status::clone(status);
+                self.first = None;
+                return Some(Err(status));
             }
-            _ => {}
+            Some(First::State { objects, mark_end }) if *mark_end || !objects.is_empty() => {
+                let state = self.state(objects, *mark_end).await;
+                self.first = None;
+                return Some(state);
+            }
+            _ => self.first = None,
         }
         loop {
             self.changes.borrow_and_update();
-            match self.pull() {
+            match self.pull().await {
                 Ok(batch) if batch.is_empty() => {}
                 done => return Some(done),
             }
+            if self.cache.is_closed() {
+                return None;
+            }
             match self.wait().await {
                 Wake::Changed => {}
-                Wake::Bookmark => match self.pull() {
+                Wake::Bookmark => match self.pull().await {
                     Ok(batch) if batch.is_empty() => return Some(Ok(vec![self.bookmark(false)])),
                     done => return Some(done),
                 },
@@ -144,12 +156,10 @@ impl Watch {
         }
     }
 
-    fn state(&self, objects: Vec<Object>, mark_end: bool) -> Result<Vec<Delivery>, Status> {
-        let show = |object| {
-            let object = convert::to(&self.wanted, &self.cache.resource, object)?;
-            Ok(Delivery::Object { kind: EventKind::Added, object })
-        };
-        let mut batch = objects.into_iter().map(show).collect::<Result<Vec<_>, Status>>()?;
+    async fn state(&self, objects: &[Object], mark_end: bool) -> Result<Vec<Delivery>, Status> {
+        let objects = self.converter.objects(&self.wanted, &self.cache.resource, objects.to_vec()).await?;
+        let show = |object| Delivery::Object { kind: EventKind::Added, object };
+        let mut batch: Vec<Delivery> = objects.into_iter().map(show).collect();
         if mark_end {
             batch.push(self.bookmark(true));
         }
@@ -160,32 +170,40 @@ impl Watch {
         Delivery::Bookmark { revision: self.cursor, initial_end }
     }
 
-    /// What is in the ring after the cursor, as this watcher sees it.
-    fn pull(&mut self) -> Result<Vec<Delivery>, Status> {
+    /// What is in the ring after the cursor, as this watcher sees it. The cursor moves when that is at hand.
+    async fn pull(&mut self) -> Result<Vec<Delivery>, Status> {
         loop {
             // Read before the events: none up to it can be missing afterwards.
             let reached = self.caches.revision();
             let events =
                 self.cache.since(self.cursor, BATCH_MAX).map_err(|e| too_old(self.cursor, e.floor))?;
-            let Some(last) = events.last() else {
+            let Some(last) = events.last().map(|event| event.revision) else {
                 self.cursor = self.cursor.max(reached);
                 return Ok(Vec::new());
             };
-            self.cursor = last.revision;
-            let batch = events.into_iter().filter_map(|e| self.show(e)).collect::<Result<Vec<_>, _>>()?;
+            let seen =
+                events.into_iter().filter_map(|event| Some((seen_as(&self.selection, &event)?, event)));
+            let batch = match self.converts() {
+                false => seen.map(|(kind, event)| Delivery::Event { kind, event }).collect(),
+                true => self.converted(seen.collect()).await?,
+            };
+            self.cursor = last;
             if !batch.is_empty() {
                 return Ok(batch);
             }
         }
     }
 
-    fn show(&self, event: Arc<Event>) -> Option<Result<Delivery, Status>> {
-        let kind = seen_as(&self.selection, &event)?;
-        if convert::is_same(&self.wanted, &self.cache.resource) {
-            return Some(Ok(Delivery::Event { kind, event }));
-        }
-        let object = convert::to(&self.wanted, &self.cache.resource, event.shown(kind).clone());
-        Some(object.map(|object| Delivery::Object { kind, object }))
+    /// Whether what is stored need not be of the version that is watched.
+    fn converts(&self) -> bool {
+        !convert::is_same(&self.wanted, &self.cache.resource) || convert::is_mixed(&self.cache.resource)
+    }
+
+    async fn converted(&self, seen: Vec<(EventKind, Arc<Event>)>) -> Result<Vec<Delivery>, Status> {
+        let objects = seen.iter().map(|(kind, event)| event.shown(*kind).clone()).collect();
+        let objects = self.converter.objects(&self.wanted, &self.cache.resource, objects).await?;
+        let deliver = |((kind, _), object): (&(EventKind, _), _)| Delivery::Object { kind: *kind, object };
+        Ok(seen.iter().zip(objects).map(deliver).collect())
     }
 
     async fn wait(&mut self) -> Wake {

@@ -18,10 +18,6 @@ pub(super) const BINDINGS: Rules = Rules { create_on_update: true, validate_upda
 pub(super) const SERVICE_CIDRS: Rules = Rules { validate_update: service_cidr, ..COUNTED };
 pub(super) const AUTOSCALERS: Rules = Rules { validate_update: status::autoscaler, ..PLAIN };
 
-/// Once it is served, objects of it may be stored.
-pub(super) const DEFINITIONS: Rules =
-    Rules { unconditional_update: false, validate_update: definition, ..COUNTED };
-
 fn forbid(new: &Value, old: &Value, fields: &[&str], errors: &mut Errors) {
     for name in fields {
         if new.get(name) != old.get(name) {
@@ -77,19 +73,5 @@ fn service_cidr(new: &Value, old: &Value, _: &str, errors: &mut Errors) {
     }
     for (index, (wanted, _)) in wanted.iter().zip(before).enumerate().filter(|(_, (w, b))| w != b) {
         errors.push(Error::invalid(&path.index(index), wanted.clone(), "field is immutable"));
-    }
-}
-
-fn definition(new: &Value, old: &Value, _: &str, errors: &mut Errors) {
-    let is_served = |condition: &Value| condition["type"] == "Established" && condition["status"] == "True";
-    if !tree::items(old, &["status", "conditions"]).iter().any(is_served) {
-        return;
-    }
-    for path in [&["spec", "scope"][..], &["spec", "names", "kind"]] {
-        let wanted = tree::at(new, path);
-        if wanted != tree::at(old, path) {
-            let place = path.iter().fold(Path::default(), |path, name| path.child(name));
-            errors.push(Error::invalid(&place, wanted.clone(), "field is immutable"));
-        }
     }
 }

@@ -2,11 +2,17 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use tiphys_api::Value;
 use tiphys_api::field::{Error, Errors, Path};
 use tiphys_api::validate::{self, Seen};
 
+use tiphys_cel::Type;
+
 use super::{Rules, status};
+use crate::admission::{policy, webhook};
+use crate::aggregate::available;
+use crate::auth::User;
 use crate::registry::tree;
 
 const COUNTED: Rules = Rules { generation: true, ..Rules::DEFAULT };
@@ -14,15 +20,47 @@ const CONDITIONAL: Rules = Rules { unconditional_update: false, ..Rules::DEFAULT
 
 pub(super) const BUDGETS: Rules =
     Rules { unconditional_update: false, validate_update: disruption_budget, ..COUNTED };
-pub(super) const POLICIES: Rules = Rules { unconditional_update: false, validate_update: policy, ..COUNTED };
+pub(super) const POLICIES: Rules =
+    Rules { unconditional_update: false, validate: expressions, validate_update: policy, ..COUNTED };
 pub(super) const FLOW_CONTROL: Rules = Rules { validate_update: flow_control, ..COUNTED };
-pub(super) const API_SERVICES: Rules = Rules { validate_update: api_service, ..CONDITIONAL };
+pub(super) const API_SERVICES: Rules =
+    Rules { on_create: local_api_service, validate_update: api_service, ..CONDITIONAL };
 pub(super) const INGRESSES: Rules =
     Rules { validate_create: class_annotation, validate_update: ingress, ..COUNTED };
 
 const REASON_MAX: usize = 1024;
 const MESSAGE_MAX: usize = 32 * 1024;
 const STATUSES: &[&str] = &["False", "True", "Unknown"];
+
+/// Expressions of webhooks and policies compile; conditions are true or false.
+fn expressions(configuration: &Value, errors: &mut Errors) {
+    let spec = Path::new("spec");
+    if configuration["kind"] == "ValidatingAdmissionPolicy" {
+        for (at, text, error) in policy::judge(tree::at(configuration, &["spec"])) {
+            errors.push(Error::invalid(&spec.child(&at), text, &format!("compilation failed: {error}")));
+        }
+    }
+    conditions_of(tree::at(configuration, &["spec"]), &spec, errors);
+    for (index, webhook) in tree::items(configuration, &["webhooks"]).iter().enumerate() {
+        conditions_of(webhook, &Path::new("webhooks").index(index), errors);
+    }
+}
+
+fn conditions_of(of: &Value, at: &Path, errors: &mut Errors) {
+    let at = at.child("matchConditions");
+    for (index, condition) in tree::items(of, &["matchConditions"]).iter().enumerate() {
+        let text = tree::text(condition, &["expression"]).trim();
+        if text.is_empty() {
+            continue;
+        }
+        let why = match webhook::compile(text) {
+            Ok(program) if matches!(program.result(), Type::Bool | Type::Dyn) => continue,
+            Ok(_) => "must evaluate to bool".to_owned(),
+            Err(error) => format!("compilation failed: {error}"),
+        };
+        errors.push(Error::invalid(&at.index(index).child("expression"), text, &why));
+    }
+}
 
 fn path() -> Path {
     Path::new("status").child("conditions")
@@ -124,6 +162,14 @@ fn api_service(new: &Value, old: &Value, subresource: &str, errors: &mut Errors)
             let at = path().index(index).child("status");
             errors.push(Error::not_supported(&at, status, &["True", "False", "Unknown"]));
         }
+    }
+}
+
+/// What is served by this process itself is available from the start.
+fn local_api_service(service: &mut Value, _: &User) {
+    if tree::at(service, &["spec", "service"]).is_null() {
+        let local = available::condition(&available::Finding::local(), &tree::time(Timestamp::now()));
+        tree::set(service, &["status", "conditions"], Value::Array(vec![local]));
     }
 }
 

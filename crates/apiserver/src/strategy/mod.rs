@@ -7,6 +7,7 @@ mod certificate;
 mod classes;
 mod conditions;
 mod config;
+pub(crate) mod definition;
 mod job;
 mod namespace;
 mod node;
@@ -31,6 +32,10 @@ use crate::auth::User;
 pub struct Rules {
     /// `metadata.generation` counts changes of what is neither metadata nor status.
     pub generation: bool,
+    /// Status is no part of the desired state.
+    pub status_apart: bool,
+    /// A finalizer that a deletion begins with.
+    pub holds: Option<&'static str>,
     /// An update without `resourceVersion` replaces whatever is there.
     pub unconditional_update: bool,
     /// A PUT of an absent name creates it.
@@ -62,6 +67,8 @@ impl Rules {
     /// A kind with nothing of its own.
     pub const DEFAULT: Self = Self {
         generation: false,
+        status_apart: true,
+        holds: None,
         unconditional_update: true,
         create_on_update: false,
         orphans: false,

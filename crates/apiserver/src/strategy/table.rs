@@ -1,19 +1,30 @@
 //! The rows: which kind has which rules.
 
 use tiphys_api::Gvr;
+use tiphys_api::schema::Resource;
 
 use super::{
-    Rules, certificate, classes, conditions, config, job, namespace, node, pod, quota, service, storage,
-    workload,
+    Rules, certificate, classes, conditions, config, definition, job, namespace, node, pod, quota, service,
+    storage, workload,
 };
 
 const PLAIN: Rules = Rules::DEFAULT;
 const COUNTED: Rules = Rules { generation: true, ..PLAIN };
 const CONDITIONAL: Rules = Rules { unconditional_update: false, ..PLAIN };
-const CONDITIONAL_COUNTED: Rules = Rules { unconditional_update: false, ..COUNTED };
+/// Custom resources; without the subresource their status is like any other part.
+const CUSTOM: Rules = Rules { unconditional_update: false, ..COUNTED };
+const CUSTOM_WHOLE: Rules = Rules { status_apart: false, ..CUSTOM };
 
 /// The rules of a resource, in any of its versions.
-pub fn of(gvr: &Gvr) -> &'static Rules {
+pub fn of(resource: &Resource) -> &'static Rules {
+    match (&resource.custom, resource.subresource("status")) {
+        (None, _) => own(&resource.gvr),
+        (Some(_), Some(_)) => &CUSTOM,
+        (Some(_), None) => &CUSTOM_WHOLE,
+    }
+}
+
+pub(super) fn own(gvr: &Gvr) -> &'static Rules {
     match gvr.group.as_ref() {
         "" => core(&gvr.resource),
         "apps" | "batch" => workloads(&gvr.resource),
@@ -26,7 +37,7 @@ pub fn of(gvr: &Gvr) -> &'static Rules {
         "scheduling.k8s.io" if gvr.resource == "priorityclasses" => &classes::PRIORITIES,
         "networking.k8s.io" if gvr.resource == "servicecidrs" => &classes::SERVICE_CIDRS,
         "admissionregistration.k8s.io" => &conditions::POLICIES,
-        "apiextensions.k8s.io" => &classes::DEFINITIONS,
+        "apiextensions.k8s.io" => &definition::DEFINITIONS,
         "networking.k8s.io" if gvr.resource == "ingresses" => &conditions::INGRESSES,
         "networking.k8s.io" => &COUNTED,
         "flowcontrol.apiserver.k8s.io" => &conditions::FLOW_CONTROL,
@@ -34,8 +45,6 @@ pub fn of(gvr: &Gvr) -> &'static Rules {
         "certificates.k8s.io" if gvr.resource == "certificatesigningrequests" => &certificate::REQUESTS,
         "apiregistration.k8s.io" => &conditions::API_SERVICES,
         "node.k8s.io" => &CONDITIONAL,
-        // Custom resources.
-        group if group.contains('.') && !group.ends_with(".k8s.io") => &CONDITIONAL_COUNTED,
         _ => &PLAIN,
     }
 }

@@ -5,7 +5,7 @@ mod golden;
 use tiphys_api::field::Errors;
 use tiphys_api::{Gvr, json};
 
-use super::of;
+use super::table::own as of;
 
 fn errors_of(gvr: &Gvr, new: &tiphys_api::Value, old: &tiphys_api::Value) -> Vec<String> {
     errors_at(gvr, "", new, old)

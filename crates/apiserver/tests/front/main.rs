@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test's message")]
 
 mod endpoints;
+mod extension_server;
+mod extensions;
 mod golden;
 mod kubectl;
 mod malformed;

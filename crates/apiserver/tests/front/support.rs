@@ -16,16 +16,23 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tiphys_api::Status;
 use tiphys_apiserver::admission::{Operation, Plugin, Review};
+use tiphys_apiserver::aggregate::Aggregator;
 use tiphys_apiserver::auth::authenticate::Authentication;
 use tiphys_apiserver::auth::token::{Keys, ServiceAccountTokens, default_issuer};
 use tiphys_apiserver::auth::x509::ClientCa;
-use tiphys_apiserver::auth::{Attributes, Authorizer, Decision, Rbac, review};
+use tiphys_apiserver::auth::{Attributes, Authorizer, Decision, Rbac, User, review};
 use tiphys_apiserver::cache::{self, Caches};
+use tiphys_apiserver::custom::Customs;
+use tiphys_apiserver::hook::Hooks;
 use tiphys_apiserver::http as front;
+use tiphys_apiserver::kinds::Kinds;
+use tiphys_apiserver::local::LocalClient;
 use tiphys_apiserver::metrics::Metrics;
 use tiphys_apiserver::node_proxy::{KubeletTls, NodeProxy};
 use tiphys_apiserver::pki::{self, Leaf, Pki};
 use tiphys_apiserver::registry::{self, Registry};
+use tiphys_apiserver::served::Served;
+use tiphys_client::Client;
 use tiphys_store::Embedded;
 use tiphys_store::embedded::Options;
 use tokio::net::{TcpSocket, TcpStream};
@@ -40,6 +47,8 @@ pub struct Running {
     pub address: SocketAddr,
     pub kubeconfig: PathBuf,
     pub pki: Pki,
+    /// Kinds that are registered in APIServices; none at first.
+    pub registered: Arc<Kinds>,
     _dir: tempfile::TempDir,
     _stop: DropGuard,
 }
@@ -108,9 +117,15 @@ pub async fn start_with(options: cache::Options) -> Running {
     let authorizer: Arc<dyn Authorizer> = Arc::new(Masters);
     let registry = Registry::new(registry::Config {
         caches: caches.clone(),
+        kinds: Arc::default(),
+        hooks: Arc::new(Hooks::new(caches.clone())),
         admission: vec![Arc::new(NoSecrets)],
         computed: review::all(&authorizer, &Arc::new(Rbac::new(caches.clone())), &tokens),
     });
+    let user = User::apiserver();
+    let client = LocalClient::new(registry.clone(), Arc::new(Masters), user, "kube-apiserver");
+    let client: Arc<dyn Client> = Arc::new(client);
+    Customs::start(registry.clone(), client.clone(), stop.clone()).await.unwrap();
     let authentication = Authentication {
         client_ca: ClientCa::new(std::slice::from_ref(&ca)).unwrap(),
         tokens,
@@ -124,17 +139,20 @@ pub async fn start_with(options: cache::Options) -> Running {
     };
     let listener = front::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
+    let aggregator = Aggregator::new(caches.clone(), pki.leaf(Leaf::FrontProxyClient).clone());
+    let registered = Arc::new(Kinds::new(Served::parse(["api/all=false"]).unwrap()));
+    tokio::spawn(aggregator.clone().run(client, registered.clone(), stop.clone()));
     let server = front::Server::new(front::Parts {
         registry,
         lister: caches,
         authenticator: Arc::new(authentication),
         authorizer,
         nodes: NodeProxy::new(tls).unwrap(),
+        aggregator,
         documents: Vec::new(),
         metrics: Arc::new(Metrics::new("v1.36.0")),
         address: address.to_string(),
         build: "test".into(),
-        versions: Default::default(),
         hooks: &[],
         stop: stop.clone(),
     });
@@ -147,7 +165,7 @@ pub async fn start_with(options: cache::Options) -> Running {
     tokio::spawn(front::serve(front::Config { listener, identity }, server, stop.clone()));
     let kubeconfig = dir.path().join("admin.kubeconfig");
     pki::kubeconfig::write_admin(&kubeconfig, &pki, "test", &format!("https://{address}")).unwrap();
-    Running { address, kubeconfig, pki, _dir: dir, _stop: stop.drop_guard() }
+    Running { address, kubeconfig, pki, registered, _dir: dir, _stop: stop.drop_guard() }
 }
 
 impl Running {

@@ -112,7 +112,7 @@ impl Config {
     }
 
     /// The TLS side of it, without ALPN.
-    pub(super) fn tls(&self) -> Result<ClientConfig, ConfigError> {
+    pub fn tls(&self) -> Result<ClientConfig, ConfigError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder =
             ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -146,7 +146,7 @@ impl Config {
     }
 
     /// The name the server's certificate must have.
-    pub(super) fn expected_name(&self) -> Result<ServerName<'static>, ConfigError> {
+    pub fn expected_name(&self) -> Result<ServerName<'static>, ConfigError> {
         let host = self.server_name.as_deref().or(self.server.host()).unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         ServerName::try_from(bare).map_err(|_| ConfigError::Server(self.server.to_string()))

@@ -29,10 +29,17 @@ pub(super) struct Dialer {
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// A connection as hyper wants it.
-pub(super) struct Link {
+/// A connection as hyper's pool wants it.
+pub struct Link {
     stream: TokioIo<Box<dyn ByteStream>>,
     http2: bool,
+}
+
+impl Link {
+    /// Over a stream, for HTTP/1.1.
+    pub fn http1(stream: Box<dyn ByteStream>) -> Self {
+        Self { stream: TokioIo::new(stream), http2: false }
+    }
 }
 
 impl Dialer {
@@ -55,7 +62,7 @@ impl Dialer {
     pub(super) async fn link(&self) -> io::Result<Link> {
         let tcp = self.tcp().await?;
         let Some((connector, _, name)) = &self.tls else {
-            return Ok(Link { stream: TokioIo::new(Box::new(tcp)), http2: false });
+            return Ok(Link::http1(Box::new(tcp)));
         };
         let stream = connector.connect(name.clone(), tcp).await?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);

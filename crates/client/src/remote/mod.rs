@@ -36,10 +36,10 @@ use crate::{
 };
 pub(crate) use config::read;
 pub use config::{Config, ConfigError, Identity};
-pub use connect::ByteStream;
 use connect::Dialer;
+pub use connect::{ByteStream, Link};
 use decode::Frames;
-pub use refusal::Refusal;
+pub use refusal::{Refusal, tls_error};
 use request::Query;
 
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -55,7 +55,21 @@ const TRIES: u32 = 5;
 const TOKEN_AGE: Duration = Duration::from_secs(60);
 const JSON: &str = "application/json";
 
-type Connector = tower::util::BoxCloneSyncService<http::Uri, connect::Link, std::io::Error>;
+type Connector = tower::util::BoxCloneSyncService<http::Uri, Link, std::io::Error>;
+
+/// The way to a server: whoever has one has a [`Client`].
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Sends a request with our identity. `path` starts with a slash and may hold a query. The answer may be an error of
+    /// the server; `Err` means that there is no answer.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(http::HeaderName, &str)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Status>;
+}
 
 /// A [`Client`] over the network.
 pub struct RemoteClient {
@@ -99,24 +113,6 @@ impl RemoteClient {
         })
     }
 
-    /// Sends a request of any kind with our identity. `path` starts with a slash and may hold a query. The answer may be
-    /// an error of the server; `Err` means that there is no answer.
-    pub async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(http::HeaderName, &str)],
-        body: Bytes,
-    ) -> Result<Response<Incoming>, Status> {
-        let mut request = self.request(method.clone(), &format!("{}{path}", self.base)).await?;
-        for (name, value) in headers {
-            request = request.header(name, *value);
-        }
-        let request = request.body(Full::new(body)).map_err(|e| Status::bad_request(e.to_string()))?;
-        let url = request.uri().clone();
-        self.pool.request(request).await.map_err(|e| unreachable(&method, &url, &e))
-    }
-
     /// A request builder with our identity, for [`Self::open`] and the like. The URL is complete.
     pub async fn request(&self, method: Method, url: &str) -> Result<http::request::Builder, Status> {
         let builder = Request::builder().method(method).uri(url).header(USER_AGENT, self.user_agent.clone());
@@ -135,48 +131,79 @@ impl RemoteClient {
     pub async fn open(&self) -> std::io::Result<Box<dyn ByteStream>> {
         self.dialer.upgradable().await
     }
+}
 
-    /// Sends, tries again when told so, and reads the whole answer.
-    async fn call(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Bytes, Status> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let once = self.call_once(method.clone(), path, kind, body.clone());
-            let outcome = tokio::time::timeout(ANSWER_WAIT, once).await;
-            let status = match outcome.unwrap_or_else(|_| Err(Status::timeout("the server did not answer"))) {
-                Ok(body) => return Ok(body),
-                Err(status) => status,
-            };
-            let pause = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-            if status.code != 429 || pause == 0 || tries == TRIES {
-                return Err(status);
-            }
-            tokio::time::sleep(Duration::from_secs(pause.into())).await;
+#[async_trait]
+impl Transport for RemoteClient {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(http::HeaderName, &str)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Status> {
+        let mut request = self.request(method.clone(), &format!("{}{path}", self.base)).await?;
+        for (name, value) in headers {
+            request = request.header(name, *value);
         }
+        let request = request.body(Full::new(body)).map_err(|e| Status::bad_request(e.to_string()))?;
+        let url = request.uri().clone();
+        self.pool.request(request).await.map_err(|e| unreachable(&method, &url, &e))
     }
+}
 
-    async fn call_once(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Bytes, Status> {
-        let headers = [(ACCEPT, JSON), (CONTENT_TYPE, kind)];
-        let headers = if body.is_empty() { &headers[..1] } else { &headers[..] };
-        let answer = self.send(method, path, headers, body).await?;
-        let code = answer.status();
-        let body = answer.into_body().collect().await.map_err(|e| cut_off(&e))?.to_bytes();
-        match code.is_success() {
-            true => Ok(body),
-            false => Err(decode::failure(code.as_u16(), &body)),
+/// Sends, tries again when told so, and reads the whole answer.
+async fn call(
+    transport: &impl Transport,
+    method: Method,
+    path: &str,
+    kind: &str,
+    body: Bytes,
+) -> Result<Bytes, Status> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let once = call_once(transport, method.clone(), path, kind, body.clone());
+        let outcome = tokio::time::timeout(ANSWER_WAIT, once).await;
+        let status = match outcome.unwrap_or_else(|_| Err(Status::timeout("the server did not answer"))) {
+            Ok(body) => return Ok(body),
+            Err(status) => status,
+        };
+        let pause = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        if status.code != 429 || pause == 0 || tries == TRIES {
+            return Err(status);
         }
+        tokio::time::sleep(Duration::from_secs(pause.into())).await;
+    }
+}
+
+async fn call_once(
+    transport: &impl Transport,
+    method: Method,
+    path: &str,
+    kind: &str,
+    body: Bytes,
+) -> Result<Bytes, Status> {
+    let headers = [(ACCEPT, JSON), (CONTENT_TYPE, kind)];
+    let headers = if body.is_empty() { &headers[..1] } else { &headers[..] };
+    let answer = transport.send(method, path, headers, body).await?;
+    let code = answer.status();
+    let body = answer.into_body().collect().await.map_err(|e| cut_off(&e))?.to_bytes();
+    match code.is_success() {
+        true => Ok(body),
+        false => Err(decode::failure(code.as_u16(), &body)),
     }
 }
 
 #[async_trait]
-impl Client for RemoteClient {
+impl<W: Transport> Client for W {
     async fn get(&self, target: &Target) -> Result<Object, Status> {
-        decode::object(self.call(Method::GET, &request::path(&target.path()), JSON, Bytes::new()).await?)
+        decode::object(call(self, Method::GET, &request::path(&target.path()), JSON, Bytes::new()).await?)
     }
 
     async fn list(&self, gvr: &Gvr, namespace: &str, options: &ListOptions) -> Result<ObjectList, Status> {
         let path = collection(gvr, namespace, &Query::list(options));
-        decode::list(&self.call(Method::GET, &path, JSON, Bytes::new()).await?)
+        decode::list(&call(self, Method::GET, &path, JSON, Bytes::new()).await?)
     }
 
     async fn watch(&self, gvr: &Gvr, namespace: &str, options: &WatchOptions) -> Result<WatchStream, Status> {
@@ -197,12 +224,12 @@ impl Client for RemoteClient {
             target.name.clear();
         }
         let path = request::path(&target.path()) + Query::write(options).as_str();
-        decode::object(self.call(Method::POST, &path, JSON, body).await?)
+        decode::object(call(self, Method::POST, &path, JSON, body).await?)
     }
 
     async fn update(&self, target: &Target, body: Bytes, options: &WriteOptions) -> Result<Object, Status> {
         let path = request::path(&target.path()) + Query::write(options).as_str();
-        decode::object(self.call(Method::PUT, &path, JSON, body).await?)
+        decode::object(call(self, Method::PUT, &path, JSON, body).await?)
     }
 
     async fn patch(
@@ -213,16 +240,16 @@ impl Client for RemoteClient {
         options: &WriteOptions,
     ) -> Result<Object, Status> {
         let path = request::path(&target.path()) + Query::write(options).as_str();
-        decode::object(self.call(Method::PATCH, &path, request::content_type(kind), body).await?)
+        decode::object(call(self, Method::PATCH, &path, request::content_type(kind), body).await?)
     }
 
     async fn delete(&self, target: &Target, options: &DeleteOptions) -> Result<Option<Object>, Status> {
         let body = request::delete_options(options).to_string().into();
-        decode::deleted(self.call(Method::DELETE, &request::path(&target.path()), JSON, body).await?)
+        decode::deleted(call(self, Method::DELETE, &request::path(&target.path()), JSON, body).await?)
     }
 
     async fn get_path(&self, path: &str) -> Result<Bytes, Status> {
-        self.call(Method::GET, path, JSON, Bytes::new()).await
+        call(self, Method::GET, path, JSON, Bytes::new()).await
     }
 }
 

@@ -57,7 +57,7 @@ fn lasts(error: &rustls::Error) -> bool {
 }
 
 /// The TLS error in a chain of causes, where there is one. An I/O error hides what it holds from the chain.
-fn tls_error(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
+pub fn tls_error(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

@@ -12,6 +12,7 @@ mod cli;
 mod instrumentation;
 mod network;
 mod node;
+mod scheduling;
 mod storage;
 
 use std::collections::HashSet;
@@ -32,6 +33,7 @@ const AREAS: &[&[Table]] = &[
     cli::AREA,
     instrumentation::AREA,
     network::AREA,
+    scheduling::AREA,
     storage::AREA,
 ];
 

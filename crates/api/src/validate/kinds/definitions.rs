@@ -1,6 +1,6 @@
 //! Definitions of custom resources: names that fit the group, versions of which one is stored, conversion.
 //!
-//! Their schemas are judged by whoever compiles them.
+//! Their schemas are judged by [`crate::structural`].
 
 use std::collections::HashSet;
 
@@ -9,6 +9,7 @@ use crate::Value;
 use super::here::Here;
 use super::{At, Fields};
 use crate::field::Errors;
+use crate::structural;
 use crate::validate::names;
 
 const WARNING_MAX: usize = 256;
@@ -51,6 +52,9 @@ pub fn spec(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
         let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema \
                    instead";
         here.invalid("preserveUnknownFields", why);
+    }
+    for (path, schema) in structural::schemas(&at.path(), versions) {
+        errors.extend(structural::judge(&path, schema));
     }
 }
 

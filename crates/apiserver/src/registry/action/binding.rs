@@ -26,7 +26,7 @@ impl Registry {
         let name = if request.name.is_empty() { name.to_owned() } else { request.name.to_owned() };
         let name = name.as_str();
         check(&binding, name)?;
-        self.admit_action(request, &BINDING, &mut binding, params.dry_run).await?;
+        self.admit_action(request, &BINDING, &mut binding, params).await?;
         let pods = tiphys_api::schema::builtin().get(&PODS).ok_or_else(Status::no_such_path)?;
         let request = Request { resource: pods, name, subresource: "binding", ..*request };
         let make = |pod: Option<&Value>| bound(pod.cloned().unwrap_or(Value::Null), &binding, name);

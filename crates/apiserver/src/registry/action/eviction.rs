@@ -36,7 +36,7 @@ impl Registry {
         let options = delete_options(tree::at(&eviction, &["deleteOptions"]), params.dry_run);
         // The body may say it alone, as `kubectl drain --dry-run=server` does: nothing is spent then, either.
         let params = &WriteParams { dry_run: options.dry_run, ..params.clone() };
-        self.admit_action(request, &EVICTION, &mut eviction, params.dry_run).await?;
+        self.admit_action(request, &EVICTION, &mut eviction, params).await?;
         for _ in 0..RETRIES_MAX {
             let pod = self.current(request).await?;
             let version = pod.meta().resource_version;

@@ -54,7 +54,7 @@ impl Registry {
             }
         };
         let gvk = request.resource.subresource(request.subresource).map_or(&request.resource.gvk, |s| &s.gvk);
-        self.admit_action(request, gvk, &mut tree, params.dry_run).await?;
+        self.admit_action(request, gvk, &mut tree, params).await?;
         by.create(request, parent.as_ref(), &mut tree).await?;
         // As Go writes it: always there, and nothing empty in it.
         tree::metadata(&mut tree).retain(|_, value| !value.is_null() && value != "");
@@ -70,7 +70,7 @@ impl Registry {
         make: Make<'_>,
     ) -> Result<Written, Status> {
         let cache = self.cache(request.resource)?;
-        let rules = strategy::of(&request.resource.gvr);
+        let rules = strategy::of(request.resource);
         let change = Change {
             request,
             params,

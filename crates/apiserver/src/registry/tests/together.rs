@@ -15,6 +15,7 @@ use tiphys_client::{Client, DeleteOptions, Target, WatchEvent, WatchOptions, Wat
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::aggregate::AsUser;
 use crate::auth::User;
 use crate::local::{Documents, LocalClient};
 use crate::registry::testing::{self, AllowAll, Fixture};
@@ -32,7 +33,11 @@ struct Discovery;
 
 #[async_trait]
 impl Documents for Discovery {
-    async fn document(&self, path: &str) -> Result<Bytes, Status> {
+    fn elsewhere(&self, _: &Gvr, _: &User) -> Option<AsUser> {
+        None
+    }
+
+    async fn document(&self, path: &str, _: &User) -> Result<Bytes, Status> {
         let maps = json!({"name": "configmaps", "kind": "ConfigMap", "namespaced": true,
             "verbs": ["create", "delete", "get", "list", "update", "watch"]});
         match path {
