@@ -51,7 +51,7 @@ fn chaos() -> Result<()> {
         Ok(())
     })?;
     seen.look(&ns)?;
-    seen.judge().with_context(|| events(&ns).unwrap_or_default())?;
+    seen.judge().map_err(|why| anyhow::anyhow!("{why}\n{}", events(&ns).unwrap_or_default()))?;
     let uids: BTreeSet<String> = seen.containers.keys().cloned().collect();
     ensure!(cgroups(&uids).len() == REPLICAS as usize, "control groups are not where they are looked for");
     ns.kubectl(&["delete", "namespace", &ns.name])?;
