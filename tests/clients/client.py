@@ -141,7 +141,7 @@ def watches(ns):
     assert seen == [("ADDED", "1"), ("MODIFIED", "2"), ("DELETED", "2")], seen
 
     # More than the server keeps of the past, so that `start` is gone: the client lists anew.
-    for number in range(16):
+    for number in range(32):
         body = {"metadata": {"name": "big"}, "data": {"k": str(number % 10) * 900_000}}
         core.patch_namespaced_config_map("big", ns, {**body, "apiVersion": "v1", "kind": "ConfigMap"},
                                          field_manager="w", _content_type=APPLY)
