@@ -65,6 +65,9 @@ fn stopped() -> Result<()> {
     Ok(())
 }
 
+/// The bridge of the cluster that is reset.
+const BRIDGE: &str = "tphtest3";
+
 /// What a cluster could leave behind: interfaces, rules, mounts, network namespaces.
 fn traces() -> Result<BTreeMap<&'static str, Vec<String>>> {
     let lines = |command: &mut Command| -> Result<Vec<String>> {
@@ -73,8 +76,12 @@ fn traces() -> Result<BTreeMap<&'static str, Vec<String>>> {
         Ok(lines)
     };
     let rules = |table: &str| lines(Command::new("iptables").args(["-t", table, "-S"]));
-    let test_slot =
-        |lines: Vec<String>| lines.into_iter().filter(|l| l.contains("tphtest3")).collect::<Vec<_>>();
+    // Not those of other slots whose numbers begin alike.
+    let own = |line: &String| {
+        line.match_indices(BRIDGE)
+            .any(|(at, name)| !line[at + name.len()..].starts_with(|next: char| next.is_ascii_digit()))
+    };
+    let test_slot = |lines: Vec<String>| lines.into_iter().filter(own).collect::<Vec<_>>();
     Ok(BTreeMap::from([
         ("links", test_slot(lines(Command::new("ip").args(["-o", "link"]))?)),
         ("filter rules", test_slot(rules("filter")?)),

@@ -307,7 +307,7 @@ fn migrate() -> Result<()> {
 fn waits() -> Result<()> {
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", silent.local_addr()?);
-    let cluster = Cluster::new("waiting", 19)?;
+    let cluster = Cluster::new("waiting", 22)?;
     let mut server = Running(cluster.server_command().args(["--etcd-servers", &url]).spawn()?);
     let key = cluster.data_dir().join("pki/ca.key");
     eventually("it has begun", || key.exists().then_some(()).context("no keys"))?;

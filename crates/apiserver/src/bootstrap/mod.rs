@@ -44,6 +44,8 @@ pub const HOOKS: &[&str] = &[
 
 /// Writes under way at once.
 const WRITES: usize = 64;
+/// How often objects are looked at anew that others change at the same time; each change of theirs is progress.
+const LOOKS: u32 = 20;
 /// After a refusal, what is missing is made anew after this.
 const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
@@ -180,19 +182,36 @@ fn roles() -> Result<Vec<Item>, Error> {
     Ok(items.collect())
 }
 
+/// Makes and repairs objects. Another API server, which starts at the same time, may write the same between our look
+/// and our write: then we look again.
 async fn apply(client: &dyn Client, items: Vec<Item>) -> Result<usize, Error> {
-    let mut by_resource: BTreeMap<Gvr, Vec<Item>> = BTreeMap::new();
-    for item in items {
-        by_resource.entry(item.gvr.clone()).or_default().push(item);
+    let mut by_resource: BTreeMap<&Gvr, Vec<&Item>> = BTreeMap::new();
+    for item in &items {
+        by_resource.entry(&item.gvr).or_default().push(item);
     }
+    let mut looks = 1;
+    loop {
+        match apply_once(client, &by_resource).await {
+            Err(Error::Api { status, .. }) if looks < LOOKS && overtaken(&status) => looks += 1,
+            other => return other,
+        }
+    }
+}
+
+/// Whether somebody else changed, removed or made the object meanwhile.
+fn overtaken(status: &Status) -> bool {
+    ["Conflict", "NotFound", "AlreadyExists"].iter().any(|reason| status.is(reason))
+}
+
+async fn apply_once(client: &dyn Client, by_resource: &BTreeMap<&Gvr, Vec<&Item>>) -> Result<usize, Error> {
     let mut writes = Vec::new();
     for (gvr, items) in by_resource {
-        let list = client.list(&gvr, "", &ListOptions::default()).await;
+        let list = client.list(gvr, "", &ListOptions::default()).await;
         let present = list.map_err(|status| refused("list", gvr.group_resource(), status))?.items;
         let present: HashMap<(&str, &str), &Object> =
             present.iter().map(|o| ((o.meta().namespace.as_ref(), o.meta().name.as_ref()), o)).collect();
         for item in items {
-            let target = target(&item);
+            let target = target(item);
             let have = present.get(&(target.namespace.as_str(), target.name.as_str()));
             let have = have.map(|object| object.value()).transpose();
             let have = have.map_err(|error| refused("read", target.path(), Status::internal(error)))?;

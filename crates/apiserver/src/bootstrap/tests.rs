@@ -50,6 +50,20 @@ async fn a_second_start_writes_nothing_and_a_third_repairs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn starts_at_the_same_time_do_not_hinder_each_other() {
+    let client = FakeClient::new();
+    run(&client, &config(), &masters(&["192.0.2.7:6443"])).await.unwrap();
+    // Between the look and the write of each, the other has written.
+    client.arrive_after(Duration::from_millis(10));
+    let both = masters(&["192.0.2.7:6443", "192.0.2.8:6443"]);
+    let (config, other) = (config(), client.apart());
+    let (one, two) = tokio::join!(run(&client, &config, &both), run(&other, &config, &both));
+    one.unwrap();
+    two.unwrap();
+    assert_eq!(run(&client, &config, &both).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_leads_to_the_server_is_made_again() {
     let client = FakeClient::new();
     let alone = Masters::alone("192.0.2.7:6443".parse().unwrap());
