@@ -3,8 +3,10 @@
 
 pub(crate) mod weights;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::pod::Qos;
@@ -98,12 +100,35 @@ fn slices(root: &str, qos: Qos, uid: &str) -> Vec<String> {
     levels.chain(class).chain([pod]).map(grow).collect()
 }
 
-/// Removes a pod's group in every hierarchy. One that is still in use stays: the next clean-up finds it.
-pub(crate) fn remove(group: impl AsRef<Path>) {
+/// Ends what still runs in a pod's group and removes the group, in every hierarchy. An error while something is left.
+///
+/// Nothing runs there when all has gone well. But a runtime that is killed while it starts a container forgets the
+/// process it has made, which would wait for it for ever.
+pub(crate) fn remove(group: impl AsRef<Path>) -> io::Result<()> {
     let group = group.as_ref();
-    for root in roots() {
-        remove_tree(&root.join(group.strip_prefix("/").unwrap_or(group)));
+    let groups = || roots().into_iter().map(|root| root.join(group.strip_prefix("/").unwrap_or(group)));
+    groups().for_each(|group| kill(&group));
+    groups().for_each(|group| remove_tree(&group));
+    match groups().find(|group| group.exists()) {
+        Some(left) => Err(io::Error::other(format!("control group {} is still in use", left.display()))),
+        None => Ok(()),
     }
+}
+
+/// Kills the processes of a group and of those below it.
+fn kill(group: &Path) {
+    below(group).for_each(|group| kill(&group));
+    let pids = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in pids.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+        // One that has ended meanwhile is what was wanted.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// The groups in a group.
+fn below(group: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
 }
 
 fn roots() -> Vec<PathBuf> {
@@ -118,16 +143,24 @@ fn roots() -> Vec<PathBuf> {
 /// Removes a group and those below it, as far as they are empty. Groups are directories whose files cannot be removed;
 /// empty ones go by `rmdir`, children first.
 pub fn remove_tree(group: &Path) {
-    let Ok(entries) = std::fs::read_dir(group) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        remove_tree(&entry.path());
-    }
+    below(group).for_each(|group| remove_tree(&group));
     let _ = std::fs::remove_dir(group);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_in_a_group_is_killed() {
+        let group = tempfile::tempdir().unwrap();
+        let inner = group.path().join("container");
+        std::fs::create_dir(&inner).unwrap();
+        let mut left = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        std::fs::write(inner.join("cgroup.procs"), format!("{}\n", left.id())).unwrap();
+        kill(group.path());
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&left.wait().unwrap()), Some(9));
+    }
 
     #[test]
     fn pods_are_where_their_driver_puts_them() {

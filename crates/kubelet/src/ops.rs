@@ -20,6 +20,7 @@ use crate::allocation::{self, Sizes};
 use crate::context::Context;
 use crate::images::{self, Refused};
 use crate::plan::Task;
+use crate::pod::Qos;
 use crate::volumes::{self, Failed, Prepared};
 use crate::{cgroups, container, dns, hooks, pod, probe, resources, sandbox, security};
 
@@ -316,14 +317,16 @@ impl Job {
         let dir = self.ctx.pod_dir(uid);
         let logs = sandbox::log_directory(&self.ctx.config.log_dir, &self.pod);
         let config = &self.ctx.config;
-        let group = config.settings.cgroup_driver.path(&config.cgroup_root, pod::qos(&self.pod), uid);
+        // Of one that ended while we were away nobody tells the class any more.
+        let group = |qos| config.settings.cgroup_driver.path(&config.cgroup_root, qos, uid);
+        let groups = [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort].map(group);
         self.ctx.tokens.forget(uid);
         self.ctx.stats.probes.forget(uid);
         let _ = self.ctx.weights.forget(uid);
         let _turn = self.ctx.removals.acquire().await;
         blocking(move || {
             // Slow in the kernel, so after everyone has been told that the pod is gone.
-            cgroups::remove(&group);
+            groups.iter().try_for_each(cgroups::remove)?;
             volumes::take_down(&dir)?;
             remove_dir(&dir)?;
             remove_dir(&logs)

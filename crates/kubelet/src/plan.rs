@@ -482,7 +482,8 @@ impl<'a> Planner<'a> {
                 self.act(Task::RemoveSandbox { id: sandbox.id.clone() });
             }
         }
-        if self.state.sandboxes.is_empty() && !self.state.purged {
+        let due = self.state.sandboxes.is_empty() && self.due(self.state.retries.get("clean").copied());
+        if due && !self.state.purged {
             self.act(Task::Purge);
         }
     }

@@ -31,6 +31,12 @@ disabled_plugins = [{disabled}]
 [debug]
   level = "warn"
 
+# A busy machine may take longer than the usual 5 and 2 seconds to answer for what runs. A containerd that has just been
+# started takes what does not answer for dead, and ends it.
+[timeouts]
+  "io.containerd.timeout.shim.load" = "60s"
+  "io.containerd.timeout.task.state" = "60s"
+
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = {sandbox}
   restrict_oom_score_adj = {restrict}
