@@ -1,15 +1,17 @@
-//! Which fields a write changed, and which fields a configuration names.
+//! Which fields a write changed.
 //!
-//! Both are written down as texts while the objects are walked. A place is written when it is entered and taken back
-//! when nothing below it was found, so two equal objects cost one walk and no allocation.
+//! They are written down as texts while the objects are walked. A place is written when it is entered and taken back
+//! when nothing below it was found, so two equal objects cost one walk and no allocation. What was not there before is
+//! left to [`super::present`].
 
 use std::sync::LazyLock;
 
 use crate::Value;
 
 use super::fields::{FieldSet, Node};
-use super::shape::{Form, Items, Shape};
-use super::text::{Place, Writer};
+use super::present::{added_field, added_item};
+use super::shape::{Form, Index, Items, Shape};
+use super::text::{Member, Place, Writer};
 
 /// What a write did to an object.
 #[derive(Default)]
@@ -33,7 +35,7 @@ const UNOWNED_METADATA: [&str; 9] = [
     "uid",
 ];
 
-fn is_ownable(name: &str) -> bool {
+pub(super) fn is_ownable(name: &str) -> bool {
     !UNOWNED_METADATA.contains(&name)
 }
 
@@ -78,10 +80,14 @@ struct Both {
 }
 
 impl Diff {
-    fn open(&mut self, (written, removed): (bool, bool), open: impl Fn(&mut Writer, bool) -> Place) -> Both {
+    fn open(
+        &mut self,
+        (written, removed): (bool, bool),
+        open: impl Fn(&mut Writer, Member) -> Place,
+    ) -> Both {
         Both {
-            written: (!removed).then(|| open(&mut self.written, written)),
-            removed: (!written).then(|| open(&mut self.removed, removed)),
+            written: (!removed).then(|| open(&mut self.written, Member::when(written))),
+            removed: (!written).then(|| open(&mut self.removed, Member::when(removed))),
         }
     }
 
@@ -92,10 +98,10 @@ impl Diff {
 
     /// A named field or the entry of a map.
     fn field(&mut self, shape: Shape<'_>, name: &str, old: Option<&Value>, new: Option<&Value>) {
-        if let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new)
-            && old.same(new)
-        {
-            return;
+        match (old, new) {
+            (Some(Value::Object(old)), Some(Value::Object(new))) if old.same(new) => return,
+            (None, Some(new)) => return added_field(shape, name, new, &mut self.written),
+            _ => {}
         }
         let form = shape.resolve(old, new);
         let changed = changed(&form, old, new);
@@ -109,6 +115,9 @@ impl Diff {
 
     /// An item of a list.
     fn item(&mut self, shape: Shape<'_>, element: &str, old: Option<&Value>, new: Option<&Value>) {
+        if let (None, Some(new)) = (old, new) {
+            return added_item(shape, element, new, &mut self.written);
+        }
         let form = shape.resolve(old, new);
         let place = self.open(changed(&form, old, new), |set, member| set.open(element, member));
         self.inside(form, old, new);
@@ -144,10 +153,10 @@ fn compare_members(
             continue;
         }
         // What the API always has did exist before, unless the whole parent is new.
-        let (shape, always) = shape.look(name);
-        let before = before.or((always && old.is_some()).then_some(&EMPTY));
-        let after = after.or((always && new.is_some()).then_some(&EMPTY));
-        found.field(shape, name, before, after);
+        let look = shape.look(name);
+        let before = before.or((look.always && old.is_some()).then_some(&EMPTY));
+        let after = after.or((look.always && new.is_some()).then_some(&EMPTY));
+        found.field(look.shape, name, before, after);
     }
 }
 
@@ -166,25 +175,13 @@ fn compare_lists(items: Items<'_>, before: &[Value], after: &[Value], found: &mu
 }
 
 fn compare_by_identity(items: Items<'_>, before: &[Value], after: &[Value], found: &mut Diff) {
-    let (before, after) = (index(items, before), index(items, after));
+    let (before, after) = (items.index(before), items.index(after));
     if before.is_empty() {
         return after.iter().for_each(|(element, new)| found.item(items.shape(), element, None, Some(new)));
     }
     for (element, old, new) in merge_sorted(&before, &after) {
         found.item(items.shape(), element, old, new);
     }
-}
-
-/// Items by identity, in order.
-type Index<'v> = Vec<(String, &'v Value)>;
-
-/// The first item of each identity.
-fn index<'v>(items: Items<'_>, list: &'v [Value]) -> Index<'v> {
-    let mut found: Index<'v> = list.iter().filter_map(|item| Some((items.element(item)?, item))).collect();
-    // The sort is stable, so the first of equals stays the first.
-    found.sort_by(|(a, _), (b, _)| a.cmp(b));
-    found.dedup_by(|(a, _), (b, _)| a == b);
-    found
 }
 
 /// The items of both, each identity once, in order.
@@ -219,54 +216,4 @@ fn zip<'v>(old: Option<&'v Node>, new: Option<&'v Node>) -> impl Iterator<Item =
         let new = theirs.next_if(|(key, _)| *key == name).map(|(_, value)| value);
         Some((name.as_str(), old, new))
     })
-}
-
-/// The fields that a configuration names.
-pub(super) fn named_fields(root: Shape<'_>, config: &Value, ignored: &[&str]) -> FieldSet {
-    let mut set = Writer::with_capacity(256);
-    for (name, value) in config.as_object().into_iter().flatten() {
-        if name == "apiVersion" || name == "kind" || ignored.contains(&name.as_str()) || value.is_null() {
-            continue;
-        }
-        let is_metadata = name == "metadata";
-        let place = set.open_field(name, !is_metadata && is_plain(root.child(name), value));
-        let counts = if is_metadata { is_ownable } else { |_: &str| true };
-        write_fields(root.child(name), value, counts, &mut set);
-        set.close(place);
-    }
-    set.finish()
-}
-
-/// Whether a value has nothing below it that could be owned by itself.
-fn is_plain(shape: Shape<'_>, value: &Value) -> bool {
-    match shape.resolve(None, Some(value)) {
-        Form::Leaf => true,
-        Form::Object(_) => value.as_object().is_none_or(|map| map.values().all(Value::is_null)),
-        Form::List(items) => {
-            value.as_array().is_none_or(|list| list.iter().all(|item| items.element(item).is_none()))
-        }
-    }
-}
-
-/// The members of a value's node. A named field is a member by what is below it, everything else by itself.
-fn write_fields(shape: Shape<'_>, value: &Value, counts: fn(&str) -> bool, set: &mut Writer) {
-    match shape.resolve(None, Some(value)) {
-        Form::Leaf => {}
-        Form::Object(shape) => {
-            let named = value.as_object().into_iter().flatten();
-            for (name, value) in named.filter(|(name, value)| counts(name) && !value.is_null()) {
-                let child = shape.child(name);
-                let place = set.open_field(name, !shape.names(name) || is_plain(child, value));
-                write_fields(child, value, |_| true, set);
-                set.close(place);
-            }
-        }
-        Form::List(items) => {
-            for (element, item) in index(items, as_slice(Some(value))) {
-                let place = set.open(&element, true);
-                write_fields(items.shape(), item, |_| true, set);
-                set.close(place);
-            }
-        }
-    }
 }

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 
 use crate::{Map, Text, Value};
 
-use super::text::{Cursor, Writer, push_escaped};
+use super::text::{Cursor, Member, Writer, push_escaped};
 
 /// A set of field paths. The empty set owns nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -281,7 +281,7 @@ fn canonical(node: &Node, out: &mut Writer) -> Option<()> {
     children.sort_by(|(a, _), (b, _)| a.cmp(b));
     children.dedup_by(|(a, _), (b, _)| a == b);
     for (element, child) in children {
-        let place = out.open(&element, child.is_empty() || child.contains_key(SELF));
+        let place = out.open(&element, Member::when(is_member_node(child)));
         canonical(child, out)?;
         out.close(place);
     }
@@ -330,9 +330,13 @@ fn node_element(keys: &Node) -> String {
     }
 }
 
+/// Room for the keys of most items, in bytes.
+const ELEMENT: usize = 64;
+
 /// `k:{"name":"web"}`, of keys in order.
 pub(super) fn key_element<'k>(keys: impl Iterator<Item = (&'k str, &'k Value)>) -> String {
-    let mut element = String::from("k:");
+    let mut element = String::with_capacity(ELEMENT);
+    element.push_str("k:");
     for (index, (key, value)) in keys.enumerate() {
         element.push_str(if index == 0 { "{\"" } else { ",\"" });
         push_escaped(&mut element, key);

@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use crate::Value;
 
 use super::Write;
-use super::compare::{compare, named_fields};
+use super::compare::compare;
+use super::present::named_fields;
 
 /// The field manager of `kubectl apply --server-side`.
 pub(super) const MANAGER: &str = "kubectl";

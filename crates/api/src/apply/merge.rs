@@ -85,7 +85,7 @@ pub(super) fn prune(shape: Shape<'_>, value: &mut Value, last: &Node, owned: &[&
             for (element, last) in child_nodes(last) {
                 let Some(name) = element.strip_prefix("f:") else { continue };
                 let Some(inner) = map.get_mut(name) else { continue };
-                let named = shape.names(name);
+                let named = shape.look(name).named;
                 if decide(shape.child(name), inner, last, &below(owned, element), named) == Fate::Gone {
                     map.remove(name);
                 }

@@ -15,6 +15,7 @@ pub mod folded;
 mod last_applied;
 mod managers;
 mod merge;
+mod present;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -29,9 +30,10 @@ use crate::status::{Cause, Details, Status};
 pub use fields::FieldSet;
 pub use managers::Operation;
 
-use compare::{Changes, compare, named_fields};
+use compare::{Changes, compare};
 use fields::Node;
 use managers::{Entry, Identity, Managers};
+use present::named_fields;
 use shape::Shape;
 
 /// Who writes what, and when.

@@ -20,6 +20,17 @@ pub(super) enum Shape<'s> {
     Deduced,
 }
 
+/// See [`Shape::look`].
+#[derive(Clone, Copy)]
+pub(super) struct Look<'s> {
+    /// The shape there.
+    pub(super) shape: Shape<'s>,
+    /// Whether the schema names this field; a named field is owned with what is below it.
+    pub(super) named: bool,
+    /// Whether the API always has it, so that it is never added or removed itself.
+    pub(super) always: bool,
+}
+
 impl<'s> Shape<'s> {
     fn of(schema: &'s Schema, ty: &'s Type) -> Self {
         match ty {
@@ -43,28 +54,21 @@ impl<'s> Shape<'s> {
 
     /// The shape under a key of an object.
     pub(super) fn child(self, name: &str) -> Self {
-        self.look(name).0
+        self.look(name).shape
     }
 
-    /// The shape under a key of an object, and whether the API always has it, so that it is never added or removed
-    /// itself.
-    pub(super) fn look(self, name: &str) -> (Self, bool) {
+    /// What the schema says of a key of an object.
+    pub(super) fn look(self, name: &str) -> Look<'s> {
+        let other = |shape| Look { shape, named: false, always: false };
         match self {
-            Self::Struct(schema, of) => match of.field(name) {
-                Some(field) => {
-                    let always = field.required && matches!(field.ty, Type::Struct(_));
-                    (Self::of_field(schema, field), always)
-                }
-                None => (Self::Deduced, false),
-            },
-            Self::Map(schema, value) => (Self::of(schema, value), false),
-            _ => (Self::Deduced, false),
+            Self::Struct(schema, of) => of.field(name).map_or(other(Self::Deduced), |field| Look {
+                shape: Self::of_field(schema, field),
+                named: true,
+                always: field.required && matches!(field.ty, Type::Struct(_)),
+            }),
+            Self::Map(schema, value) => other(Self::of(schema, value)),
+            _ => other(Self::Deduced),
         }
-    }
-
-    /// Whether the schema names this field; a named field is owned with what is below it.
-    pub(super) fn names(self, name: &str) -> bool {
-        matches!(self, Self::Struct(_, of) if of.field(name).is_some())
     }
 
     /// How to treat these two versions of one value (`None`: absent).
@@ -98,6 +102,9 @@ pub(super) enum Form<'s> {
     List(Items<'s>),
 }
 
+/// Items by identity, in order.
+pub(super) type Index<'v> = Vec<(String, &'v Value)>;
+
 /// A list whose items have identities.
 #[derive(Clone, Copy)]
 pub(super) struct Items<'s> {
@@ -118,6 +125,15 @@ impl<'s> Items<'s> {
         let mut pairs: Vec<(&str, &Value)> = keys.iter().filter_map(|key| pair(key)).collect();
         pairs.sort_unstable_by_key(|(key, _)| *key);
         (!pairs.is_empty()).then(|| key_element(pairs.into_iter()))
+    }
+
+    /// The first item of each identity.
+    pub(super) fn index(self, list: &[Value]) -> Index<'_> {
+        let mut found: Index<'_> = list.iter().filter_map(|item| Some((self.element(item)?, item))).collect();
+        // The sort is stable, so the first of equals stays the first.
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        found.dedup_by(|(a, _), (b, _)| a == b);
+        found
     }
 
     /// The fields that make an item's identity.

@@ -80,7 +80,23 @@ pub(super) struct Place {
     start: usize,
     /// Where its content begins.
     content: usize,
-    member: bool,
+    member: Member,
+}
+
+/// Whether a node is itself in the set, beside what is below it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Member {
+    Never,
+    /// If it turns out that nothing is below it.
+    IfEmpty,
+    Always,
+}
+
+impl Member {
+    /// Whatever is below it.
+    pub(super) fn when(member: bool) -> Self {
+        if member { Self::Always } else { Self::Never }
+    }
 }
 
 const MARK: &str = "\".\":{}";
@@ -100,13 +116,15 @@ impl Writer {
     }
 
     /// Begins a node under a path element.
-    pub(super) fn open(&mut self, element: &str, member: bool) -> Place {
-        self.open_parts("", element, member)
+    pub(super) fn open(&mut self, element: &str, member: Member) -> Place {
+        let start = self.key("", element);
+        self.begin(start, member)
     }
 
     /// Begins the node of a field.
-    pub(super) fn open_field(&mut self, name: &str, member: bool) -> Place {
-        self.open_parts("f:", name, member)
+    pub(super) fn open_field(&mut self, name: &str, member: Member) -> Place {
+        let start = self.key("f:", name);
+        self.begin(start, member)
     }
 
     /// Begins a node under a key as it is written.
@@ -114,21 +132,28 @@ impl Writer {
         let start = self.comma();
         self.0.push('"');
         self.0.push_str(key);
-        self.begin(start, member)
+        self.begin(start, Member::when(member))
     }
 
-    fn open_parts(&mut self, prefix: &str, name: &str, member: bool) -> Place {
+    /// Writes a field with nothing below it.
+    pub(super) fn leaf_field(&mut self, name: &str) {
+        self.key("f:", name);
+        self.0.push_str("\":{}");
+    }
+
+    /// Writes a key up to its closing quote. Answers where it begins, with the comma before it.
+    fn key(&mut self, prefix: &str, name: &str) -> usize {
         let start = self.comma();
         self.0.push('"');
         self.0.push_str(prefix);
         push_escaped(&mut self.0, name);
-        self.begin(start, member)
+        start
     }
 
-    fn begin(&mut self, start: usize, member: bool) -> Place {
+    fn begin(&mut self, start: usize, member: Member) -> Place {
         self.0.push_str("\":{");
         let content = self.0.len();
-        if member {
+        if member == Member::Always {
             self.0.push_str(MARK);
         }
         Place { start, content, member }
@@ -144,14 +169,14 @@ impl Writer {
 
     /// Ends the node that was opened last.
     pub(super) fn close(&mut self, place: Place) {
-        let mark = if place.member { MARK.len() } else { 0 };
+        let mark = if place.member == Member::Always { MARK.len() } else { 0 };
         if self.0.len() > place.content + mark {
             self.0.push('}');
-        } else if place.member {
+        } else if place.member == Member::Never {
+            self.0.truncate(place.start);
+        } else {
             self.0.truncate(place.content);
             self.0.push('}');
-        } else {
-            self.0.truncate(place.start);
         }
     }
 
@@ -173,19 +198,20 @@ impl Writer {
 
 /// Writes a text as it stands between quotes in JSON.
 pub(super) fn push_escaped(out: &mut String, text: &str) {
-    let plain = scan::plain(text.as_bytes());
-    if plain == text.len() {
-        return out.push_str(text);
-    }
-    if text.bytes().any(|byte| byte < 0x20) {
-        let quoted = crate::Value::from(text).to_string();
-        let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        return out.push_str(inner.unwrap_or_default());
-    }
-    for c in text.chars() {
-        if matches!(c, '"' | '\\') {
-            out.push('\\');
+    let mut rest = text;
+    while let Some((plain, special)) = rest.split_at_checked(scan::plain(rest.as_bytes())) {
+        out.push_str(plain);
+        let mut left = special.chars();
+        match left.next() {
+            None => return,
+            Some(c @ ('"' | '\\')) => out.extend(['\\', c]),
+            Some(control) => push_control(out, control),
         }
-        out.push(c);
+        rest = left.as_str();
     }
+}
+
+fn push_control(out: &mut String, control: char) {
+    let quoted = crate::Value::from(control.to_string()).to_string();
+    out.push_str(quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default());
 }
