@@ -135,6 +135,7 @@ impl Settings {
             cni_bin_dir: containerd::find_cni_plugins()
                 .context("the CNI plugins are missing; install containernetworking-plugins")?,
             cni_conf_dir: self.data_dir.join("cni/conf"),
+            cni_state_dir: self.data_dir.join("cni/state"),
             sandbox_image: PAUSE.into(),
             log_file: self.data_dir.join("log/containerd.log"),
             restrict_oom_score: !containerd::may_lower_oom_score(),

@@ -34,8 +34,8 @@ disabled_plugins = [{disabled}]
 # A busy machine may take longer than the usual 5 and 2 seconds to answer for what runs. A containerd that has just been
 # started takes what does not answer for dead, and ends it.
 [timeouts]
-  "io.containerd.timeout.shim.load" = "60s"
-  "io.containerd.timeout.task.state" = "60s"
+  "io.containerd.timeout.shim.load" = "30s"
+  "io.containerd.timeout.task.state" = "30s"
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = {sandbox}
@@ -94,6 +94,7 @@ mod tests {
             dir: "/data/containerd".into(),
             cni_bin_dir: "/usr/lib/cni".into(),
             cni_conf_dir: "/data/cni".into(),
+            cni_state_dir: "/data/addresses".into(),
             sandbox_image: "tiphys.local/pause:1".into(),
             log_file: "/data/log".into(),
             restrict_oom_score: true,

@@ -10,6 +10,7 @@ pub mod config;
 mod connect;
 pub mod images;
 mod keep;
+mod networks;
 mod process;
 pub mod shims;
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub cni_bin_dir: PathBuf,
     /// Directory of the CNI configuration.
     pub cni_conf_dir: PathBuf,
+    /// Directory in which `host-local` keeps the addresses, in one for each network.
+    pub cni_state_dir: PathBuf,
     /// Image of pod sandboxes.
     pub sandbox_image: String,
     /// File that containerd's own messages go to.

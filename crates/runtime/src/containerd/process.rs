@@ -11,10 +11,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 
+use super::networks::Networks;
 use super::{Config, config, shims};
 
-/// How long containerd may take to say that it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long containerd may take to say that it is ready: longer than it waits for a shim.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long containerd may take to end after SIGTERM.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Linux' limit for the path of a unix socket, less its final zero.
@@ -72,6 +73,7 @@ impl Containerd {
             Some(outdated) => outdated.stop().await?,
             None => {}
         }
+        let before = Networks::read(config);
         let notify = Notify::bind(config)?;
         let started = Self::watch(spawn(config, &notify.path)?, false)?;
         tokio::select! {
@@ -82,6 +84,13 @@ impl Containerd {
         let forgotten = shims::end_forgotten(config);
         if forgotten > 0 {
             tracing::info!(forgotten, "ended shims that a killed containerd left without containers");
+        }
+        let forgotten = before.end_forgotten(config);
+        if forgotten > 0 {
+            tracing::info!(
+                forgotten,
+                "removed network namespaces and addresses that a killed containerd left"
+            );
         }
         Ok(started)
     }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Config;
 
 /// Where containerd keeps the bundle of each task of CRI's namespace, below its state.
-const BUNDLES: &str = "state/io.containerd.runtime.v2.task/k8s.io";
+pub(super) const BUNDLES: &str = "state/io.containerd.runtime.v2.task/k8s.io";
 
 /// Ends the shims that this containerd does not know and that hold nothing. How many there were.
 pub fn end_forgotten(config: &Config) -> usize {
