@@ -27,7 +27,10 @@ static OBJECT: LazyLock<Tree> = LazyLock::new(|| {
 pub fn cel(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let Some(object) = types::openapi::decl(&SCHEMA, true) else { return };
+    let patch =
+        Type::object("JSONPatch", [("op".into(), Type::String.into()), ("value".into(), Type::Dyn.into())]);
     let env = Env::new().with("o", object.clone()).with("d", Type::Dyn);
+    let env = env.with_open_structures("Object").with_structure("JSONPatch", patch);
     let Ok(program) = Program::compile(text, &env).map_err(|error| error.to_string()) else { return };
     let _ = program.estimate(&env);
     let (Ok(typed), Ok(untyped)) = (from_tree(&OBJECT, &object.ty), from_tree(&OBJECT, &Type::Dyn)) else {

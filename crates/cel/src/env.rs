@@ -10,6 +10,7 @@ use crate::value::{Result, Value};
 pub struct Env {
     variables: BTreeMap<Box<str>, Decl>,
     structures: BTreeMap<Box<str>, Type>,
+    open: Vec<Box<str>>,
 }
 
 impl Env {
@@ -32,14 +33,23 @@ impl Env {
         self
     }
 
+    /// With types that are named by the path of a field, as `Name` and `Name.spec.containers`: objects with any fields.
+    #[must_use]
+    pub fn with_open_structures(mut self, name: &str) -> Self {
+        self.open.push(name.into());
+        self
+    }
+
     /// A variable's type.
     pub fn variable(&self, name: &str) -> Option<&Decl> {
         self.variables.get(name)
     }
 
     /// A type that expressions make values of.
-    pub fn structure(&self, name: &str) -> Option<&Type> {
-        self.structures.get(name)
+    pub fn structure(&self, name: &str) -> Option<Type> {
+        let root = name.split('.').next().unwrap_or_default();
+        let open = || self.open.iter().any(|known| **known == *root).then(|| Type::open(name));
+        self.structures.get(name).cloned().or_else(open)
     }
 }
 

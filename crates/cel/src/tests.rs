@@ -60,6 +60,14 @@ fn env() -> Env {
     Env::new()
         .with("o", types::openapi::decl(&schema(), true).unwrap())
         .with("d", Type::Dyn)
+        .with_open_structures("Object")
+        .with_structure(
+            "JSONPatch",
+            Type::object(
+                "JSONPatch",
+                [("op".into(), Type::String.into()), ("value".into(), Type::Dyn.into())],
+            ),
+        )
         .with("p", types::builtin::object(pod))
 }
 
@@ -180,6 +188,7 @@ fn no_text_is_too_deep() {
         ("", "d", ".a"),
         ("", "d", "[0]"),
         ("true && (", "true", " || false)"),
+        ("Object{a: ", "1", "}"),
         ("dyn(", "1", ")"),
         ("optional.of(1).optMap(x, ", "x", ")"),
     ];
@@ -257,6 +266,10 @@ const WORDS: &[&str] = &[
     ")",
     "{",
     "}",
+    "Object{",
+    "Object.spec{",
+    "JSONPatch{op: ",
+    "spec: ",
     ":",
     ",",
     "?",

@@ -10,7 +10,7 @@ mod unify;
 
 use std::sync::Arc;
 
-use crate::ast::{Access, Bind, BindKind, Call, Expr, Fold, FoldKind, Kind, Literal};
+use crate::ast::{Access, Bind, BindKind, Call, Expr, Fold, FoldKind, Kind, Literal, StructField};
 use crate::env::Env;
 use crate::error::Issue;
 use crate::functions;
@@ -69,9 +69,14 @@ impl Checker<'_> {
         local.map(|(_, ty)| ty.clone()).or_else(|| Some(self.env.variable(name)?.ty.clone()))
     }
 
+    /// The type that a name stands for.
+    fn named(&self, name: &str) -> Option<Type> {
+        types::named(name).or_else(|| self.env.structure(name))
+    }
+
     fn ident(&mut self, name: &str, at: u32) -> Type {
         self.variable(name)
-            .or_else(|| types::named(name).map(Type::as_type))
+            .or_else(|| self.named(name).map(Type::as_type))
             .unwrap_or_else(|| self.wrong(at, format!("undeclared reference to '{name}' (in container '')")))
     }
 
@@ -101,7 +106,7 @@ impl Checker<'_> {
         let first = name.split('.').next()?;
         let ty = match self.env.variable(&name) {
             Some(decl) => decl.ty.clone(),
-            None if self.variable(first).is_none() => types::named(&name)?.as_type(),
+            None if self.variable(first).is_none() => self.named(&name)?.as_type(),
             None => return None,
         };
         expr.kind = Kind::Ident(name.into());
@@ -272,7 +277,7 @@ impl Checker<'_> {
     fn structure(&mut self, expr: &mut Expr) -> Type {
         let at = expr.at;
         let Kind::Struct { name, fields } = &mut expr.kind else { return Type::Error };
-        let Some(decl) = self.env.structure(name).cloned() else {
+        let Some(decl) = self.env.structure(name) else {
             return self.wrong(at, format!("undeclared reference to '{name}' (in container '')"));
         };
         for field in fields {
@@ -280,14 +285,23 @@ impl Checker<'_> {
             if field.optional {
                 found = self.unwrapped(&found, field.value.at);
             }
-            match decl.field(&field.name) {
-                Some(known) => self.expect(&known.decl.ty, &found, field.at),
-                None => {
-                    self.wrong(field.at, format!("undefined field '{}'", field.name));
-                }
-            }
+            self.structure_field(&decl, field, &found);
         }
         decl
+    }
+
+    /// A field of an object that is made: it must be one of its type's, and fit.
+    fn structure_field(&mut self, of: &Type, field: &StructField, found: &Type) {
+        let name = &field.name;
+        let Some(wanted) = of.field(name).map(|field| field.decl.ty) else {
+            self.wrong(field.at, format!("undefined field '{name}'"));
+            return;
+        };
+        if !self.unifier.assign(&wanted, found) {
+            let found = self.unifier.settled(found);
+            let why = format!("expected type of field '{name}' is '{wanted}' but provided type is '{found}'");
+            self.wrong(field.at, why);
+        }
     }
 
     fn fold(&mut self, fold: &mut Fold) -> Type {

@@ -230,7 +230,7 @@ fn function(name: &str, args: &[Estimate]) -> (Range, Option<Range>) {
         "contains" => (size(0).part(CHARACTER).times(size(1).part(CHARACTER)), None),
         "startsWith" | "endsWith" => (size(1).part(CHARACTER), None),
         "format" => (size(0).part(CHARACTER), None),
-        "strings.quote" => {
+        "strings.quote" | "jsonpatch.escapeKey" => {
             (size(0).part(CHARACTER), Some(Range { min: size(0).min, max: size(0).max.saturating_mul(2) }))
         }
         "string" | "bytes" if text_first => {

@@ -100,7 +100,9 @@ pub fn call(name: &str, args: &[Value<'_>], result: &Value<'_>) -> u64 {
         "matches" | "find" | "findAll" => pattern(size(0), size(1)),
         "contains" => characters(size(0), CHARACTER).saturating_mul(characters(size(1), CHARACTER)),
         "containsIP" | "containsCIDR" => containment(name, args),
-        "startsWith" | "endsWith" | "strings.quote" | "format" => characters(size(0), CHARACTER),
+        "startsWith" | "endsWith" | "strings.quote" | "format" | "jsonpatch.escapeKey" => {
+            characters(size(0), CHARACTER)
+        }
         "bytes" | "string" if is_text(args.first()) => characters(size(0), CHARACTER),
         "@in" => match args.get(1) {
             Some(Value::List(list)) => list.len() as u64,

@@ -8,6 +8,7 @@ pub mod cidr;
 pub mod convert;
 pub mod format;
 mod ip;
+mod jsonpatch;
 mod lists;
 mod operators;
 mod optional;
@@ -25,7 +26,7 @@ use crate::functions::Run;
 /// A library: its functions by name.
 type Library = &'static [(&'static str, Run)];
 
-const LIBRARIES: [Library; 16] = [
+const LIBRARIES: [Library; 17] = [
     operators::FUNCTIONS,
     convert::FUNCTIONS,
     strings::FUNCTIONS,
@@ -42,6 +43,7 @@ const LIBRARIES: [Library; 16] = [
     format::FUNCTIONS,
     semver::FUNCTIONS,
     authorizer::FUNCTIONS,
+    jsonpatch::FUNCTIONS,
 ];
 
 /// What a function of the table does.

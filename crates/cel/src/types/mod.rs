@@ -99,6 +99,8 @@ pub struct Object {
     pub name: Arc<str>,
     /// By the name that expressions use.
     pub fields: BTreeMap<Box<str>, Field>,
+    /// Whether it may have any other field, too.
+    pub open: bool,
 }
 
 /// A field of an object.
@@ -129,6 +131,13 @@ impl Decl {
 impl From<Type> for Decl {
     fn from(ty: Type) -> Self {
         Self::of(ty)
+    }
+}
+
+impl Object {
+    fn field(&self, name: &str) -> Option<Field> {
+        let any = || Field { json: name.into(), decl: Type::Dyn.into() };
+        self.fields.get(name).cloned().or_else(|| self.open.then(any))
     }
 }
 
@@ -168,13 +177,18 @@ impl Type {
     /// An object with fields of its own: a variable that holds other variables, say.
     pub fn object(name: &str, fields: impl IntoIterator<Item = (Box<str>, Decl)>) -> Self {
         let fields = fields.into_iter().map(|(name, decl)| (name.clone(), Field { json: name, decl }));
-        Self::Object(Arc::new(Object { name: name.into(), fields: fields.collect() }))
+        Self::Object(Arc::new(Object { name: name.into(), fields: fields.collect(), open: false }))
+    }
+
+    /// An object of whose fields nothing is known but what an expression makes of them.
+    pub fn open(name: &str) -> Self {
+        Self::Object(Arc::new(Object { name: name.into(), fields: BTreeMap::new(), open: true }))
     }
 
     /// The field that an expression means by a name.
     pub fn field(&self, name: &str) -> Option<Field> {
         match self {
-            Self::Object(object) => object.fields.get(name).cloned(),
+            Self::Object(object) => object.field(name),
             Self::Struct(of) => builtin::field(of, name),
             _ => None,
         }

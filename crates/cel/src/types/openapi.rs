@@ -96,7 +96,7 @@ impl Builder {
         if root {
             visible_at_roots(&mut fields);
         }
-        sized(Type::Object(Arc::new(Object { name: name.into(), fields })), 1, min_bytes)
+        sized(Type::Object(Arc::new(Object { name: name.into(), fields, open: false })), 1, min_bytes)
     }
 }
 
@@ -117,7 +117,7 @@ fn visible_at_roots(fields: &mut BTreeMap<Box<str>, Field>) {
         insert(&mut metadata, name, text());
     }
     // What the schema says of metadata can only be about these two.
-    let object = Object { name: "object.metadata".into(), fields: metadata };
+    let object = Object { name: "object.metadata".into(), fields: metadata, open: false };
     insert(fields, "metadata", Decl { ty: Type::Object(Arc::new(object)), max: 1, min_bytes: 2 });
 }
 

@@ -102,7 +102,8 @@ fn equal_maps<'a>(a: &Map<'a>, b: &Map<'a>) -> bool {
     {
         return true;
     }
-    a.len() == b.len()
+    a.made_as() == b.made_as()
+        && a.len() == b.len()
         && a.entries().into_iter().all(|(key, value)| match (value, b.get(&key)) {
             (Ok(value), Some(Ok(other))) => equal(&value, &other),
             _ => false,

@@ -71,6 +71,14 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// The name of the type of which an expression made it.
+    pub fn made_as(&self) -> Option<&str> {
+        match self {
+            Self::Object(name, _) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The value of a key, or of a field as expressions write its name.
     pub fn field(&self, name: &str) -> Option<Result<'a>> {
         match self {
