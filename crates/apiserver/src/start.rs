@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Plugin;
-use crate::admission::policy::ValidatingAdmissionPolicies;
+use crate::admission::policy::{MutatingAdmissionPolicies, ValidatingAdmissionPolicies};
 use crate::admission::webhook::{Convertible, Webhooks};
 use crate::aggregate::Aggregator;
 use crate::allocate::{Cidr, ServiceAddresses};
@@ -237,8 +237,9 @@ fn plugins(
     kinds: &Arc<Kinds>,
 ) -> Vec<Arc<dyn Plugin>> {
     let mut plugins = admission::default_plugins(lister, &access.rbac, &access.authorizer);
-    let policies = ValidatingAdmissionPolicies::new(webhooks.clone(), lister.clone(), kinds.clone());
-    plugins.push(Arc::new(policies));
+    let (hooks, lists, all) = (|| webhooks.clone(), || lister.clone(), || kinds.clone());
+    plugins.push(Arc::new(MutatingAdmissionPolicies::new(hooks(), lists(), all())));
+    plugins.push(Arc::new(ValidatingAdmissionPolicies::new(hooks(), lists(), all())));
     plugins.extend(webhooks.plugins());
     // Last: what plugins made of a Service is what it gets addresses for.
     plugins.push(Arc::new(ServiceAddresses::new(lister.clone(), config.service_cidrs.clone())));

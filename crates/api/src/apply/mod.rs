@@ -15,6 +15,7 @@ pub mod folded;
 mod last_applied;
 mod managers;
 mod merge;
+mod overlay;
 mod present;
 mod shape;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::status::{Cause, Details, Status};
 
 pub use fields::FieldSet;
 pub use managers::Operation;
+pub use overlay::overlay;
 
 use compare::{Changes, compare};
 use fields::Node;

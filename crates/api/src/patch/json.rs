@@ -101,8 +101,10 @@ fn refused(operation: &PatchOperation, kind: &PatchErrorKind) -> PatchError {
         PatchOperation::Copy(o) => ("copy", if from_is_wrong(kind) { &o.from } else { &o.path }),
         PatchOperation::Test(o) => ("testing", &o.path),
     };
+    if matches!(kind, PatchErrorKind::TestFailed) {
+        return PatchError::TestFailed(format!("testing value {path} failed: test failed"));
+    }
     PatchError::Inapplicable(match kind {
-        PatchErrorKind::TestFailed => format!("testing value {path} failed: test failed"),
         PatchErrorKind::CannotMoveInsideItself => format!("move operation does not apply: {kind}: {path}"),
         _ => format!("{op} operation does not apply: doc is missing path: {path}: missing value"),
     })

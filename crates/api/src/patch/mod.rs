@@ -33,6 +33,9 @@ pub enum PatchError {
     /// The patch is well-formed but does not fit this object (422).
     #[error("{0}")]
     Inapplicable(String),
+    /// One of its tests does not hold for this object (422).
+    #[error("{0}")]
+    TestFailed(String),
     /// The patch asks for more than the server is ready to do (413).
     #[error("Request entity is too large: {0}")]
     TooLarge(String),
@@ -44,7 +47,7 @@ impl PatchError {
         match self {
             Self::Malformed(why) => Status::bad_request(why),
             Self::TooLarge(_) => Status::too_large(self.to_string()),
-            Self::Inapplicable(why) => {
+            Self::Inapplicable(why) | Self::TestFailed(why) => {
                 // Kubernetes' message hides the reason; its place in the details keeps both.
                 let causes = vec![Cause { message: why.clone(), ..Cause::default() }];
                 let message = "the server rejected our request due to an error in our request";

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
+pub mod expression;
 pub mod limit_ranger;
 pub mod namespace_lifecycle;
 pub mod node_restriction;

@@ -10,7 +10,7 @@ use tiphys_api::validate::{self, Seen};
 use tiphys_cel::Type;
 
 use super::{Rules, status};
-use crate::admission::{policy, webhook};
+use crate::admission::{expression, policy};
 use crate::aggregate::available;
 use crate::auth::User;
 use crate::registry::tree;
@@ -32,33 +32,24 @@ const REASON_MAX: usize = 1024;
 const MESSAGE_MAX: usize = 32 * 1024;
 const STATUSES: &[&str] = &["False", "True", "Unknown"];
 
-/// Expressions of webhooks and policies compile; conditions are true or false.
+/// Expressions of webhooks and policies compile, and come to what is wanted of them.
 fn expressions(configuration: &Value, errors: &mut Errors) {
     let spec = Path::new("spec");
-    if configuration["kind"] == "ValidatingAdmissionPolicy" {
-        for (at, text, error) in policy::judge(tree::at(configuration, &["spec"])) {
-            errors.push(Error::invalid(&spec.child(&at), text, &format!("compilation failed: {error}")));
-        }
+    for wrong in policy::judge(tree::text(configuration, &["kind"]), tree::at(configuration, &["spec"])) {
+        errors.push(Error::invalid(&spec.child(&wrong.at), wrong.text, &wrong.why));
     }
-    conditions_of(tree::at(configuration, &["spec"]), &spec, errors);
     for (index, webhook) in tree::items(configuration, &["webhooks"]).iter().enumerate() {
         conditions_of(webhook, &Path::new("webhooks").index(index), errors);
     }
 }
 
-fn conditions_of(of: &Value, at: &Path, errors: &mut Errors) {
-    let at = at.child("matchConditions");
-    for (index, condition) in tree::items(of, &["matchConditions"]).iter().enumerate() {
+fn conditions_of(webhook: &Value, at: &Path, errors: &mut Errors) {
+    let (at, env) = (at.child("matchConditions"), expression::env(&expression::OF_WEBHOOKS));
+    for (index, condition) in tree::items(webhook, &["matchConditions"]).iter().enumerate() {
         let text = tree::text(condition, &["expression"]).trim();
-        if text.is_empty() {
-            continue;
+        if let (false, Err(why)) = (text.is_empty(), expression::compile(text, &env, Some(&Type::Bool))) {
+            errors.push(Error::invalid(&at.index(index).child("expression"), text, &why));
         }
-        let why = match webhook::compile(text) {
-            Ok(program) if matches!(program.result(), Type::Bool | Type::Dyn) => continue,
-            Ok(_) => "must evaluate to bool".to_owned(),
-            Err(error) => format!("compilation failed: {error}"),
-        };
-        errors.push(Error::invalid(&at.index(index).child("expression"), text, &why));
     }
 }
 

@@ -4,6 +4,7 @@ use tiphys_api::Value as Tree;
 use tiphys_api::{Map as TreeMap, Number};
 
 use super::{List, Map, Result, Text, Value};
+use crate::cost::{self, Budget};
 use crate::error::EvalError;
 use crate::lib::time;
 use crate::types::{self, Type};
@@ -51,8 +52,10 @@ fn from_text<'a>(text: &'a str, ty: &Type) -> Result<'a> {
     }
 }
 
-/// A value as JSON; what has no form there is an error.
-pub fn to_tree<'a>(value: &Value<'a>) -> Result<'a, Tree> {
+/// A value as JSON; what has no form there is an error. A value that stands in it many times is written as often, so that what is
+/// written is paid for.
+pub fn to_tree<'a>(value: &Value<'a>, budget: &Budget) -> Result<'a, Tree> {
+    budget.charge(cost::READ + written(value))?;
     let unknown = || EvalError::failed(format!("cannot convert {} to JSON", value.type_of()));
     Ok(match value {
         Value::Null => Tree::Null,
@@ -67,22 +70,30 @@ pub fn to_tree<'a>(value: &Value<'a>) -> Result<'a, Tree> {
         }
         Value::Timestamp(at) => Tree::String(time::print_timestamp(*at).into()),
         Value::Duration(nanos) => Tree::String(time::print_duration(*nanos).into()),
-        Value::List(list) => {
-            Tree::Array(list.iter().map(|item| to_tree(&item?)).collect::<std::result::Result<_, _>>()?)
-        }
+        Value::List(list) => Tree::Array(
+            list.iter().map(|item| to_tree(&item?, budget)).collect::<std::result::Result<_, _>>()?,
+        ),
         Value::Map(Map::Tree(fields, _)) => Tree::Object((*fields).clone()),
-        Value::Map(map) => Tree::Object(fields(map)?),
-        Value::Optional(Some(inner)) => return to_tree(inner),
+        Value::Map(map) => Tree::Object(fields(map, budget)?),
+        Value::Optional(Some(inner)) => return to_tree(inner, budget),
         Value::Optional(None) => Tree::Null,
         Value::Type(_) | Value::Opaque(_) => return Err(unknown()),
     })
 }
 
-fn fields<'a>(map: &Map<'a>) -> Result<'a, TreeMap> {
+/// What a text costs besides.
+fn written(value: &Value<'_>) -> u64 {
+    match value {
+        Value::String(_) | Value::Bytes(_) => (value.size() as f64 * cost::CHARACTER).ceil() as u64,
+        _ => 0,
+    }
+}
+
+fn fields<'a>(map: &Map<'a>, budget: &Budget) -> Result<'a, TreeMap> {
     let mut fields = TreeMap::new();
     for (key, value) in map.entries() {
         let Value::String(name) = key else { return Err(EvalError::failed("JSON's keys are strings")) };
-        fields.insert(tiphys_api::Text::new(&*name), to_tree(&value?)?);
+        fields.insert(tiphys_api::Text::new(&*name), to_tree(&value?, budget)?);
     }
     Ok(fields)
 }

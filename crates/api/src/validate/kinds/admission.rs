@@ -13,6 +13,8 @@ const AUDIT_VALUE_MAX: usize = 5 * 1024;
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
+/// Forms of a mutation, and the field that holds each.
+const PATCHES: [(&str, &str); 2] = [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
 /// Words that no variable can be called.
 const RESERVED: [&str; 22] = [
     "true",
@@ -259,6 +261,29 @@ pub fn mutating_policy(at: &At<'_>, policy: &Fields, errors: &mut Errors) {
     }
 }
 
+/// One change that a policy makes.
+pub fn mutation(at: &At<'_>, mutation: &Fields, errors: &mut Errors) {
+    let here = &mut Here::new(at, mutation, errors);
+    let kind = here.text("patchType");
+    let Some((_, wanted)) = PATCHES.iter().find(|(known, _)| *known == kind) else {
+        if !kind.is_empty() {
+            here.unsupported("patchType", &PATCHES.map(|(known, _)| known));
+        }
+        return;
+    };
+    for (known, name) in PATCHES {
+        if known == kind && !here.has(name) {
+            here.required(name, &format!("must be specified when patchType is {kind}"));
+        } else if known != kind && here.has(name) {
+            here.forbidden(name, &format!("must not be specified when patchType is {kind}"));
+        }
+    }
+    let expression = format!("{wanted}.expression");
+    if here.has(wanted) && here.text(&expression).trim().is_empty() {
+        here.required(&expression, "expression is not specified");
+    }
+}
+
 fn constraints(here: &mut Here<'_, '_>) {
     if !here.has("matchConstraints") {
         here.required("matchConstraints", "");
@@ -372,6 +397,15 @@ pub fn param_ref(at: &At<'_>, param: &Fields, errors: &mut Errors) {
         "Deny" | "Allow" => {}
         _ => here.unsupported("parameterNotFoundAction", &["Deny", "Allow"]),
     }
+}
+
+/// Which policy a binding puts to use.
+pub fn mutating_binding(at: &At<'_>, spec: &Fields, errors: &mut Errors) {
+    let here = &mut Here::new(at, spec, errors);
+    if here.text("policyName").is_empty() {
+        here.required("policyName", "");
+    }
+    here.form("policyName", names::dns1123_subdomain);
 }
 
 /// Which policy a binding puts to use, and what becomes of what it finds.

@@ -6,9 +6,11 @@ use super::{
 };
 
 pub(super) const ALL: &[(&str, Check)] = &[
+    ("admissionregistration.v1.MutatingAdmissionPolicyBindingSpec", admission::mutating_binding),
     ("admissionregistration.v1.MutatingAdmissionPolicySpec", admission::mutating_policy),
     ("admissionregistration.v1.MutatingWebhook", admission::webhook),
     ("admissionregistration.v1.MutatingWebhookConfiguration", admission::configuration),
+    ("admissionregistration.v1.Mutation", admission::mutation),
     ("admissionregistration.v1.NamedRuleWithOperations", admission::rule),
     ("admissionregistration.v1.ParamKind", admission::param_kind),
     ("admissionregistration.v1.ParamRef", admission::param_ref),

@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use serde::Deserialize;
-use tiphys_api::apply::folded;
 use tiphys_api::schema::Resource;
 use tiphys_api::{Status, Value};
 
@@ -13,6 +10,7 @@ use super::super::Review;
 use super::config::Webhook;
 use super::exchange::{self, Answer, Objects, Unusable, Version};
 use super::metrics::Failed;
+use super::shown::{Shown, is_whole};
 use super::{Phase, Webhooks, patched};
 
 /// Why a webhook did not let a request pass.
@@ -29,13 +27,6 @@ impl Failure {
     pub(super) fn broken(why: impl std::fmt::Display) -> Self {
         Self::Broken(Status::internal(why))
     }
-}
-
-/// The objects of a review in the version that a webhook is told about.
-struct Shown {
-    tree: Value,
-    json: Option<Vec<u8>>,
-    old: Option<Bytes>,
 }
 
 impl Webhooks {
@@ -77,10 +68,7 @@ impl Webhooks {
         let kind = is_whole(review).then_some(told);
         let before = (&shown.tree, json.as_slice());
         let (mut tree, changed) = patched::apply(kind, before, &patch, &webhook.name)?;
-        if let Some(kind) = kind.filter(|kind| kind.gvr != *review.gvr) {
-            let converted = self.versions.convert(kind, review.resource, &mut tree).await;
-            converted.map_err(Failure::Broken)?;
-        }
+        self.returned(review, told, &mut tree).await.map_err(Failure::Broken)?;
         Ok(Some((tree, changed)))
     }
 
@@ -161,68 +149,6 @@ impl Webhooks {
             }
         }
     }
-
-    /// A review's request as a webhook would be told it.
-    pub async fn request(&self, review: &Review<'_>, told: &Arc<Resource>) -> Result<Value, Status> {
-        let shown = self.shown(review, told).await?;
-        let objects = Objects { object: shown.json.as_deref(), old: shown.old.as_deref() };
-        let question =
-            exchange::question(Version::V1, "", review, told, &objects).map_err(Status::internal)?;
-        let mut question = Value::from_json(&question).map_err(Status::internal)?;
-        Ok(question["request"].take())
-    }
-
-    /// The objects as a webhook is told.
-    async fn shown(&self, review: &Review<'_>, told: &Arc<Resource>) -> Result<Shown, Status> {
-        let mut tree = (*review.object).clone();
-        let json = match tree.is_null() {
-            true => None,
-            false => {
-                self.show(review, told, &mut tree).await?;
-                Some(folded::write(&tree).map_err(Status::internal)?)
-            }
-        };
-        let old = match review.old {
-            None => None,
-            Some(old) => {
-                let kind: Kind = old.decode().map_err(Status::internal)?;
-                if !is_whole(review) || kind.api_version == told.gvk.api_version() {
-                    Some(old.json().clone())
-                } else {
-                    let mut tree = old.value().map_err(Status::internal)?;
-                    self.show(review, told, &mut tree).await?;
-                    Some(serde_json::to_vec(&tree).map_err(Status::internal)?.into())
-                }
-            }
-        };
-        Ok(Shown { tree, json, old })
-    }
-
-    /// Brings an object of whatever version into the one that a webhook is told about.
-    async fn show(&self, review: &Review<'_>, told: &Arc<Resource>, tree: &mut Value) -> Result<(), Status> {
-        let is = |kind: &Resource, tree: &Value| {
-            tree.get("apiVersion").and_then(Value::as_str) == Some(kind.gvk.api_version().as_str())
-        };
-        if !is_whole(review) || is(told, tree) {
-            return Ok(());
-        }
-        let all = self.versions.of(review.resource);
-        match all.iter().find(|kind| is(kind, tree)) {
-            Some(from) => self.versions.convert(from, told, tree).await,
-            None => Ok(()),
-        }
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Kind {
-    api_version: String,
-}
-
-/// Whether the body is an object of the resource, and not of a kind that a subresource has for itself.
-fn is_whole(review: &Review<'_>) -> bool {
-    *review.gvk == review.resource.gvk
 }
 
 /// A dry run must leave no trace: only webhooks that promise it are called.

@@ -1,53 +1,61 @@
-//! `matchConditions`: expressions in CEL, all of which must hold for a webhook to be asked.
+//! `matchConditions`: expressions in CEL, all of which must hold for a webhook or policy to be asked.
 //!
-//! They read `object`, `oldObject` and `request` (an AdmissionReview's, without its objects). One that is false settles it, whatever
-//! others come to; one without a value counts only if none is false.
+//! Those of webhooks read `object`, `oldObject` and `request` (an AdmissionReview's, without its objects), those of policies what
+//! policies read. One that is false settles it, whatever others come to; one without a value counts only if none is false.
 
 use tiphys_api::Value;
 use tiphys_cel::value::from_tree;
-use tiphys_cel::{Budget, CompileError, Decl, Env, Program, Type, Value as Cel, cost};
+use tiphys_cel::{Bindings, Budget, Env, Type, Value as Cel, cost};
 
+use super::super::expression::{self, Compiled};
+use super::shown::Asked;
 use crate::registry::tree;
 
 /// The conditions of a webhook, compiled.
 #[derive(Debug, Default)]
-pub(super) struct Conditions(Box<[Condition]>);
+pub struct Conditions(Box<[Condition]>);
 
 #[derive(Debug)]
 struct Condition {
     name: Box<str>,
-    /// Or what is wrong with it; it was stored before it was looked at.
-    program: Result<Program, String>,
-}
-
-/// Compiles an expression.
-pub fn compile(text: &str) -> Result<Program, CompileError> {
-    let any = || Decl::of(Type::Dyn);
-    Program::compile(text, &Env::new().with("object", any()).with("oldObject", any()).with("request", any()))
+    program: Compiled,
 }
 
 impl Conditions {
-    /// Of a webhook's `matchConditions`.
-    pub(super) fn new(conditions: &[Value]) -> Self {
+    /// Of a list of `matchConditions`.
+    pub fn new(conditions: &[Value], env: &Env) -> Self {
         let condition = |condition: &Value| Condition {
             name: tree::text(condition, &["name"]).into(),
-            program: compile(tree::text(condition, &["expression"])).map_err(|error| error.to_string()),
+            program: expression::compile(tree::text(condition, &["expression"]), env, Some(&Type::Bool)),
         };
         Self(conditions.iter().map(condition).collect())
     }
 
+    /// Of a webhook.
+    pub(super) fn of_webhook(conditions: &[Value]) -> Self {
+        Self::new(conditions, &expression::env(&expression::OF_WEBHOOKS))
+    }
+
     /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether all hold for an AdmissionReview's request; the conditions without a value, if none is false.
-    pub(super) fn hold(&self, mut request: Value) -> Result<bool, String> {
-        let [object, old] = ["object", "oldObject"].map(|name| request[name].take());
+    /// Whether all hold for a webhook that is asked about a request.
+    pub(super) fn hold_for(&self, asked: &Asked) -> Result<bool, String> {
+        let value = |tree| from_tree(tree, &Type::Dyn).map_err(|error| error.to_string());
+        let values = [value(&asked.object)?, value(&asked.old)?, value(&asked.request)?];
+        let [object, old, request] = expression::OF_WEBHOOKS;
+        let [a, b, c] = values;
+        self.hold(&[(object, a), (old, b), (request, c)])
+    }
+
+    /// Whether all hold; the conditions without a value, if none is false.
+    pub fn hold<'a>(&self, bindings: &dyn Bindings<'a>) -> Result<bool, String> {
         let budget = Budget::new(cost::MATCH_CONDITIONS);
         let mut failed = Vec::new();
         for Condition { name, program } in &self.0 {
-            match evaluate(program, [&object, &old, &request], &budget) {
+            match evaluate(program, bindings, &budget) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
                 Err(why) => failed.push(format!("condition {name:?}: {why}")),
@@ -57,15 +65,8 @@ impl Conditions {
     }
 }
 
-fn evaluate(
-    program: &Result<Program, String>,
-    [object, old, request]: [&Value; 3],
-    budget: &Budget,
-) -> Result<bool, String> {
-    let program = program.as_ref().map_err(Clone::clone)?;
-    let value = |tree| from_tree(tree, &Type::Dyn).map_err(|error| error.to_string());
-    let values = [("object", value(object)?), ("oldObject", value(old)?), ("request", value(request)?)];
-    match program.evaluate(&values, budget) {
+fn evaluate<'a>(program: &Compiled, bindings: &dyn Bindings<'a>, budget: &Budget) -> Result<bool, String> {
+    match program.as_ref().map_err(Clone::clone)?.evaluate(bindings, budget) {
         Ok(Cel::Bool(holds)) => Ok(holds),
         Ok(other) => Err(format!("its value is no bool but {:?}", other.type_of())),
         Err(error) => Err(error.to_string()),
@@ -84,13 +85,15 @@ mod tests {
             let list: Vec<Value> =
                 texts.iter().map(|text| json!({"name": "c", "expression": text})).collect();
             let object = json!({"metadata": {"labels": {"a": "b"}}});
-            Conditions::new(&list).hold(json!({"operation": "CREATE", "object": object, "oldObject": null}))
+            let asked = Asked::of(json!({"operation": "CREATE", "object": object, "oldObject": null}));
+            Conditions::of_webhook(&list).hold_for(&asked)
         };
         assert_eq!(hold(&["object.metadata.labels['a'] == 'b'", "oldObject == null"]), Ok(true));
         assert_eq!(hold(&["request.operation == 'DELETE'"]), Ok(false));
-        assert_eq!(hold(&["object.spec.x", "request.operation == 'DELETE'"]), Ok(false));
+        assert_eq!(hold(&["object.spec.x == 1", "request.operation == 'DELETE'"]), Ok(false));
         assert_eq!(hold(&["object.spec.x == 1"]).unwrap_err(), "condition \"c\": no such key: spec");
+        assert!(hold(&["object.spec"]).unwrap_err().contains("must evaluate to bool but got dyn"));
         assert!(hold(&["authorizer.x"]).unwrap_err().contains("undeclared reference to 'authorizer'"));
-        assert!(Conditions::new(&[]).is_empty());
+        assert!(Conditions::of_webhook(&[]).is_empty());
     }
 }

@@ -92,7 +92,7 @@ impl Raw {
             equivalent: !is(&self.match_policy, "Exact"),
             namespaces: selector(self.namespace_selector),
             objects: selector(self.object_selector),
-            conditions: Conditions::new(&self.match_conditions.unwrap_or_default()),
+            conditions: Conditions::of_webhook(&self.match_conditions.unwrap_or_default()),
             dry_runs: self.side_effects.map(|effects| matches!(effects.as_ref(), "None" | "NoneOnDryRun")),
             timeout: Duration::from_secs(self.timeout_seconds.unwrap_or(TIMEOUT)),
             versions: self.admission_review_versions.unwrap_or_default(),

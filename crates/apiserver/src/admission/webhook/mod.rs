@@ -16,6 +16,7 @@ mod matching;
 mod metrics;
 mod patched;
 mod scope;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod versions;
@@ -28,13 +29,15 @@ use futures::future::join_all;
 use tiphys_api::schema::Resource;
 use tiphys_api::{Gvr, Object, Status};
 
+use super::rounds::Who;
 use super::{Plugin, Review};
 use crate::auth::Lister;
 use crate::hook::Caller;
-pub use conditions::compile;
+pub use conditions::Conditions;
 use config::{Source, Webhook};
 use metrics::{Metrics, Phase};
 pub use scope::Scope;
+pub use shown::{Asked, is_whole};
 pub use versions::{Convertible, Versions};
 
 const NAMESPACES: Gvr = Gvr::new("", "v1", "namespaces");
@@ -111,8 +114,8 @@ impl Webhooks {
         if webhook.conditions.is_empty() {
             return Ok(true);
         }
-        let request = self.request(review, told).await?;
-        match (webhook.conditions.hold(request), webhook.fails_open) {
+        let asked = self.asked(review, told).await?;
+        match (webhook.conditions.hold_for(&asked), webhook.fails_open) {
             (Ok(hold), _) => Ok(hold),
             (Err(_), true) => Ok(false),
             (Err(why), false) => Err(review.forbidden(&why)),
@@ -157,16 +160,16 @@ impl Plugin for MutatingAdmissionWebhook {
 
     async fn mutate(&self, review: &mut Review<'_>) -> Result<(), Status> {
         let Some(all) = self.webhooks.of(&self.source, review) else { return Ok(()) };
-        review.rounds.enter(review.object);
+        review.rounds.enter(Who::Webhooks, review.object);
         for webhook in all.iter() {
             let Some(told) = self.webhooks.told(webhook, review).await? else { continue };
-            if !review.rounds.calls(&webhook.uid) {
+            if !review.rounds.calls(Who::Webhooks, &webhook.uid) {
                 continue;
             }
             let changed = self.webhooks.change(webhook, review, &told).await?;
-            review.rounds.called(&webhook.uid, changed, webhook.reinvoked);
+            review.rounds.called(Who::Webhooks, &webhook.uid, changed, webhook.reinvoked);
         }
-        review.rounds.leave(review.object);
+        review.rounds.leave(Who::Webhooks, review.object);
         Ok(())
     }
 }

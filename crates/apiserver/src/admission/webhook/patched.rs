@@ -1,4 +1,4 @@
-//! What a mutating webhook makes of an object: its JSON patch applied, and the outcome read as a request's body is read.
+//! What a mutating webhook or policy makes of an object: a JSON patch applied, and the outcome read as a request's body is read.
 
 use std::sync::Arc;
 
@@ -31,26 +31,35 @@ pub(super) fn apply(
     let plain = Value::from_json(before.1).map_err(Failure::broken)?;
     let mut tree = plain.clone();
     patch::json(&mut tree, patch).map_err(Failure::broken)?;
+    settled(kind, before.0, &plain, &tree, &format!("admission webhook {webhook:?}")).map_err(Failure::broken)
+}
+
+/// The object after somebody (`who`) made another JSON (`tree`) of its JSON (`plain`).
+pub(super) fn settled(
+    kind: Option<&Arc<Resource>>,
+    before: &Value,
+    plain: &Value,
+    tree: &Value,
+    who: &str,
+) -> Result<(Value, bool), String> {
     let moved = ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"]
         .into_iter()
         .find(|path| tree.pointer(path) != plain.pointer(path));
     if let Some(path) = moved {
         let field = path.trim_start_matches('/').replace('/', ".");
-        let why = format_args!("admission webhook {webhook:?} changed {field} of the object").to_string();
-        return Err(Failure::broken(why));
+        return Err(format!("{who} changed {field} of the object"));
     }
     let same_books = tree.pointer(MANAGED) == plain.pointer(MANAGED);
-    let text = serde_json::to_vec(&tree).map_err(Failure::broken)?;
-    let mut tree = decode::json(&text).map_err(Failure::broken)?.value;
+    let text = serde_json::to_vec(tree).map_err(|error| error.to_string())?;
+    let mut tree = decode::json(&text).map_err(|error| error.to_string())?.value;
     if let Some(kind) = kind {
-        registry::prune(kind, &mut tree).map_err(Failure::broken)?;
+        registry::prune(kind, &mut tree)?;
     }
-    if let (true, Some(books), Some(own)) = (same_books, before.0.pointer(MANAGED), tree.pointer_mut(MANAGED))
-    {
+    if let (true, Some(books), Some(own)) = (same_books, before.pointer(MANAGED), tree.pointer_mut(MANAGED)) {
         // The very same texts.
         own.clone_from(books);
     }
-    let changed = tree != *before.0;
+    let changed = tree != *before;
     if let Some(kind) = kind {
         registry::complete(kind, &mut tree);
     }

@@ -11,7 +11,7 @@ use super::config::{self, Webhook};
 use super::{Webhooks, matching};
 use crate::registry::tree;
 
-/// `MatchResources` of a policy or its binding, and a policy's `matchConditions`.
+/// `MatchResources` of a policy or its binding.
 pub struct Scope {
     /// One for each rule, with the only names that it is about (none: any).
     rules: Vec<(Webhook, Box<[Box<str>]>)>,
@@ -20,7 +20,7 @@ pub struct Scope {
 
 impl Scope {
     /// `name`: whose it is; without rules it is about everything.
-    pub fn new(name: &str, resources: &Value, conditions: &[Value], fails_open: bool) -> Self {
+    pub fn new(name: &str, resources: &Value) -> Self {
         let everything =
             json!({"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]});
         let part = |rule: &Value, selects: bool| {
@@ -28,8 +28,6 @@ impl Scope {
             let raw = json!({
                 "name": name, "rules": [rule], "matchPolicy": tree::at(resources, &["matchPolicy"]),
                 "namespaceSelector": of("namespaceSelector"), "objectSelector": of("objectSelector"),
-                "matchConditions": if selects { conditions } else { &[] },
-                "failurePolicy": if fails_open { "Ignore" } else { "Fail" },
             });
             let names = tree::items(rule, &["resourceNames"]).iter().filter_map(Value::as_str);
             Some((config::read(&raw)?, names.map(Into::into).collect()))
@@ -45,9 +43,11 @@ impl Scope {
 }
 
 impl Webhooks {
-    /// Whether policies judge a request at all: not while a server starts, and never about themselves.
+    /// Whether policies judge a request at all: not while a server starts, never about themselves, and not about questions who
+    /// somebody is and what they may do.
     pub fn judges(&self, review: &Review<'_>) -> bool {
-        self.open.load(Ordering::Acquire) && !matching::is_exempt(review)
+        let question = ["authentication.k8s.io", "authorization.k8s.io"].contains(&review.gvr.group.as_ref());
+        self.open.load(Ordering::Acquire) && !matching::is_exempt(review) && !question
     }
 
     /// The resource as which a request is in a scope; `None` if it is not.

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod matching;
+mod mutations;
 mod outcomes;
 mod policies;
 mod requests;
@@ -15,7 +16,7 @@ use tiphys_api::schema::{Resource, builtin};
 use tiphys_api::{Gvr, Value, json};
 
 use super::*;
-use crate::admission::policy::ValidatingAdmissionPolicies;
+use crate::admission::policy::{MutatingAdmissionPolicies, ValidatingAdmissionPolicies};
 use crate::auth::User;
 use crate::hook::{ClientConfig, HookError};
 use crate::registry::Converter;
@@ -76,9 +77,10 @@ impl Cluster {
         let fixture = fixture_with(|lister| {
             let webhooks = Webhooks::new(caller.clone(), lister.clone(), versions(caller));
             webhooks.open();
-            let policies = ValidatingAdmissionPolicies::new(webhooks.clone(), lister, Arc::default());
-            let policies: Arc<dyn Plugin> = Arc::new(policies);
-            std::iter::once(policies).chain(webhooks.plugins()).collect()
+            let mutating = MutatingAdmissionPolicies::new(webhooks.clone(), lister.clone(), Arc::default());
+            let validating = ValidatingAdmissionPolicies::new(webhooks.clone(), lister, Arc::default());
+            let policies: [Arc<dyn Plugin>; 2] = [Arc::new(mutating), Arc::new(validating)];
+            policies.into_iter().chain(webhooks.plugins()).collect()
         })
         .await;
         let user = User { name: "jane".into(), groups: vec!["devs".into()], ..User::default() };

@@ -79,13 +79,17 @@ async fn a_binding_says_where_and_what_becomes_of_it() {
 async fn parameters_are_objects() {
     let spec = json!({"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
         "validations": [{"expression": "size(object.data) <= int(params.data.max)"}],
-        "matchConditions": [{"name": "others", "expression": "object.metadata.name != 'limits'"}]});
-    let bound = json!({"paramRef": {"name": "limits", "namespace": "ns", "parameterNotFoundAction": "Deny"}});
+        "matchConditions": [{"name": "wanted", "expression": "params.data.max != '' && object.metadata.name != 'free'"}]});
+    // Parameters are looked for before conditions, which read them.
+    let others = json!({"matchExpressions": [{"key": "of", "operator": "NotIn", "values": ["limits"]}]});
+    let bound = json!({"paramRef": {"name": "limits", "namespace": "ns", "parameterNotFoundAction": "Deny"},
+        "matchResources": {"objectSelector": others}});
     let cluster = cluster(&spec, &["Deny"], &bound).await;
     let refused = cluster.map("a", &json!({})).await.unwrap_err();
     assert!(refused.message.contains("no params found"), "{}", refused.message);
     cluster.map("limits", &json!({"max": "1"})).await.unwrap();
     cluster.map("a", &json!({"a": "1"})).await.unwrap();
+    cluster.map("free", &json!({"a": "1", "b": "2"})).await.unwrap();
     assert_eq!(cluster.map("b", &json!({"a": "1", "b": "2"})).await.unwrap_err().code, 422);
 }
 

@@ -1,0 +1,90 @@
+//! What expressions of a policy read: `object`, `oldObject`, `request`, `params`, `namespaceObject`, and `variables`, which are
+//! evaluated when they are first read.
+//!
+//! A variable has the type of its expression, and reads those before it. `params` is there only in a policy with a `paramKind`.
+//! `authorizer` is not there: a policy that asks it is refused when it is written.
+
+use std::cell::RefCell;
+
+use tiphys_api::Value;
+use tiphys_cel::value::from_tree;
+use tiphys_cel::{Bindings, Budget, Env, EvalError, Type, Value as Cel};
+
+use super::super::expression::{self, Compiled};
+use super::super::webhook::Asked;
+use crate::registry::tree;
+
+/// What expressions read besides variables.
+const NAMES: [&str; 5] = ["object", "oldObject", "request", "namespaceObject", "params"];
+
+/// What a policy's expressions may read.
+pub struct Inputs {
+    /// What conditions may read: no variables.
+    pub plain: Env,
+    /// What all others may read.
+    pub env: Env,
+    /// In their order: names as `variables.name`, and what they are.
+    pub variables: Box<[(String, Compiled)]>,
+}
+
+impl Inputs {
+    /// Of a policy's spec.
+    pub fn new(spec: &Value) -> Self {
+        let known = if tree::at(spec, &["paramKind"]).is_object() { NAMES.len() } else { NAMES.len() - 1 };
+        let plain = expression::env(NAMES.get(..known).unwrap_or_default());
+        let mut env = plain.clone();
+        let mut variables = Vec::new();
+        for variable in tree::items(spec, &["variables"]) {
+            let name = format!("variables.{}", tree::text(variable, &["name"]));
+            let compiled = expression::compile(tree::text(variable, &["expression"]), &env, None);
+            let ty = compiled.as_ref().map_or(Type::Dyn, |program| program.result().clone());
+            env = env.with(&name, ty);
+            variables.push((name, compiled));
+        }
+        Self { plain, env, variables: variables.into() }
+    }
+}
+
+/// A request, as expressions of a policy read it.
+pub struct Read<'a> {
+    inputs: &'a Inputs,
+    values: [&'a Value; NAMES.len()],
+    /// What they may cost together.
+    pub budget: &'a Budget,
+    variables: RefCell<Vec<Option<Result<Cel<'a>, EvalError>>>>,
+}
+
+impl<'a> Read<'a> {
+    /// A request, the object of its namespace, and a parameter.
+    pub fn new(
+        inputs: &'a Inputs,
+        asked: &'a Asked,
+        (namespace, params): (&'a Value, &'a Value),
+        budget: &'a Budget,
+    ) -> Self {
+        let values = [&asked.object, &asked.old, &asked.request, namespace, params];
+        let variables = RefCell::new(vec![None; inputs.variables.len()]);
+        Self { inputs, values, budget, variables }
+    }
+}
+
+impl<'a> Bindings<'a> for Read<'a> {
+    fn get(&self, name: &str) -> Option<Result<Cel<'a>, EvalError>> {
+        if let Some((_, value)) = NAMES.iter().zip(self.values).find(|(known, _)| **known == name) {
+            return Some(from_tree(value, &Type::Dyn));
+        }
+        let at = self.inputs.variables.iter().position(|(known, _)| known == name)?;
+        if let Some(Some(known)) = self.variables.borrow().get(at) {
+            return Some(known.clone());
+        }
+        let (_, program) = self.inputs.variables.get(at)?;
+        let value = match program {
+            Ok(program) => program.evaluate(self, self.budget),
+            Err(why) => Err(EvalError::failed(why.as_str())),
+        };
+        if let Some(place) = self.variables.borrow_mut().get_mut(at) {
+            *place = Some(value.clone());
+        }
+        Some(value)
+    }
+}
