@@ -1,4 +1,4 @@
-//! `[sig-api-machinery]`: the garbage collector, namespaces, quotas, watches, custom resources, webhooks, other API
+//! `[sig-api-machinery]`: the garbage collector, namespaces, quotas, watches, custom resources, webhooks, policies, other API
 //! servers, and what the server says of itself.
 
 mod aggregated;
@@ -6,6 +6,7 @@ mod custom;
 mod definition;
 mod garbage;
 mod namespaces;
+mod policies;
 mod published;
 mod quotas;
 mod server;
@@ -24,5 +25,6 @@ pub const AREA: &[Table] = &[
     custom::CASES,
     published::CASES,
     webhooks::CASES,
+    policies::CASES,
     aggregated::CASES,
 ];

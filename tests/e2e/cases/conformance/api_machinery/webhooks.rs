@@ -74,7 +74,6 @@ pub const CASES: Table = &[
         ],
         Run::Simulated(changed),
     ),
-    (&["policies-in-cel-refuse-and-warn"], Run::Simulated(policies)),
 ];
 
 const VALIDATING: Kind = Kind::new(
@@ -90,7 +89,7 @@ const MUTATING: Kind = Kind::new(
 )
 .cluster();
 
-fn rule(operations: &[&str], group: &str, resource: &str) -> Value {
+pub fn rule(operations: &[&str], group: &str, resource: &str) -> Value {
     json!({"operations": operations, "apiGroups": [group], "apiVersions": ["*"], "resources": [resource]})
 }
 
@@ -404,30 +403,4 @@ fn changed(ns: &Namespace<'_>) -> Result<()> {
         ensure!(acts(&objects, kind, &format!("{name}-third"))?);
     }
     Ok(())
-}
-
-fn policies(ns: &Namespace<'_>) -> Result<()> {
-    let objects = Objects::of(ns)?;
-    let kind = |kind, plural| Kind::new("admissionregistration.k8s.io/v1", kind, plural).cluster();
-    let policy = objects.at(kind("ValidatingAdmissionPolicy", "validatingadmissionpolicies"), &ns.name);
-    let own = json!({"matchLabels": {"kubernetes.io/metadata.name": ns.name}});
-    policy.create(json!({"spec": {
-        "matchConstraints": {"resourceRules": [rule(&["CREATE"], "", "configmaps")], "namespaceSelector": own},
-        "variables": [{"name": "size", "expression": "size(object.data)"}],
-        "validations": [{"expression": "variables.size < 3", "messageExpression": "'holds ' + string(variables.size)"}],
-    }}))?;
-    let bindings = kind("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings");
-    let binding = objects.at(bindings, &ns.name);
-    binding.create(json!({"spec": {"policyName": ns.name, "validationActions": ["Deny"]}}))?;
-    let three = ["--from-literal=a=1", "--from-literal=b=2", "--from-literal=c=3"];
-    let create = |name: &'static str| [&["create", "configmap", name], &three[..]].concat();
-    let told = ns.kubectl_fails(&create("denied"))?;
-    ensure!(told.contains("denied request: holds 3"), "{told}");
-    ns.kubectl(&["create", "configmap", "small", "--from-literal=a=1"])?;
-    binding.update(|binding| binding["spec"]["validationActions"] = json!(["Warn"]))?;
-    let output = ns.kubectl_command().args(create("warned")).output()?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success() && told.contains("Warning: Validation failed"), "{told}");
-    binding.delete(&Value::Null)?;
-    policy.delete(&Value::Null).map(drop)
 }
