@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tiphys_api::Status;
+use tiphys_apiserver::admission::policy::{MutatingAdmissionPolicies, ValidatingAdmissionPolicies};
+use tiphys_apiserver::admission::webhook::{Convertible, Webhooks};
 use tiphys_apiserver::admission::{Operation, Plugin, Review};
 use tiphys_apiserver::aggregate::Aggregator;
 use tiphys_apiserver::auth::authenticate::Authentication;
@@ -23,14 +25,14 @@ use tiphys_apiserver::auth::x509::ClientCa;
 use tiphys_apiserver::auth::{Attributes, Authorizer, Decision, Rbac, User, review};
 use tiphys_apiserver::cache::{self, Caches};
 use tiphys_apiserver::custom::Customs;
-use tiphys_apiserver::hook::Hooks;
+use tiphys_apiserver::hook::{Caller, Hooks};
 use tiphys_apiserver::http as front;
 use tiphys_apiserver::kinds::Kinds;
 use tiphys_apiserver::local::LocalClient;
 use tiphys_apiserver::metrics::Metrics;
 use tiphys_apiserver::node_proxy::{KubeletTls, NodeProxy};
 use tiphys_apiserver::pki::{self, Leaf, Pki};
-use tiphys_apiserver::registry::{self, Registry};
+use tiphys_apiserver::registry::{self, Converter, Registry};
 use tiphys_apiserver::served::Served;
 use tiphys_client::Client;
 use tiphys_store::Embedded;
@@ -95,6 +97,18 @@ fn keys(dir: &std::path::Path) -> Pki {
     pki::ensure(dir, &config, Timestamp::now()).unwrap()
 }
 
+/// A plugin of the tests' own, and policies.
+fn admission(caches: &Arc<Caches>, kinds: &Arc<Kinds>, hooks: Arc<dyn Caller>) -> Vec<Arc<dyn Plugin>> {
+    let versions = Convertible { kinds: kinds.clone(), converter: Converter::new(hooks.clone()) };
+    let webhooks = Webhooks::new(hooks, caches.clone(), Arc::new(versions));
+    webhooks.open();
+    vec![
+        Arc::new(NoSecrets),
+        Arc::new(MutatingAdmissionPolicies::new(webhooks.clone(), caches.clone(), kinds.clone())),
+        Arc::new(ValidatingAdmissionPolicies::new(webhooks, caches.clone(), kinds.clone())),
+    ]
+}
+
 /// Starts a server.
 pub async fn start() -> Running {
     start_with(cache::Options::default()).await
@@ -115,11 +129,12 @@ pub async fn start_with(options: cache::Options) -> Running {
     );
     let tokens = Arc::new(tokens);
     let authorizer: Arc<dyn Authorizer> = Arc::new(Masters);
+    let (kinds, hooks) = (Arc::<Kinds>::default(), Arc::new(Hooks::new(caches.clone())));
     let registry = Registry::new(registry::Config {
         caches: caches.clone(),
-        kinds: Arc::default(),
-        hooks: Arc::new(Hooks::new(caches.clone())),
-        admission: vec![Arc::new(NoSecrets)],
+        kinds: kinds.clone(),
+        admission: admission(&caches, &kinds, hooks.clone()),
+        hooks,
         computed: review::all(&authorizer, &Arc::new(Rbac::new(caches.clone())), &tokens),
     });
     let user = User::apiserver();

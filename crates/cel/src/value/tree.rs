@@ -52,33 +52,65 @@ fn from_text<'a>(text: &'a str, ty: &Type) -> Result<'a> {
     }
 }
 
+/// Deepest JSON that is written: deeper than any object is.
+const DEPTH_MAX: u8 = 128;
+
 /// A value as JSON; what has no form there is an error. A value that stands in it many times is written as often, so that what is
 /// written is paid for.
 pub fn to_tree<'a>(value: &Value<'a>, budget: &Budget) -> Result<'a, Tree> {
-    budget.charge(cost::READ + written(value))?;
-    let unknown = || EvalError::failed(format!("cannot convert {} to JSON", value.type_of()));
-    Ok(match value {
-        Value::Null => Tree::Null,
-        Value::Bool(value) => Tree::Bool(*value),
-        Value::Int(value) => Tree::Number((*value).into()),
-        Value::Uint(value) => Tree::Number((*value).into()),
-        Value::Double(value) => Tree::Number(Number::from_f64(*value).ok_or_else(unknown)?),
-        Value::String(text) => Tree::String(tiphys_api::Text::new(&**text)),
-        Value::Bytes(bytes) => {
-            use base64::Engine as _;
-            Tree::String(base64::engine::general_purpose::STANDARD.encode(bytes).into())
+    Writer { budget, left: DEPTH_MAX }.tree(value)
+}
+
+struct Writer<'b> {
+    budget: &'b Budget,
+    /// How much deeper it may go.
+    left: u8,
+}
+
+impl Writer<'_> {
+    fn tree<'a>(&self, value: &Value<'a>) -> Result<'a, Tree> {
+        self.budget.charge(cost::READ + written(value))?;
+        let unknown = || EvalError::failed(format!("cannot convert {} to JSON", value.type_of()));
+        Ok(match value {
+            Value::Null => Tree::Null,
+            Value::Bool(value) => Tree::Bool(*value),
+            Value::Int(value) => Tree::Number((*value).into()),
+            Value::Uint(value) => Tree::Number((*value).into()),
+            Value::Double(value) => Tree::Number(Number::from_f64(*value).ok_or_else(unknown)?),
+            Value::String(text) => Tree::String(tiphys_api::Text::new(&**text)),
+            Value::Bytes(bytes) => {
+                use base64::Engine as _;
+                Tree::String(base64::engine::general_purpose::STANDARD.encode(bytes).into())
+            }
+            Value::Timestamp(at) => Tree::String(time::print_timestamp(*at).into()),
+            Value::Duration(nanos) => Tree::String(time::print_duration(*nanos).into()),
+            Value::List(list) => {
+                let deeper = self.deeper()?;
+                let items = list.iter().map(|item| deeper.tree(&item?));
+                Tree::Array(items.collect::<std::result::Result<_, _>>()?)
+            }
+            Value::Map(Map::Tree(fields, _)) => Tree::Object((*fields).clone()),
+            Value::Map(map) => Tree::Object(self.deeper()?.fields(map)?),
+            Value::Optional(Some(inner)) => return self.deeper()?.tree(inner),
+            Value::Optional(None) => Tree::Null,
+            Value::Type(_) | Value::Opaque(_) => return Err(unknown()),
+        })
+    }
+
+    fn deeper<'a>(&self) -> Result<'a, Self> {
+        let left = self.left.checked_sub(1);
+        let left = left.ok_or_else(|| EvalError::failed(format!("nested deeper than {DEPTH_MAX} levels")))?;
+        Ok(Self { left, ..*self })
+    }
+
+    fn fields<'a>(&self, map: &Map<'a>) -> Result<'a, TreeMap> {
+        let mut fields = TreeMap::new();
+        for (key, value) in map.entries() {
+            let Value::String(name) = key else { return Err(EvalError::failed("JSON's keys are strings")) };
+            fields.insert(tiphys_api::Text::new(&*name), self.tree(&value?)?);
         }
-        Value::Timestamp(at) => Tree::String(time::print_timestamp(*at).into()),
-        Value::Duration(nanos) => Tree::String(time::print_duration(*nanos).into()),
-        Value::List(list) => Tree::Array(
-            list.iter().map(|item| to_tree(&item?, budget)).collect::<std::result::Result<_, _>>()?,
-        ),
-        Value::Map(Map::Tree(fields, _)) => Tree::Object((*fields).clone()),
-        Value::Map(map) => Tree::Object(fields(map, budget)?),
-        Value::Optional(Some(inner)) => return to_tree(inner, budget),
-        Value::Optional(None) => Tree::Null,
-        Value::Type(_) | Value::Opaque(_) => return Err(unknown()),
-    })
+        Ok(fields)
+    }
 }
 
 /// What a text costs besides.
@@ -87,13 +119,4 @@ fn written(value: &Value<'_>) -> u64 {
         Value::String(_) | Value::Bytes(_) => (value.size() as f64 * cost::CHARACTER).ceil() as u64,
         _ => 0,
     }
-}
-
-fn fields<'a>(map: &Map<'a>, budget: &Budget) -> Result<'a, TreeMap> {
-    let mut fields = TreeMap::new();
-    for (key, value) in map.entries() {
-        let Value::String(name) = key else { return Err(EvalError::failed("JSON's keys are strings")) };
-        fields.insert(tiphys_api::Text::new(&*name), to_tree(&value?, budget)?);
-    }
-    Ok(fields)
 }

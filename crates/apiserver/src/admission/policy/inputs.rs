@@ -4,7 +4,7 @@
 //! A variable has the type of its expression, and reads those before it. `params` is there only in a policy with a `paramKind`.
 //! `authorizer` is not there: a policy that asks it is refused when it is written.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use tiphys_api::Value;
 use tiphys_cel::value::from_tree;
@@ -16,6 +16,9 @@ use crate::registry::tree;
 
 /// What expressions read besides variables.
 const NAMES: [&str; 5] = ["object", "oldObject", "request", "namespaceObject", "params"];
+
+/// How many variables may wait for each other: each takes a share of the stack.
+const WAITING_MAX: u8 = 32;
 
 /// What a policy's expressions may read.
 pub struct Inputs {
@@ -52,6 +55,7 @@ pub struct Read<'a> {
     /// What they may cost together.
     pub budget: &'a Budget,
     variables: RefCell<Vec<Option<Result<Cel<'a>, EvalError>>>>,
+    waiting: Cell<u8>,
 }
 
 impl<'a> Read<'a> {
@@ -64,7 +68,7 @@ impl<'a> Read<'a> {
     ) -> Self {
         let values = [&asked.object, &asked.old, &asked.request, namespace, params];
         let variables = RefCell::new(vec![None; inputs.variables.len()]);
-        Self { inputs, values, budget, variables }
+        Self { inputs, values, budget, variables, waiting: Cell::new(0) }
     }
 }
 
@@ -78,8 +82,18 @@ impl<'a> Bindings<'a> for Read<'a> {
             return Some(known.clone());
         }
         let (_, program) = self.inputs.variables.get(at)?;
+        let waiting = self.waiting.get();
         let value = match program {
-            Ok(program) => program.evaluate(self, self.budget),
+            Ok(_) if waiting >= WAITING_MAX => {
+                let why = format!("variables refer to each other more than {WAITING_MAX} deep");
+                return Some(Err(EvalError::failed(why)));
+            }
+            Ok(program) => {
+                self.waiting.set(waiting + 1);
+                let value = program.evaluate(self, self.budget);
+                self.waiting.set(waiting);
+                value
+            }
             Err(why) => Err(EvalError::failed(why.as_str())),
         };
         if let Some(place) = self.variables.borrow_mut().get_mut(at) {

@@ -172,6 +172,26 @@ async fn a_value_that_would_be_huge_is_refused() {
 }
 
 #[tokio::test]
+async fn what_is_nested_too_deep_is_refused() {
+    let refused = async |count: usize, levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        let variable = |at: usize| match at {
+            0 => json!({"name": "v0", "expression": "dyn('1')"}),
+            at => {
+                json!({"name": format!("v{at}"), "expression": format!("dyn({open}variables.v{}{close})", at - 1)})
+            }
+        };
+        let variables = json!({"variables": (0..count).map(variable).collect::<Vec<_>>()});
+        let read = apply(&format!("Object{{data: {{'a': variables.v{}}}}}", count - 1));
+        made_by(&[read], &variables).await.unwrap_err().message
+    };
+    let why = refused(5000, 1).await;
+    assert!(why.ends_with("variables refer to each other more than 32 deep"), "{why}");
+    let why = refused(20, 8).await;
+    assert!(why.ends_with("nested deeper than 128 levels"), "{why}");
+}
+
+#[tokio::test]
 async fn policies_come_by_name_and_bindings_limit_them() {
     let cluster = Cluster::new(&[]).await;
     for name in ["b", "c", "a", "unbound", "elsewhere"] {
