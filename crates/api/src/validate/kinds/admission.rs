@@ -275,12 +275,13 @@ pub fn mutation(at: &At<'_>, mutation: &Fields, errors: &mut Errors) {
         if known == kind && !here.has(name) {
             here.required(name, &format!("must be specified when patchType is {kind}"));
         } else if known != kind && here.has(name) {
-            here.forbidden(name, &format!("must not be specified when patchType is {kind}"));
+            let why = format!("must not be specified when patchType is {kind}");
+            here.invalid_as(name, format!("{{{name}}}"), &why);
         }
     }
     let expression = format!("{wanted}.expression");
     if here.has(wanted) && here.text(&expression).trim().is_empty() {
-        here.required(&expression, "expression is not specified");
+        here.required(&expression, "");
     }
 }
 

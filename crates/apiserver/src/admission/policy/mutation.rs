@@ -64,7 +64,7 @@ impl Form {
 
     /// Its expression.
     pub fn text(self, mutation: &Value) -> &str {
-        tree::text(mutation, &[self.field(), "expression"])
+        tree::text(mutation, &[self.field(), "expression"]).trim()
     }
 
     /// What its expression must come to.
@@ -80,7 +80,7 @@ impl Mutation {
     /// Of a policy's `mutations`.
     pub fn new(mutation: &Value, env: &Env) -> Option<Self> {
         let form = Form::of(mutation)?;
-        let text = form.text(mutation).trim();
+        let text = form.text(mutation);
         Some(Self { form, text: text.into(), program: expression::compile(text, env, Some(&form.wanted())) })
     }
 
