@@ -120,3 +120,28 @@ fn written(value: &Value<'_>) -> u64 {
         _ => 0,
     }
 }
+
+/// How many lists and maps are looked at to tell how deep a value is: those that share parts may seem to have very many.
+const PARTS_MAX: u32 = 1 << 20;
+
+impl Value<'_> {
+    /// Whether it nests so deep that walks over it, its drop among them, could run out of stack once it is nested
+    /// further; or has so many parts that this cannot be told.
+    pub fn is_too_deep(&self) -> bool {
+        is_deeper(self, DEPTH_MAX, &mut 0)
+    }
+}
+
+fn is_deeper(value: &Value<'_>, levels: u8, parts: &mut u32) -> bool {
+    let mut inner = |value: &Value<'_>| levels == 0 || is_deeper(value, levels - 1, parts);
+    let deeper = match value {
+        Value::List(List::Items(items)) => items.iter().any(&mut inner),
+        Value::Map(Map::Entries(entries)) => entries.values().any(|(_, value)| inner(value)),
+        Value::Map(Map::Object(_, fields)) => fields.values().any(&mut inner),
+        Value::Optional(Some(value)) => inner(value),
+        // Plain, or part of an object, which was bounded when it was read.
+        _ => return false,
+    };
+    *parts += 1;
+    deeper || *parts > PARTS_MAX
+}

@@ -92,7 +92,11 @@ impl<'a> Bindings<'a> for Read<'a> {
                 self.waiting.set(waiting + 1);
                 let value = program.evaluate(self, self.budget);
                 self.waiting.set(waiting);
-                value
+                // Each variable may wrap the one before it, and their number has no bound.
+                match value {
+                    Ok(deep) if deep.is_too_deep() => Err(EvalError::failed("nested deeper than 128 levels")),
+                    other => other,
+                }
             }
             Err(why) => Err(EvalError::failed(why.as_str())),
         };

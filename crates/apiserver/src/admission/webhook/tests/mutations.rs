@@ -313,3 +313,28 @@ async fn an_object_keeps_its_name() {
     let why = "policy 'p' changed metadata.name of the object";
     assert!(renamed.unwrap_err().message.contains(why));
 }
+
+#[tokio::test]
+async fn variables_may_not_nest_without_end() {
+    let cluster = Cluster::new(&[]).await;
+    let name = |at: usize| format!("v{at:02}");
+    let wrapped = |at: usize| match at {
+        0 => "[1]".to_owned(),
+        _ => format!("{}variables.{}{}", "[".repeat(40), name(at - 1), "]".repeat(40)),
+    };
+    let variables: Vec<Value> =
+        (0..5).map(|at| json!({"name": name(at), "expression": wrapped(at)})).collect();
+    let labels = |at: usize| {
+        let read: Vec<String> = (0..=at).map(|at| format!("size(variables.{})", name(at))).collect();
+        apply(&format!(
+            "Object{{metadata: Object.metadata{{labels: {{'n': string({})}}}}}}",
+            read.join(" + ")
+        ))
+    };
+    cluster.bound("p", &[labels(2)], &json!({"variables": variables})).await;
+    assert_eq!(cluster.made(&json!({})).await.unwrap()["metadata"]["labels"]["n"], "3");
+    let cluster = Cluster::new(&[]).await;
+    cluster.bound("p", &[labels(4)], &json!({"variables": variables})).await;
+    let refused = cluster.made(&json!({})).await.unwrap_err();
+    assert!(refused.message.contains("nested deeper than 128 levels"), "{}", refused.message);
+}
