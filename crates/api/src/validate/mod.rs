@@ -23,8 +23,8 @@ pub use indexes::{count as count_indexes, overlap as overlapping_indexes};
 pub use kinds::VOLUME_NOT_SOURCES;
 pub use meta::{immutable, object_meta, object_meta_update};
 pub use names::{
-    NameRule, dns1035_label, dns1123_label, dns1123_subdomain, label_key, label_value, name_rule,
-    path_segment, qualified_name,
+    CEL_RESERVED, CEL_WORDS, NameRule, dns1035_label, dns1123_label, dns1123_subdomain, label_key,
+    label_value, name_rule, path_segment, qualified_name,
 };
 pub use seen::{ByText, Seen};
 

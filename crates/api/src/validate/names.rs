@@ -8,6 +8,30 @@ use std::sync::LazyLock;
 use crate::gvr::Gvr;
 use crate::schema::RULES;
 
+/// Words of CEL that are no names: its literals and an operator.
+pub const CEL_WORDS: [&str; 4] = ["true", "false", "null", "in"];
+
+/// Words that CEL keeps for itself (its language definition, "Reserved words").
+pub const CEL_RESERVED: [&str; 17] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
 const DNS1123_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and \
      must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
      '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";

@@ -1,10 +1,10 @@
 //! Whether an extension server can be asked: what its Service and endpoints tell, in Kubernetes' words. Pure.
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use tiphys_api::{Value, json};
 
 use super::service::{ApiService, Reference};
+use crate::node_proxy::service::{Service, Slice};
 use crate::registry::tree;
 
 /// What was found out.
@@ -16,55 +16,6 @@ pub struct Finding {
     pub reason: &'static str,
     /// What people read.
     pub message: String,
-}
-
-/// The fields of a Service that decide.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Service {
-    spec: ServiceSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ServiceSpec {
-    #[serde(rename = "type")]
-    kind: String,
-    ports: Vec<ServicePort>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ServicePort {
-    name: String,
-    port: u16,
-}
-
-/// The fields of an EndpointSlice that decide.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Slice {
-    endpoints: Vec<Endpoint>,
-    ports: Option<Vec<SlicePort>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Endpoint {
-    conditions: Conditions,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Conditions {
-    ready: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct SlicePort {
-    name: Option<String>,
-    port: Option<u16>,
 }
 
 impl Finding {
@@ -113,18 +64,12 @@ pub fn obstacle(reference: &Reference, service: Option<&Service>, slices: &[Slic
         return Some(Finding::unavailable("EndpointsNotFound", message));
     }
     let port = &port.name;
-    (!slices.iter().any(|slice| leads(slice, port))).then(|| {
+    slices.iter().all(|slice| slice.ready(port).is_empty()).then(|| {
         let message = format!(
             "endpointslices for service/{name} in {namespace:?} have no addresses with port name {port:?}"
         );
         Finding::unavailable("MissingEndpoints", message)
     })
-}
-
-fn leads(slice: &Slice, port: &str) -> bool {
-    let ready = slice.endpoints.iter().any(|endpoint| endpoint.conditions.ready != Some(false));
-    let mut ports = slice.ports.iter().flatten();
-    ready && ports.any(|p| p.port.is_some() && p.name.as_deref().unwrap_or_default() == port)
 }
 
 /// The patch of the status that says so; `None` when it says so already.

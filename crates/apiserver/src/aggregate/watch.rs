@@ -12,12 +12,13 @@ use tiphys_api::{Gvr, Status};
 use tiphys_client::{Client, Informers, PatchKind, Target, WriteOptions};
 use tokio::sync::Notify;
 
-use super::available::{self, Finding, Service, Slice};
+use super::available::{self, Finding};
 use super::extension::Extension;
 use super::fetch;
 use super::merge::Found;
 use super::service::{API_SERVICES, ApiService, Reference};
 use crate::auth::Lister;
+use crate::node_proxy::service::{Service, Slice};
 
 const SERVICES: Gvr = Gvr::new("", "v1", "services");
 const SLICES: Gvr = Gvr::new("discovery.k8s.io", "v1", "endpointslices");

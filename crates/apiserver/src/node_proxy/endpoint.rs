@@ -1,9 +1,9 @@
 //! `pods/proxy` and `services/proxy`: from `scheme:name:port` to the address of one endpoint. Webhooks find theirs here, too.
 
-use serde::Deserialize;
 use tiphys_api::{Gvr, Status, Value};
 
 use super::locate::Pod;
+use super::service::{Service, ServicePort, Slice};
 use crate::auth::Lister;
 
 const SERVICES: Gvr = Gvr::new("", "v1", "services");
@@ -32,56 +32,6 @@ impl<'a> Name<'a> {
         };
         (!name.is_empty()).then_some(Self { scheme, name, port })
     }
-}
-
-/// The fields of a Service that decide.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Service {
-    spec: ServiceSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ServiceSpec {
-    ports: Vec<ServicePort>,
-    external_name: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ServicePort {
-    name: String,
-    port: u16,
-    target_port: Value,
-}
-
-/// The fields of an EndpointSlice that decide.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Slice {
-    endpoints: Vec<Endpoint>,
-    ports: Option<Vec<SlicePort>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Endpoint {
-    addresses: Vec<String>,
-    conditions: Conditions,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Conditions {
-    ready: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct SlicePort {
-    name: Option<String>,
-    port: Option<u16>,
 }
 
 /// Address and port of a pod; its first declared port when none is named.
@@ -162,7 +112,7 @@ fn of_service(
     chance: usize,
 ) -> Result<(String, u16), Status> {
     let port = service_port(wanted, service)?;
-    let ready: Vec<(&str, u16)> = slices.iter().flat_map(|slice| ready(slice, port)).collect();
+    let ready: Vec<(&str, u16)> = slices.iter().flat_map(|slice| slice.ready(&port.name)).collect();
     match ready.len() {
         0 => Err(Status::unavailable(format!("no endpoints available for service {:?}", wanted.name))),
         count => {
@@ -193,15 +143,6 @@ fn target_is(port: &ServicePort, text: &str) -> bool {
         Value::Number(number) => number.to_string() == text,
         _ => false,
     }
-}
-
-/// The ready addresses of a slice with the number that the service port has there.
-fn ready<'a>(slice: &'a Slice, port: &ServicePort) -> Vec<(&'a str, u16)> {
-    let mut ports = slice.ports.iter().flatten();
-    let number = ports.find(|p| p.name.as_deref().unwrap_or_default() == port.name).and_then(|p| p.port);
-    let Some(number) = number else { return Vec::new() };
-    let ready = slice.endpoints.iter().filter(|endpoint| endpoint.conditions.ready != Some(false));
-    ready.filter_map(|endpoint| Some((endpoint.addresses.first()?.as_str(), number))).collect()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod locate;
 mod options;
 mod pass;
 mod read;
+pub(crate) mod service;
 mod socket;
 mod spdy;
 

@@ -90,26 +90,28 @@ fn subtract<'a>(args: &[Value<'a>]) -> Result<'a> {
     }
 }
 
+/// An operation on whole numbers of one type; none when its result does not fit.
+macro_rules! whole {
+    ($a:expr, $b:expr, $operator:expr) => {
+        match $operator {
+            "/" if *$b == 0 => return Err(EvalError::failed("division by zero")),
+            "%" if *$b == 0 => return Err(EvalError::failed("modulus by zero")),
+            "+" => $a.checked_add(*$b),
+            "-" => $a.checked_sub(*$b),
+            "*" => $a.checked_mul(*$b),
+            "/" => $a.checked_div(*$b),
+            _ => $a.checked_rem(*$b),
+        }
+    };
+}
+
 fn arithmetic<'a>(args: &[Value<'a>], operator: &str) -> Result<'a> {
     match args {
-        [Value::Int(a), Value::Int(b)] => whole(*b == 0, operator, || match operator {
-            "+" => a.checked_add(*b),
-            "-" => a.checked_sub(*b),
-            "*" => a.checked_mul(*b),
-            "/" => a.checked_div(*b),
-            _ => a.checked_rem(*b),
-        })?
-        .map(Value::Int)
-        .ok_or_else(overflow),
-        [Value::Uint(a), Value::Uint(b)] => whole(*b == 0, operator, || match operator {
-            "+" => a.checked_add(*b),
-            "-" => a.checked_sub(*b),
-            "*" => a.checked_mul(*b),
-            "/" => a.checked_div(*b),
-            _ => a.checked_rem(*b),
-        })?
-        .map(Value::Uint)
-        .ok_or_else(|| EvalError::failed("unsigned integer overflow")),
+        [Value::Int(a), Value::Int(b)] => whole!(a, b, operator).map(Value::Int).ok_or_else(overflow),
+        [Value::Uint(a), Value::Uint(b)] => {
+            let overflow = || EvalError::failed("unsigned integer overflow");
+            whole!(a, b, operator).map(Value::Uint).ok_or_else(overflow)
+        }
         [Value::Double(a), Value::Double(b)] => Ok(Value::Double(match operator {
             "+" => a + b,
             "-" => a - b,
@@ -118,14 +120,6 @@ fn arithmetic<'a>(args: &[Value<'a>], operator: &str) -> Result<'a> {
             _ => return Err(EvalError::no_such_overload()),
         })),
         _ => Err(EvalError::no_such_overload()),
-    }
-}
-
-fn whole<T>(by_zero: bool, operator: &str, compute: impl FnOnce() -> T) -> std::result::Result<T, EvalError> {
-    match operator {
-        "/" if by_zero => Err(EvalError::failed("division by zero")),
-        "%" if by_zero => Err(EvalError::failed("modulus by zero")),
-        _ => Ok(compute()),
     }
 }
 

@@ -9,6 +9,8 @@ mod macros;
 
 use std::sync::Arc;
 
+use tiphys_api::validate::CEL_RESERVED;
+
 use crate::ast::{Access, Entry, Expr, Kind, StructField};
 use crate::error::{CompileError, Issue};
 use lex::{Placed, Token};
@@ -22,25 +24,6 @@ const NESTING_MAX: u16 = 100;
 
 /// What may begin an expression, in the words of Kubernetes' parser.
 const EXPECTED: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
-
-const RESERVED: [&str; 16] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-];
 
 /// The tree of a text.
 pub fn parse(text: &str) -> Result<Expr, CompileError> {
@@ -310,7 +293,7 @@ impl Parser {
     fn ident(&mut self) -> Parsed {
         let at = self.at();
         let name = self.name()?;
-        if RESERVED.contains(&&*name) || &*name == "while" {
+        if CEL_RESERVED.contains(&&*name) {
             return Err(Issue::new(at, format!("reserved identifier: {name}")));
         }
         let open = self.at();

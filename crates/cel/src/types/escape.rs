@@ -2,37 +2,19 @@
 
 use std::borrow::Cow;
 
+use tiphys_api::validate::{CEL_RESERVED, CEL_WORDS};
+
 const SIGNS: [(&str, &str); 4] =
     [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
 
 /// Words of the language, and those that it keeps for itself.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+fn is_word(name: &str) -> bool {
+    CEL_WORDS.contains(&name) || CEL_RESERVED.contains(&name)
+}
 
 /// How an expression writes a field's name; `None` if it cannot.
 pub fn escape(name: &str) -> Option<Cow<'_, str>> {
-    if RESERVED.contains(&name) {
+    if is_word(name) {
         return Some(format!("__{name}__").into());
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
@@ -61,7 +43,7 @@ pub fn unescape(written: &str) -> Cow<'_, str> {
         return written.into();
     }
     let word = written.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
-    if let Some(word) = word.filter(|word| RESERVED.contains(word)) {
+    if let Some(word) = word.filter(|word| is_word(word)) {
         return word.to_owned().into();
     }
     let mut name = String::with_capacity(written.len());

@@ -15,32 +15,6 @@ const SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 /// Forms of a mutation, and the field that holds each.
 const PATCHES: [(&str, &str); 2] = [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
-/// Words that no variable can be called.
-const RESERVED: [&str; 22] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-    "",
-];
-
 /// Webhooks of one configuration have names of their own.
 pub fn configuration(at: &At<'_>, configuration: &Fields, errors: &mut Errors) {
     let here = &mut Here::new(at, configuration, errors);
@@ -349,7 +323,7 @@ pub fn variable(at: &At<'_>, variable: &Fields, errors: &mut Errors) {
     let right = !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(word);
     if name.trim().is_empty() {
         here.required("name", "name is not specified");
-    } else if !right || RESERVED.contains(&name) {
+    } else if !right || names::CEL_WORDS.contains(&name) || names::CEL_RESERVED.contains(&name) {
         here.invalid("name", "must be a valid CEL identifier");
     }
     if here.text("expression").trim().is_empty() {
