@@ -34,7 +34,11 @@ impl Priority {
 
     /// The class for pods that name none: of several, the one with the lowest number.
     fn default_class(&self) -> Option<(Object, Class)> {
-        let classes = self.lister.list(&PRIORITY_CLASSES, "").into_iter();
+        // Every pod that is made asks, and mostly there is none: bytes tell without a parse. False is not written.
+        let marked = |object: &Object| {
+            std::str::from_utf8(object.json()).is_ok_and(|text| text.contains("\"globalDefault\":true"))
+        };
+        let classes = self.lister.list(&PRIORITY_CLASSES, "").into_iter().filter(marked);
         let read = classes.filter_map(|object| object.decode::<Class>().ok().map(|class| (object, class)));
         read.filter(|(_, class)| class.global_default).min_by_key(|(_, class)| class.value)
     }
