@@ -12,6 +12,7 @@ pub mod account;
 mod any_server;
 pub mod fake;
 mod informer;
+mod known_server;
 pub mod kubeconfig;
 pub mod leader;
 pub mod metrics;

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tiphys_api::{Gvr, json};
@@ -22,7 +22,6 @@ struct Webhook {
 
 impl Webhook {
     async fn start(name: &str, answer: &'static str) -> Self {
-        use base64::Engine;
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,6 +29,21 @@ impl Webhook {
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+        Self::with(leaf, &key, &ca_pem, answer).await
+    }
+
+    /// One whose certificate is its own CA, as `openssl req -x509` makes it.
+    async fn self_signed(name: &str, answer: &'static str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut own = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let own = own.self_signed(&key).unwrap();
+        let ca_pem = own.pem();
+        Self::with(own, &key, &ca_pem, answer).await
+    }
+
+    async fn with(leaf: Certificate, key: &KeyPair, ca_pem: &str, answer: &'static str) -> Self {
+        use base64::Engine;
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -119,6 +133,13 @@ async fn names_and_cas_are_checked() {
     let told = ask(&hooks, &other.service("hook"), SECOND).await.unwrap_err();
     let unknown = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
     assert!(told.ends_with(unknown), "{told}");
+}
+
+#[tokio::test]
+async fn a_webhook_may_be_its_own_ca() {
+    let hook = Webhook::self_signed("hook.ns.svc", "200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let hooks = Hooks::new(hook.cluster());
+    assert_eq!(ask(&hooks, &hook.service("hook"), SECOND).await.unwrap(), "ok");
 }
 
 #[tokio::test]

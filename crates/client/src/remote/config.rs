@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::Uri;
-use rustls::client::WebPkiServerVerifier;
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 
 use crate::AnyServer;
+use crate::known_server::KnownServer;
 
 /// Distributions keep the public CAs here (Debian, Ubuntu; Fedora).
 const SYSTEM_ROOTS: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
@@ -119,9 +119,8 @@ impl Config {
         let builder = match self.insecure {
             true => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer::new(provider))),
             false => {
-                let roots = Arc::new(self.roots()?);
-                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
-                builder.with_webpki_verifier(verifier.map_err(|e| rustls::Error::General(e.to_string()))?)
+                let verifier = Arc::new(KnownServer::new(self.roots()?, provider)?);
+                builder.dangerous().with_custom_certificate_verifier(verifier)
             }
         };
         let Identity::Certificate { chain, key } = &self.identity else {
@@ -133,16 +132,14 @@ impl Config {
         Ok(builder.with_client_auth_cert(chain.map_err(pem("client certificate"))?, key)?)
     }
 
-    fn roots(&self) -> Result<RootCertStore, ConfigError> {
-        let mut roots = RootCertStore::empty();
+    fn roots(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
         let mut bundles = vec![self.ca.clone()];
         if self.ca.is_empty() {
             bundles = SYSTEM_ROOTS.iter().filter_map(|path| std::fs::read(path).ok()).collect();
         }
-        for certificate in bundles.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem)) {
-            roots.add(certificate.map_err(|source| ConfigError::Pem { what: "server CA", source })?)?;
-        }
-        Ok(roots)
+        let roots: Result<_, _> =
+            bundles.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem)).collect();
+        roots.map_err(|source| ConfigError::Pem { what: "server CA", source })
     }
 
     /// The name the server's certificate must have.
