@@ -99,7 +99,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            history_bytes: 16 << 20,
+            history_bytes: 4 << 20,
             cache_bytes: 16 << 20,
             retention: Retention::default(),
             txn_bytes: 8 << 20,
