@@ -184,11 +184,26 @@ impl Object {
         // Field sets are JSON's text in protobuf, too.
         let tree = folded::read(&self.0.json).map_err(|_| protobuf::Error::Malformed)?;
         let sealed = Sealed::of(&tree)?;
+        self.keep(&sealed);
+        Ok(sealed)
+    }
+
+    /// Makes the protobuf of the tree that the JSON was written from before the object had its version. A kind that has no
+    /// protobuf is left without one.
+    pub fn seal(&self, mut tree: Value) {
+        if let Some(Value::Object(metadata)) = tree.get_mut("metadata") {
+            metadata.insert("resourceVersion".into(), self.0.meta.resource_version.to_string().into());
+        }
+        if let Ok(sealed) = Sealed::of(&tree) {
+            self.keep(&sealed);
+        }
+    }
+
+    fn keep(&self, sealed: &Sealed) {
         let mut kept = self.0.sealed.lock();
         if matches!(*kept, Kept::Unasked) {
             *kept = Kept::Sealed(Box::new(sealed.clone()));
         }
-        Ok(sealed)
     }
 
     /// Keeps nothing but what it is made of from now on: there is a newer version, and this one is only part of the past.
@@ -292,6 +307,7 @@ type Vec2Map = std::collections::BTreeMap<Box<str>, Box<str>>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json;
 
     #[test]
     fn header_is_read_from_the_bytes() {
@@ -328,6 +344,15 @@ mod tests {
         let tree = object.value().unwrap();
         assert_eq!(object.sealed().unwrap().body(), &protobuf::encode(&tree).unwrap());
         assert_eq!(protobuf::open(object.sealed().unwrap().body()).unwrap(), tree);
+    }
+
+    #[test]
+    fn what_was_just_written_is_sealed_with_its_version() {
+        let json = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","resourceVersion":"7","uid":"u"}}"#;
+        let [written, read] = [(); 2].map(|()| Object::parse(Bytes::from_static(json)).unwrap());
+        written.seal(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "u"}}));
+        assert!(matches!(*written.0.sealed.lock(), Kept::Sealed(_)));
+        assert_eq!(written.sealed().unwrap().body(), read.sealed().unwrap().body());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tiphys_api::value::Gap;
-use tiphys_api::{Meta, Object};
+use tiphys_api::{Meta, Object, Value};
 
 use super::splice;
 
@@ -45,13 +45,15 @@ impl Stored {
 pub struct Prepared<'c> {
     handover: &'c Handover,
     value: Arc<Stored>,
+    /// What it was written from, if its protobuf will be asked for.
+    tree: Option<Value>,
 }
 
 impl Handover {
     pub(super) fn prepare(&self, bytes: Bytes, gap: Option<Gap>, meta: Meta) -> Prepared<'_> {
         let value = Arc::new(Stored { bytes, gap, meta: Mutex::new(meta), object: OnceLock::new() });
         self.0.lock().insert(address(&value.bytes), value.clone());
-        Prepared { handover: self, value }
+        Prepared { handover: self, value, tree: None }
     }
 
     /// The object of a value that was prepared; the feed asks once.
@@ -65,6 +67,11 @@ impl Prepared<'_> {
     /// The bytes to commit: canonical JSON without a revision.
     pub fn bytes(&self) -> Bytes {
         self.value.bytes.clone()
+    }
+
+    /// Lets the committed object have its protobuf from the tree that it was written from: that saves reading it again.
+    pub fn keep(&mut self, tree: Value) {
+        self.tree = Some(tree);
     }
 
     /// Whether this is what `stored` is at this revision.
@@ -81,8 +88,12 @@ impl Prepared<'_> {
     }
 
     /// The object, now that it is committed.
-    pub fn committed(self, revision: u64) -> Object {
-        self.value.at(revision)
+    pub fn committed(mut self, revision: u64) -> Object {
+        let object = self.value.at(revision);
+        if let Some(tree) = self.tree.take() {
+            object.seal(tree);
+        }
+        object
     }
 }
 

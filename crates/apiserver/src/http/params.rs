@@ -67,7 +67,7 @@ pub fn write(query: &Query, headers: &HeaderMap, write: Write) -> Result<WritePa
     refuse(kind, &errors)?;
     let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (field_manager, user_agent) = (manager.to_owned(), user_agent.to_owned());
-    Ok(WriteParams { field_manager, user_agent, force, dry_run, field_validation })
+    Ok(WriteParams { field_manager, user_agent, force, dry_run, field_validation, protobuf: false })
 }
 
 fn check_apply(write: Write, query: &Query, manager: &str, errors: &mut Errors) {

@@ -18,7 +18,7 @@ use super::{encode, listing, params};
 use crate::metrics::Dimensions;
 use crate::node_metrics;
 use crate::node_proxy::{self, Lasting};
-use crate::registry::{Body, DeleteParams, Deleted, List, PatchType, Request, Written};
+use crate::registry::{Body, DeleteParams, Deleted, List, PatchType, Request, WriteParams, Written};
 
 /// Answers one request for a resource.
 pub async fn answer(server: &Arc<Server>, call: Call, dimensions: &Dimensions) -> Result<Answer, Status> {
@@ -190,7 +190,7 @@ impl Asked<'_> {
     }
 
     async fn create(&self, mut call: Call) -> Result<Answer, Status> {
-        let params = params::write(&call.query, &call.headers, params::Write::Create)?;
+        let params = self.write_params(&call, params::Write::Create)?;
         let body = self.body(&mut call).await?;
         let request = self.request(&call, &call.info.name);
         let written = self.server.registry.create(&request, body, &params).await?;
@@ -198,7 +198,7 @@ impl Asked<'_> {
     }
 
     async fn update(&self, mut call: Call) -> Result<Answer, Status> {
-        let params = params::write(&call.query, &call.headers, params::Write::Update)?;
+        let params = self.write_params(&call, params::Write::Update)?;
         let body = self.body(&mut call).await?;
         let written =
             self.server.registry.update(&self.request(&call, &call.info.name), body, &params).await?;
@@ -208,11 +208,16 @@ impl Asked<'_> {
     async fn patch(&self, mut call: Call) -> Result<Answer, Status> {
         let (patch, form) = params::patch_type(&call.headers, self.resource.custom.is_some())?;
         let write = if patch == PatchType::Apply { params::Write::Apply } else { params::Write::Patch };
-        let params = params::write(&call.query, &call.headers, write)?;
+        let params = self.write_params(&call, write)?;
         let body = in_form(take(&mut call).await?, form);
         let request = self.request(&call, &call.info.name);
         let written = self.server.registry.patch(&request, patch, body, &params).await?;
         self.written(&written, &call)
+    }
+
+    fn write_params(&self, call: &Call, write: params::Write) -> Result<WriteParams, Status> {
+        let protobuf = self.media.encoding == Encoding::Protobuf;
+        Ok(WriteParams { protobuf, ..params::write(&call.query, &call.headers, write)? })
     }
 
     async fn delete(&self, mut call: Call) -> Result<Answer, Status> {

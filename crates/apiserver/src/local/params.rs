@@ -35,6 +35,7 @@ pub(super) fn write(options: &WriteOptions, agent: &str) -> WriteParams {
         dry_run: options.dry_run,
         // Warnings would go nowhere.
         field_validation: FieldValidation::Ignore,
+        protobuf: false,
     }
 }
 

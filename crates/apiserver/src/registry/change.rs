@@ -159,7 +159,7 @@ impl Registry {
         let finished = system::is_finished(&tree);
         let bill = self.bill_change(change, &tree, old);
         tree = self.converter.tree(judged, stored, tree).await?;
-        let next = commit::prepare(change.cache, tree, Some((&before, current)))?;
+        let next = commit::prepare(change.cache, tree, Some((&before, current)), change.params.protobuf)?;
         self.commit_change(change, current, next, finished, bill.as_ref()).await
     }
 

@@ -89,13 +89,18 @@ fn expires(cache: &Cache) -> bool {
 }
 
 /// The object as it will be stored: without a revision, and not too large. `before`: the version it was made from.
+/// `protobuf`: its protobuf will be asked for.
 pub fn prepare<'c>(
     cache: &'c Cache,
     mut object: Value,
     before: Option<(&Before<'_>, &Object)>,
+    protobuf: bool,
 ) -> Result<Prepared<'c>, Status> {
     tree::metadata(&mut object).remove("resourceVersion");
-    let prepared = cache.prepare(&object, before).map_err(Status::internal)?;
+    let mut prepared = cache.prepare(&object, before).map_err(Status::internal)?;
+    if protobuf {
+        prepared.keep(object);
+    }
     match prepared.bytes().len() > OBJECT_BYTES_MAX {
         true => Err(Status::too_large("etcdserver: request is too large")),
         false => Ok(prepared),

@@ -107,7 +107,7 @@ impl Registry {
         self.admit(review(new, &mut tree, name)).await?;
         let bill = self.bill(new.request, name, &tree, None);
         tree = self.converter.tree(judged, stored, tree).await?;
-        let next = commit::prepare(new.cache, tree, None)?;
+        let next = commit::prepare(new.cache, tree, None, new.params.protobuf)?;
         let object = self.commit_new(new, name, next, bill.as_ref()).await?;
         self.converter.object(wanted, stored, object).await
     }

@@ -160,7 +160,7 @@ impl Registry {
         before: (&Before<'_>, &Object),
         marked: Value,
     ) -> Result<Commit<Object>, Status> {
-        let (meta, next) = (before.1.meta(), commit::prepare(cache, marked, Some(before))?);
+        let (meta, next) = (before.1.meta(), commit::prepare(cache, marked, Some(before), false)?);
         match params.dry_run {
             true => Ok(Commit::Done(next.imagined(meta.resource_version))),
             false => self.put(cache, (&meta.namespace, &meta.name), next, meta.resource_version).await,

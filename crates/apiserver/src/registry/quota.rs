@@ -118,7 +118,7 @@ impl Registry {
             let mut txn = Txn::new(self.put_op(cache, key.clone(), next.bytes()).await?).when(key, expected);
             let mut prepared = Vec::new();
             for (quota, tree) in self.charges(bill)? {
-                let after = commit::prepare(&quotas, tree, None)?;
+                let after = commit::prepare(&quotas, tree, None, false)?;
                 let key = tiphys_store::Key::from(quotas.key(&bill.namespace, &quota.meta().name));
                 let put = Op::put(key.clone(), after.bytes());
                 txn = txn.and(put).when(key, quota.meta().resource_version);

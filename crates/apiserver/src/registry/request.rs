@@ -78,6 +78,8 @@ pub struct WriteParams {
     pub dry_run: bool,
     /// `fieldValidation`.
     pub field_validation: FieldValidation,
+    /// The answer will be asked for in protobuf, which is made of what is at hand then.
+    pub protobuf: bool,
 }
 
 /// Query of list; also selects what `deletecollection` deletes.

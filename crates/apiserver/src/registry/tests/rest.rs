@@ -11,7 +11,7 @@ use crate::auth::User;
 use crate::cache::{Delivery, EventKind};
 use crate::registry::{
     Body, DeleteParams, Deleted, FieldValidation, List, ListParams, PatchType, Propagation, Registry,
-    Request, Watch, WatchParams, WriteParams,
+    Request, Watch, WatchParams, WriteParams, Written,
 };
 
 /// A client: it knows its open watch and the identities it has seen.
@@ -77,11 +77,11 @@ impl Session {
             "GET" => one(200, &self.registry.get(&request, call.text("resourceVersion")).await?),
             "POST" => {
                 let written = self.registry.create(&request, Body::Yaml(body.into()), &write).await?;
-                warned(one(201, &written.object)?, &written.warnings)
+                warned(&written)
             }
             "PUT" => {
                 let written = self.registry.update(&request, Body::Yaml(body.into()), &write).await?;
-                warned(one(if written.created { 201 } else { 200 }, &written.object)?, &written.warnings)
+                warned(&written)
             }
             "JSONPATCH" | "MERGE" | "STRATEGIC" | "APPLY" => {
                 let form = match verb {
@@ -92,7 +92,7 @@ impl Session {
                 };
                 let body = if verb == "APPLY" { Body::Yaml(body.into()) } else { Body::Json(body.into()) };
                 let written = self.registry.patch(&request, form, body, &write).await?;
-                warned(one(if written.created { 201 } else { 200 }, &written.object)?, &written.warnings)
+                warned(&written)
             }
             "DELETE" if call.name.is_empty() => {
                 let list = self.registry.delete_collection(&request, &call.list(), &call.delete()).await?;
@@ -205,6 +205,7 @@ impl Call {
                 "Ignore" => FieldValidation::Ignore,
                 _ => FieldValidation::Warn,
             },
+            protobuf: true,
         }
     }
 
@@ -301,8 +302,13 @@ fn managers(entries: &Value) -> Value {
     entries.as_array().unwrap().iter().map(one).collect::<Vec<Value>>().into()
 }
 
-fn warned((code, text): (u16, String), warnings: &[String]) -> Answer {
-    let warnings: String = warnings.iter().map(|w| format!("\nwarning: {w}")).collect();
+/// The answer to a write. Its protobuf, made with it, is that of its JSON.
+fn warned(written: &Written) -> Answer {
+    let (code, text) = one(if written.created { 201 } else { 200 }, &written.object)?;
+    let read = Object::parse(written.object.json().clone()).unwrap();
+    let [made, read] = [&written.object, &read].map(|object| object.sealed().map(|s| s.body().clone()).ok());
+    assert_eq!(made, read, "{text}");
+    let warnings: String = written.warnings.iter().map(|w| format!("\nwarning: {w}")).collect();
     Ok((code, format!("{text}{warnings}")))
 }
 
