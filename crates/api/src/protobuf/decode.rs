@@ -79,11 +79,7 @@ fn message<'s>(
 ) -> Result<(), Error> {
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.next()? {
-        let below = |field: &'s Field| {
-            let (inner, rest) = field.proto.as_ref()?.path.split_at_checked(at.len())?;
-            (inner == at && rest.first() == Some(&number)).then_some((field, rest))
-        };
-        match (record.fields.iter().find_map(below), wire) {
+        match (below(record, at, number), wire) {
             (Some((field, [_])), wire) => add(context, record, field, wire, gathered)?,
             (Some(_), Wire::Bytes(inner)) => {
                 let deeper: Vec<u32> = at.iter().copied().chain([number]).collect();
@@ -94,6 +90,19 @@ fn message<'s>(
         }
     }
     Ok(())
+}
+
+/// The field of a number in a message that stands at `at`, and the numbers from there on to it; or one of those in the
+/// message of this number.
+fn below<'s>(record: &'s Struct, at: &[u32], number: u32) -> Option<(&'s Field, &'s [u32])> {
+    let rest = |field: &'s Field| {
+        let (inner, rest) = field.proto.as_ref()?.path.split_at_checked(at.len())?;
+        (inner == at && rest.first() == Some(&number)).then_some((field, rest))
+    };
+    match at {
+        [] => record.fields.numbered(number).and_then(rest),
+        _ => record.fields.iter().find_map(rest),
+    }
 }
 
 fn add<'s>(

@@ -67,7 +67,7 @@ impl From<wire::Malformed> for Error {
 
 /// The type of a kind of the table. Options and watch events are the same in every group.
 fn type_of(gvk: &Gvk) -> Result<StructId, Error> {
-    let own = builtin().kinds().iter().find(|(known, _)| known == gvk).map(|(_, id)| *id);
+    let own = builtin().type_of(gvk);
     let shared = || builtin().struct_id(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{}", gvk.kind));
     own.or_else(shared).ok_or_else(|| Error::UnknownKind(gvk.to_string()))
 }

@@ -22,6 +22,7 @@ pub struct Catalog {
     schema: Arc<Schema>,
     structs: HashMap<Box<str>, StructId>,
     kinds: Vec<(Gvk, StructId)>,
+    types: HashMap<Gvk, StructId>,
 }
 
 static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {
@@ -58,7 +59,9 @@ impl Catalog {
             by_kind.entry(resource.gvk.clone()).or_insert(at);
         }
         let stored = stored(&resources, names);
-        Self { resources, by_gvr, by_kind, stored, schema, structs: table.structs, kinds: table.kinds }
+        let Table { structs, kinds, .. } = table;
+        let types = kinds.iter().rev().cloned().collect();
+        Self { resources, by_gvr, by_kind, stored, schema, structs, kinds, types }
     }
 
     /// All resources in discovery's order.
@@ -94,6 +97,11 @@ impl Catalog {
     /// A type by its OpenAPI definition name, as `io.k8s.api.core.v1.Container`.
     pub fn struct_id(&self, name: &str) -> Option<StructId> {
         self.structs.get(name).copied()
+    }
+
+    /// The type of a kind that may stand in `kind` of a document.
+    pub fn type_of(&self, gvk: &Gvk) -> Option<StructId> {
+        self.types.get(gvk).copied()
     }
 
     /// Every kind that may stand in `kind` of a document: objects, lists, `Status`, options.

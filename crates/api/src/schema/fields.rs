@@ -15,6 +15,8 @@ pub struct Fields {
     /// A hash table, at most half full: the name's hash, and the place in the list. Whose slot is taken has the next
     /// free one.
     index: Box<[Option<Slot>]>,
+    /// By the number of a field's message in protobuf, which are small: one more than its place, or 0.
+    numbers: Box<[u32]>,
 }
 
 /// See [`Fields`].
@@ -28,6 +30,12 @@ impl Fields {
     /// The field of a JSON name.
     pub fn named(&self, name: &str) -> Option<&Field> {
         self.place(name).map(|(_, field)| field)
+    }
+
+    /// The field of a number in protobuf, or one of those that are in the message of this number.
+    pub fn numbered(&self, number: u32) -> Option<&Field> {
+        let place = self.numbers.get(number as usize)?.checked_sub(1)?;
+        self.list.get(place as usize)
     }
 
     /// The field of a JSON name and its place in the list.
@@ -45,6 +53,17 @@ impl Fields {
         }
         None
     }
+}
+
+fn numbers(list: &[Field]) -> Box<[u32]> {
+    let number = |field: &Field| field.proto.as_ref()?.path.first().map(|number| *number as usize);
+    let mut places = vec![0; list.iter().filter_map(number).max().map_or(0, |last| last + 1)];
+    for (place, field) in (1..).zip(list) {
+        if let Some(free) = number(field).and_then(|number| places.get_mut(number)).filter(|at| **at == 0) {
+            *free = place;
+        }
+    }
+    places.into()
 }
 
 /// The slots of a table that may hold a hash, in order.
@@ -67,7 +86,8 @@ impl From<Vec<Field>> for Fields {
                 *slot = Some(Slot { hash, place });
             }
         }
-        Self { list: list.into(), index: index.into() }
+        let numbers = numbers(&list);
+        Self { list: list.into(), index: index.into(), numbers }
     }
 }
 
