@@ -246,19 +246,20 @@ impl Job {
         let signal = lifecycle.and_then(|(_, lifecycle)| lifecycle.stop_signal.as_deref());
         text(self.ctx.runtime.stop_container(id, signal, left(deadline).max(least)).await)?;
         // The event of its end may be late or lost; the runtime's answer is not.
-        self.look(id).await
+        self.look(id).await.map(drop)
     }
 
     /// Reads a container's state from the runtime and tells it.
-    async fn look(&self, id: &str) -> Result<(), String> {
+    async fn look(&self, id: &str) -> Result<ContainerState, String> {
         let seen = text(self.ctx.runtime.container_status(id).await)?;
-        if seen.state == ContainerState::Exited
+        let state = seen.state;
+        if state == ContainerState::Exited
             && let Some(words) = last_words(&self.ctx, &self.pod, &seen).await
         {
             let _ = self.news.send(News::Words(id.to_owned(), words)).await;
         }
         let _ = self.news.send(News::Seen(Box::new(seen))).await;
-        Ok(())
+        Ok(state)
     }
 
     async fn probe(&self, id: &str, name: &str, kind: probe::Probing) -> Result<(), probe::run::Fault> {

@@ -229,6 +229,19 @@ async fn a_crash_loop_is_slowed_down_and_told() {
 }
 
 #[tokio::test]
+async fn a_start_without_an_answer_is_a_start() {
+    let world = World::new();
+    world.runtime.lose_start();
+    let hook = json!({"postStart": {"exec": {"command": ["hook"]}}});
+    world.put("p", json!({"containers": [{"name": "c", "image": "web:1", "lifecycle": hook}]}));
+    let hooks = || world.runtime.calls_of("exec_sync");
+    world.wait(|| (hooks().len() == 1).then_some(()), || format!("{:?}", world.runtime.calls())).await;
+    world.until("p", ready).await;
+    assert!(world.runtime.calls_of("stop_container").is_empty());
+    assert_eq!(world.runtime.calls_of("start_container").len(), 1);
+}
+
+#[tokio::test]
 async fn what_is_missing_is_told_and_awaited() {
     let world = World::new();
     let env = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]);

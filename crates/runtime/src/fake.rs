@@ -32,6 +32,8 @@ pub struct Fake {
 struct State {
     calls: Vec<String>,
     failures: BTreeMap<&'static str, VecDeque<Error>>,
+    /// Whether the answer to the next start of a container is lost.
+    start_lost: bool,
     sandboxes: BTreeMap<String, Sandbox>,
     containers: BTreeMap<String, Container>,
     configs: BTreeMap<String, ContainerConfig>,
@@ -92,6 +94,11 @@ impl Fake {
         let id = format!("sha256:{image}");
         let image_of = Image { id: id.clone(), tags: vec![image.into()], size: 1000, ..Image::default() };
         self.state.lock().images.insert(image.into(), image_of);
+    }
+
+    /// Lets the next start of a container succeed without an answer, as when the runtime is killed and started again.
+    pub fn lose_start(&self) {
+        self.state.lock().start_lost = true;
     }
 
     /// Makes the next call of `method` (as the trait names it) fail.
@@ -265,7 +272,10 @@ impl Runtime for Fake {
             Event::Started { id: id.into() }
         };
         self.publish(Some(event));
-        Ok(())
+        match std::mem::take(&mut self.state.lock().start_lost) {
+            true => Err(Error::Unavailable("connection reset".into())),
+            false => Ok(()),
+        }
     }
 
     async fn stop_container(&self, id: &str, signal: Option<&str>, grace: Duration) -> Result<()> {

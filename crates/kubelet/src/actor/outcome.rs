@@ -157,7 +157,7 @@ impl Actor {
         let newest = self.state.newest(name).cloned();
         match newest.map(|c| (c.state, c.id)) {
             // It runs, but its hook failed: it is killed and started again like one that crashed.
-            Some((ContainerState::Running, id)) => {
+            Some((ContainerState::Running, id)) if failure.reason == "PostStartHookError" => {
                 self.state.condemned.insert(id, Condemned::new("FailedPostStartHook".into()));
             }
             // It ended already: the back-off of crashes applies.
@@ -166,6 +166,8 @@ impl Actor {
                 self.state.failures.insert(name.to_owned(), failure);
             }
             Some((ContainerState::Exited, _)) if failure.reason == "PostStartHookError" => {}
+            // It runs, but the runtime could not be asked how: nothing is to be done again.
+            Some((ContainerState::Running, _)) => {}
             _ if failure.message.contains(BEING_MADE) => {}
             _ => {
                 let retry = after(now, RETRY * 10);

@@ -44,13 +44,14 @@ impl Job {
         let _ = self.news.send(News::Sized(id.clone(), size)).await;
         let name = Some(container.name.as_str());
         self.ctx.event(&self.pod, name, "Normal", "Created", "Container created".into());
-        if let Err(error) = self.ctx.runtime.start_container(&id).await {
-            // The runtime keeps it as one that ended: told, it is a crash like any other.
-            let _ = self.look(&id).await;
-            return Err(not_started("RunContainerError")(error.to_string()));
+        let started = text(self.ctx.runtime.start_container(&id).await);
+        let seen = self.look(&id).await;
+        // A runtime that was killed meanwhile may have started it without an answer. Else it keeps it as one that ended:
+        // told, it is a crash like any other.
+        if seen != Ok(ContainerState::Running) {
+            started.and(seen).map_err(not_started("RunContainerError"))?;
         }
         self.ctx.event(&self.pod, name, "Normal", "Started", "Container started".into());
-        self.look(&id).await.map_err(not_started("RunContainerError"))?;
         self.post_start(container, &id).await
     }
 
