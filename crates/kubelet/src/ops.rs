@@ -326,11 +326,13 @@ impl Job {
         let _ = self.ctx.weights.forget(uid);
         let _turn = self.ctx.removals.acquire().await;
         blocking(move || {
-            // Slow in the kernel, so after everyone has been told that the pod is gone.
-            groups.iter().try_for_each(cgroups::remove)?;
+            // Slow in the kernel, so after everyone has been told that the pod is gone. A group that stays keeps nothing else.
+            let groups = groups.iter().try_for_each(cgroups::remove);
             volumes::take_down(&dir)?;
-            remove_dir(&dir)?;
-            remove_dir(&logs)
+            remove_dir(&logs)?;
+            groups?;
+            // Last, as whoever was killed before this finds by it that something is left.
+            remove_dir(&dir)
         })
         .await
     }
