@@ -2,18 +2,23 @@
 
 use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
 use crate::machine::Machine;
 
 /// How long any one thing may take on a busy machine with two cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a command may take that has no bound of its own. What takes longer hangs.
+const COMMAND: Duration = Duration::from_secs(300);
 /// A namespace's name is a label and has 63 bytes at most; some stand before others' names.
 const LABEL_BYTES: usize = 42;
 /// The node of a test neither evicts pods nor removes images because the machine's disk is full, which is no fault of
@@ -79,7 +84,7 @@ impl Cluster {
 
     /// Starts it, or starts it again; returns when the node is Ready.
     pub fn up(&self) -> Result<()> {
-        run(&mut self.up_command(&["--detach"])).map(drop)
+        run(&mut self.up_command(&["--detach"])).map(drop).with_context(|| self.log_tail())
     }
 
     /// `tiphys up` with this cluster's flags, and more.
@@ -149,11 +154,9 @@ impl Cluster {
 
     /// Kills it as a crash would, and waits until the kernel has let it go.
     pub fn kill(&self) -> Result<()> {
-        let pid = rustix::process::Pid::from_raw(self.pid()?).context("no process")?;
-        let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-        rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL)?;
-        let mut events = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut events, None)?;
+        let process = pidfd_open(Pid::from_raw(self.pid()?).context("no process")?, PidfdFlags::empty())?;
+        pidfd_send_signal(&process, Signal::KILL)?;
+        ensure!(!killed_if_late(&process)?, "a killed process has not ended");
         Ok(())
     }
 
@@ -235,7 +238,7 @@ impl Namespace<'_> {
 
     /// kubectl that must fail; its standard error.
     pub fn kubectl_fails(&self, args: &[&str]) -> Result<String> {
-        let output = self.kubectl_command().args(args).output()?;
+        let output = output(self.kubectl_command().args(args))?;
         ensure!(!output.status.success(), "kubectl {args:?} succeeded: {}", text(&output.stdout));
         Ok(text(&output.stderr))
     }
@@ -276,7 +279,17 @@ impl Namespace<'_> {
 
 /// A process that is ended with its case.
 #[derive(Debug)]
-pub struct Running(pub std::process::Child);
+pub struct Running(pub Child);
+
+impl Running {
+    /// Starts one that is killed if it hangs, so that waiting for it and for its output comes to an end.
+    pub fn bounded(command: &mut Command) -> Result<Self> {
+        let running = Self(command.spawn().with_context(|| format!("{command:?}"))?);
+        let process = pidfd_open(Pid::from_child(&running.0), PidfdFlags::empty())?;
+        std::thread::spawn(move || killed_if_late(&process));
+        Ok(running)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -326,8 +339,26 @@ pub fn kubectl() -> PathBuf {
 
 /// Runs a command; its standard output, or an error that shows everything it said.
 pub fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let output = output(command)?;
     checked(command, &output)
+}
+
+/// Runs a command to its end, which comes.
+pub fn output(command: &mut Command) -> Result<Output> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    finish(command.spawn().with_context(|| format!("{command:?}"))?).with_context(|| format!("{command:?}"))
+}
+
+/// What a command says until it ends; it is killed if it hangs.
+fn finish(child: Child) -> Result<Output> {
+    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+    std::thread::scope(|scope| {
+        let late = scope.spawn(|| killed_if_late(&process));
+        let output = child.wait_with_output()?;
+        let late = late.join().map_err(|_| anyhow!("the watcher of a command panicked"))??;
+        ensure!(!late, "has not ended after {} s: {}", COMMAND.as_secs(), text(&output.stderr));
+        Ok(output)
+    })
 }
 
 /// Runs a command with a text on its standard input.
@@ -336,8 +367,18 @@ pub fn feed(command: &mut Command, input: &[u8]) -> Result<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
     child.stdin.take().context("no standard input")?.write_all(input)?;
-    let output = child.wait_with_output()?;
+    let output = finish(child).with_context(|| format!("{command:?}"))?;
     checked(command, &output)
+}
+
+/// Waits for a process' end, and kills it if that does not come; says whether it had to.
+fn killed_if_late(process: &OwnedFd) -> Result<bool> {
+    let mut events = [PollFd::new(process, PollFlags::IN)];
+    let late = poll(&mut events, Some(&COMMAND.try_into()?))? == 0;
+    if late {
+        pidfd_send_signal(process, Signal::KILL)?;
+    }
+    Ok(late)
 }
 
 fn checked(command: &Command, output: &Output) -> Result<String> {

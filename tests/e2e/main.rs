@@ -7,6 +7,7 @@
 //! - Waiting is by kubectl's own watches (`wait`, `rollout status`) or by [`harness::eventually`], which is bounded.
 
 mod cases;
+mod clock;
 mod harness;
 mod hooks;
 mod machine;
@@ -39,17 +40,20 @@ fn main() -> ExitCode {
     }
     // All cases before any case's further names, so that nobody waits for another's run.
     trials.sort_by_key(|(place, _)| *place);
+    let watched = clock::watch();
     let conclusion = libtest_mimic::run(&args, trials.into_iter().map(|(_, trial)| trial).collect());
+    eprintln!("e2e: the longest cases:\n{}", clock::longest());
     simulated::end(conclusion.has_failed());
     if let Some(Ok(cluster)) = SHARED.get() {
         if conclusion.has_failed() {
             eprintln!("e2e: the shared cluster's last messages:\n{}", cluster.log_tail());
         }
-        if let Err(error) = cluster.clear() {
+        if let Err(error) = clock::timed("the removal of the shared cluster", || cluster.clear()) {
             eprintln!("e2e: {error:#}");
             return ExitCode::FAILURE;
         }
     }
+    drop(watched);
     conclusion.exit_code()
 }
 
@@ -66,7 +70,7 @@ fn trials_of(case: cases::Case, root: bool) -> Vec<Trial> {
     let trial = |name: &&str| {
         let outcome = outcome.clone();
         let told = move || {
-            let outcome = outcome.get_or_init(|| run(case).map_err(|error| format!("{error:#}")));
+            let outcome = outcome.get_or_init(|| timed(case).map_err(|error| format!("{error:#}")));
             outcome.clone().map_err(Into::into)
         };
         Trial::test(*name, told).with_ignored_flag(!root || missing.is_some())
@@ -74,9 +78,13 @@ fn trials_of(case: cases::Case, root: bool) -> Vec<Trial> {
     case.names.iter().map(trial).collect()
 }
 
-fn run(case: cases::Case) -> anyhow::Result<()> {
+fn timed(case: cases::Case) -> anyhow::Result<()> {
     let name = case.names.first().context("a case without a name")?;
-    match case.run {
+    clock::timed(name, || run(name, case.run))
+}
+
+fn run(name: &str, case: cases::Run) -> anyhow::Result<()> {
+    match case {
         cases::Run::Shared(run) | cases::Run::SharedIf(_, run) => {
             let cluster = shared()?;
             let ns = cluster.namespace(name)?;

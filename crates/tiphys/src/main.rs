@@ -22,6 +22,7 @@ mod up;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -36,6 +37,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes v1.36.0)");
 /// Where a cluster keeps everything unless told otherwise.
 pub const DATA_DIR: &str = "/var/lib/tiphys";
+/// How long blocking work in the background may go on after the end.
+const BACKGROUND_WITHIN: Duration = Duration::from_secs(5);
 /// Where the admin kubeconfig goes unless told otherwise.
 pub const ADMIN_KUBECONFIG: &str = "/etc/tiphys/admin.kubeconfig";
 
@@ -62,7 +65,13 @@ fn run(args: &[OsString]) -> Result<()> {
         }
         Command::Stop(args) => stop::run(&args)?,
         Command::Kubectl(args) => tiphys_kubectl::run(&args.args, std::path::Path::new(ADMIN_KUBECONFIG))?,
-        command => async_runtime()?.block_on(serve(command, args))?,
+        command => {
+            let runtime = async_runtime()?;
+            let ended = runtime.block_on(serve(command, args));
+            // What still reads or writes in the background loses nothing; an end must not wait for it.
+            runtime.shutdown_timeout(BACKGROUND_WITHIN);
+            ended?;
+        }
     }
     Ok(())
 }

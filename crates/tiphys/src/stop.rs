@@ -7,12 +7,10 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::cli::Stop;
-use crate::lock;
+use crate::{lock, up};
 
-/// How long an orderly end may take.
-const WITHIN: Duration = Duration::from_secs(60);
-/// How long it may take with pods, whose time is set in the kubelet's configuration.
-const WITH_PODS: Duration = Duration::from_secs(900);
+/// What an end may take beyond its own limit, at which the process ends itself.
+const SPARE: Duration = Duration::from_secs(10);
 
 /// Ends the cluster of a data directory.
 pub fn run(args: &Stop) -> Result<()> {
@@ -35,7 +33,7 @@ pub fn end(data_dir: &Path, stop_pods: bool) -> Result<bool> {
     pidfd_send_signal(&process, signal)
         .with_context(|| format!("cannot signal process {}", pid.as_raw_nonzero()))?;
     let mut events = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
-    let within = if stop_pods { WITH_PODS } else { WITHIN };
+    let within = SPARE + if stop_pods { up::WITH_PODS } else { up::WITHIN };
     let timeout = within.try_into().context("the time limit")?;
     if rustix::event::poll(&mut events, Some(&timeout))? == 0 {
         bail!("process {} has not ended after {} s; see its log", pid.as_raw_nonzero(), within.as_secs());

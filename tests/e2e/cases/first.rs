@@ -4,19 +4,19 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{ChildStdout, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use super::{Run, Table};
-use crate::harness::{binary, kubectl, repository, run};
+use crate::harness::{Running, binary, kubectl, repository, run};
 use crate::machine::Machine;
 
 pub const CASES: Table = &[("make-run-shows-a-first-answer", Run::Own(make_run))];
 
 /// `make run` in a process group of its own, as a terminal has it, and what it prints.
 struct Make {
-    process: Child,
+    process: Running,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -28,8 +28,8 @@ impl Make {
         make.arg(format!("BIN={}", binary().display()));
         // A make above this one has its own ideas of jobs and flags.
         make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env("HOME", home);
-        let mut process = make.stdout(Stdio::piped()).process_group(0).spawn()?;
-        let lines = BufReader::new(process.stdout.take().context("no output")?).lines();
+        let mut process = Running::bounded(make.stdout(Stdio::piped()).process_group(0))?;
+        let lines = BufReader::new(process.0.stdout.take().context("no output")?).lines();
         Ok(Self { process, lines })
     }
 
@@ -49,12 +49,12 @@ impl Make {
 
     /// Ctrl-C; returns when it has ended.
     fn interrupt(mut self) -> Result<()> {
-        let group = rustix::process::Pid::from_child(&self.process);
+        let group = rustix::process::Pid::from_child(&self.process.0);
         rustix::process::kill_process_group(group, rustix::process::Signal::INT)?;
         for line in self.lines {
             line?;
         }
-        self.process.wait()?;
+        self.process.0.wait()?;
         Ok(())
     }
 }

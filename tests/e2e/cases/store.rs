@@ -308,7 +308,7 @@ fn waits() -> Result<()> {
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", silent.local_addr()?);
     let cluster = Cluster::new("waiting", 22)?;
-    let mut server = Running(cluster.server_command().args(["--etcd-servers", &url]).spawn()?);
+    let mut server = Running::bounded(cluster.server_command().args(["--etcd-servers", &url]))?;
     let key = cluster.data_dir().join("pki/ca.key");
     eventually("it has begun", || key.exists().then_some(()).context("no keys"))?;
     run(Command::new("kill").arg(server.0.id().to_string()))?;

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 
 use super::{Run, Table};
-use crate::harness::{Namespace, eventually, feed, run};
+use crate::harness::{Namespace, Running, eventually, feed, run};
 
 pub const CASES: Table = &[
     ("logs-of-pods", Run::Shared(logs)),
@@ -45,8 +45,8 @@ fn logs(ns: &Namespace<'_>) -> Result<()> {
 /// The first line that a following kubectl prints while the pod `p` is asked for its health.
 fn first_line(ns: &Namespace<'_>, args: &[&str]) -> Result<String> {
     let mut command = ns.kubectl_command();
-    let mut follow = command.args(args).stdout(Stdio::piped()).spawn()?;
-    let mut lines = BufReader::new(follow.stdout.take().context("no output")?).lines();
+    let mut follow = Running::bounded(command.args(args).stdout(Stdio::piped()))?;
+    let mut lines = BufReader::new(follow.0.stdout.take().context("no output")?).lines();
     // Requests until one shows: nothing tells when kubectl has begun to follow.
     let shown = std::thread::scope(|scope| {
         let reader = scope.spawn(move || lines.next());
@@ -56,8 +56,7 @@ fn first_line(ns: &Namespace<'_>, args: &[&str]) -> Result<String> {
             Ok(())
         });
         let line = asked.map(|()| reader.join());
-        follow.kill()?;
-        follow.wait()?;
+        drop(follow);
         line
     })?;
     Ok(shown.map_err(|_| anyhow::anyhow!("the reader panicked"))?.context("the output ended")??)
@@ -114,10 +113,9 @@ fn speak(ns: &Namespace<'_>) -> Result<()> {
 /// What a pod's terminal says to a line and to ^D, the end of input.
 fn attached(ns: &Namespace<'_>, pod: &str) -> Result<String> {
     let mut command = scripted(ns, &format!("attach -it {pod}"));
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut running = Running::bounded(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
     let (mut input, mut output) =
-        (child.stdin.take().context("no input")?, child.stdout.take().context("no output")?);
-    let _running = crate::harness::Running(child);
+        (running.0.stdin.take().context("no input")?, running.0.stdout.take().context("no output")?);
     // Before kubectl speaks, the terminal is not its own yet and would take ^D for itself.
     let mut said = vec![0; 1];
     output.read_exact(&mut said)?;
@@ -163,9 +161,8 @@ fn port_forward(ns: &Namespace<'_>) -> Result<()> {
 
 /// What the pod behind a kubectl that forwards a port answers.
 fn forwarded(command: &mut std::process::Command) -> Result<String> {
-    let mut child = command.stdout(Stdio::piped()).spawn()?;
-    let output = child.stdout.take();
-    let _running = crate::harness::Running(child);
+    let mut running = Running::bounded(command.stdout(Stdio::piped()))?;
+    let output = running.0.stdout.take();
     ask(&mut BufReader::new(output.context("no output")?))
 }
 

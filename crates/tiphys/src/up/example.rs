@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tiphys_api::{Gvk, Gvr, Object, Value};
 use tiphys_client::{Client, Informers, PatchKind, Target, WriteOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -101,7 +101,8 @@ async fn ask(service: &Object) -> Result<(String, String)> {
     let end = tokio::time::Instant::now() + ANSWER_WITHIN;
     loop {
         // The packet rules follow the API within moments, but say nothing when they have.
-        match get(address).await {
+        let asked = tokio::time::timeout(ANSWER_WITHIN, get(address)).await;
+        match asked.unwrap_or_else(|_| Err(anyhow!("it takes the connection, but says nothing"))) {
             Ok(answer) => return Ok((url, answer)),
             Err(error) if tokio::time::Instant::now() >= end => {
                 return Err(error.context(format!("no answer from {url}")));
@@ -112,7 +113,7 @@ async fn ask(service: &Object) -> Result<(String, String)> {
 }
 
 async fn get(address: SocketAddr) -> Result<String> {
-    let mut stream = tokio::time::timeout(ANSWER_WITHIN, TcpStream::connect(address)).await??;
+    let mut stream = TcpStream::connect(address).await?;
     stream
         .write_all(format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
         .await?;

@@ -6,6 +6,7 @@
 //!   components, then what pods are left, then the API server, then containerd. A part that fails ends the process with its error.
 
 mod components;
+mod ending;
 mod example;
 mod master;
 mod node;
@@ -18,7 +19,6 @@ use futures::future::BoxFuture;
 use tiphys_client::Client;
 use tiphys_client::account::AccountClient;
 use tiphys_client::leader::{self, Election, Timing, unique_identity};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Agent, Cluster, Component, Server, Up};
@@ -26,6 +26,9 @@ use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::{host, kubeconfig, lock, logging, reset};
 
+use ending::Ending;
+
+pub use ending::{WITH_PODS, WITHIN};
 pub use node::{CGROUP_ROOT, NodePart};
 pub use simulate::simulate;
 
@@ -65,7 +68,7 @@ pub fn proxy_instance(settings: &Settings) -> String {
 /// `tiphys up`: a whole cluster, until a signal.
 pub async fn up(flags: &Up) -> Result<()> {
     let started = jiff::Timestamp::now();
-    let mut ending = Ending::listen()?;
+    let mut ending = Ending::listen(flags.node.stop_pods)?;
     let mut progress = Progress::new();
     logging::start(&flags.logging)?;
     host::require_root("tiphys up")?;
@@ -88,7 +91,7 @@ pub async fn up(flags: &Up) -> Result<()> {
     let stop = Stop::default();
     let runs = |part: &str| !flags.cluster.disable.iter().any(|disabled| disabled == part);
     let ground = node::Ground::prepare(&settings, runs("kubelet"));
-    let master = start_master(&settings, &flags.cluster, &stop, &mut progress, &mut ending);
+    let master = start_master(&settings, &flags.cluster, &runs, &stop, &mut progress, &mut ending);
     // Not interrupted: what it starts must be known to be ended.
     let (master, ground) = tokio::join!(master, ground);
     let (master, ground) = (master?, ground?);
@@ -97,9 +100,6 @@ pub async fn up(flags: &Up) -> Result<()> {
     master.start_components(&settings, &runs, &stop);
     kubeconfig::merge(&settings)?;
     let parts: Vec<NodePart> = NodePart::ALL.into_iter().filter(|part| runs(part.name())).collect();
-    if parts.contains(&NodePart::Dns) {
-        tiphys_dns::ensure_service(&*master.admin(), settings.cluster_dns).await?;
-    }
     let identities = node::Identities::local(&master.api, &settings.node_name);
     let serving = Some(node::own_serving(&settings, &master.pki));
     node::start(&settings, &mut master.components, &identities, serving, &ground, &parts, &stop.components)?;
@@ -113,7 +113,10 @@ pub async fn up(flags: &Up) -> Result<()> {
         progress.done(&format!("node {} Ready", settings.node_name));
     }
     if let Some(manifest) = &flags.manifest.apply {
-        example::apply(admin, manifest, &mut progress).await?;
+        tokio::select! {
+            applied = example::apply(admin, manifest, &mut progress) => applied?,
+            () = ending.any() => return finish(settings, master, ground, stop, &ending, flags.node.stop_pods).await,
+        }
     }
     progress.ready();
     say_next(&progress, &settings);
@@ -144,12 +147,21 @@ fn say_next(progress: &Progress, settings: &Settings) {
 async fn start_master(
     settings: &Settings,
     cluster: &Cluster,
+    runs: &dyn Fn(&str) -> bool,
     stop: &Stop,
     progress: &mut Progress,
     ending: &mut Ending,
 ) -> Result<Option<master::Running>> {
+    let started = async {
+        let master = master::start(settings, cluster, stop, progress).await?;
+        if runs("dns") {
+            // Nodes answer at this address; the Service keeps it from being given to another.
+            tiphys_dns::ensure_service(&*master.admin(), settings.cluster_dns).await?;
+        }
+        Ok(Some(master))
+    };
     tokio::select! {
-        started = master::start(settings, cluster, stop, progress) => started.map(Some),
+        started = started => started,
         () = ending.any() => {
             stop.api.cancel();
             Ok(None)
@@ -182,7 +194,7 @@ async fn finish(
 
 /// `tiphys server` and `tiphys apiserver`.
 pub async fn server(flags: &Server, how: Master) -> Result<()> {
-    let mut ending = Ending::listen()?;
+    let mut ending = Ending::listen(false)?;
     let mut progress = Progress::new();
     logging::start(&flags.logging)?;
     let settings = Settings::new(&flags.cluster, &node::no_node())?;
@@ -196,14 +208,10 @@ pub async fn server(flags: &Server, how: Master) -> Result<()> {
     }
     settings.save()?;
     let stop = Stop::default();
-    let started = start_master(&settings, &flags.cluster, &stop, &mut progress, &mut ending).await?;
-    let Some(mut master) = started else { return Ok(()) };
     let runs =
         |part: &str| how == Master::WithControllers && !flags.cluster.disable.iter().any(|d| d == part);
-    if runs("dns") {
-        // Nodes answer at this address; the Service keeps it from being given to another.
-        tiphys_dns::ensure_service(&*master.admin(), settings.cluster_dns).await?;
-    }
+    let started = start_master(&settings, &flags.cluster, &runs, &stop, &mut progress, &mut ending).await?;
+    let Some(mut master) = started else { return Ok(()) };
     master.start_components(&settings, &runs, &stop);
     progress.ready();
     tokio::select! {
@@ -218,7 +226,7 @@ pub async fn server(flags: &Server, how: Master) -> Result<()> {
 
 /// `tiphys scheduler` and `tiphys controller-manager`.
 pub async fn component(flags: &Component, part: Part) -> Result<()> {
-    let mut ending = Ending::listen()?;
+    let mut ending = Ending::listen(false)?;
     logging::start(&flags.logging)?;
     let client = node::remote(&flags.kubeconfig).await?;
     let stop = CancellationToken::new();
@@ -255,7 +263,7 @@ fn controllers(flags: &Component, base: &Arc<dyn Client>) -> Result<tiphys_contr
 
 /// `tiphys agent`, `kubelet`, `proxy` and `dns`: the node's parts against an API server elsewhere.
 pub async fn agent(flags: &Agent, parts: &[NodePart]) -> Result<()> {
-    let mut ending = Ending::listen()?;
+    let mut ending = Ending::listen(flags.node.stop_pods)?;
     let mut progress = Progress::new();
     logging::start(&flags.logging)?;
     host::require_root("a node")?;
@@ -300,32 +308,4 @@ pub struct Stop {
     pub components: CancellationToken,
     /// The API server.
     pub api: CancellationToken,
-}
-
-/// The signals that end the process.
-struct Ending {
-    terminate: Signal,
-    interrupt: Signal,
-    with_pods_signal: Signal,
-    with_pods: bool,
-}
-
-impl Ending {
-    fn listen() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            with_pods_signal: signal(SignalKind::user_defined2())?,
-            with_pods: false,
-        })
-    }
-
-    /// Returns at the first of them.
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.with_pods_signal.recv() => self.with_pods = true,
-        }
-    }
 }

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 
 /// Keeps simulated nodes until a signal.
 pub async fn simulate(flags: &Simulate) -> Result<()> {
-    let mut ending = Ending::listen()?;
+    let mut ending = Ending::listen(false)?;
     let mut progress = Progress::new();
     logging::start(&flags.logging)?;
     let config = config(flags)?;

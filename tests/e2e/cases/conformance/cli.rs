@@ -7,7 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 
 use super::{Run, Table};
-use crate::harness::{Namespace, eventually, run};
+use crate::harness::{Namespace, Running, eventually, run};
 
 pub const AREA: &[Table] = &[CASES];
 
@@ -98,7 +98,7 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> Result<String> {
 /// A running `kubectl proxy`, and what it said first.
 pub(super) struct Proxy {
     line: String,
-    _running: crate::harness::Running,
+    _running: Running,
 }
 
 impl Proxy {
@@ -116,9 +116,9 @@ impl Proxy {
     }
 
     pub(super) fn start(ns: &Namespace<'_>, listen: &str) -> Result<Self> {
-        let mut child = ns.kubectl_command().args(["proxy", listen]).stdout(Stdio::piped()).spawn()?;
-        let output = child.stdout.take();
-        let running = crate::harness::Running(child);
+        let mut running =
+            Running::bounded(ns.kubectl_command().args(["proxy", listen]).stdout(Stdio::piped()))?;
+        let output = running.0.stdout.take();
         let mut line = String::new();
         BufReader::new(output.context("no output")?).read_line(&mut line)?;
         Ok(Self { line, _running: running })

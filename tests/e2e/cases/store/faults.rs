@@ -26,6 +26,8 @@ const WRITERS: usize = 4;
 const PROGRESS: u64 = 24;
 /// How long an answer may take; longer than a server waits for etcd.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long a server may take to be itself again: a member that is away for a while is part of it.
+const SETTLED_WITHIN: Duration = Duration::from_secs(240);
 /// What the writers' objects are called.
 const PREFIX: &str = "counter-";
 
@@ -142,7 +144,8 @@ async fn write(writer: usize, maps: [Maps; 2], tally: Arc<Tally>, enough: Arc<At
                 tally.send_modify(|told| told[writer].done += 1);
             }
             Err(error) if lost(&error) => {
-                map = settled(here, &name).await;
+                let found = tokio::time::timeout(SETTLED_WITHIN, settled(here, &name)).await;
+                map = found.with_context(|| format!("{name} answers no more; first: {error:#}"))?;
                 tally.send_modify(|told| told[writer].lost += 1);
                 continue;
             }

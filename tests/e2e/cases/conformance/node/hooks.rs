@@ -47,8 +47,11 @@ fn hooks(ns: &Namespace<'_>) -> Result<()> {
         ensure!(log.contains(&format!("GET /healthz?{what}")), "{what} is missing in\n{log}");
         Ok(())
     };
-    asked("started-exec")?;
-    asked("started-http")?;
+    // What a container prints is in its log a moment later.
+    eventually("the hooks at the start are in the log", || {
+        asked("started-exec")?;
+        asked("started-http")
+    })?;
     ensure!(asked("stopped-exec").is_err() && asked("stopped-http").is_err(), "a hook came too early");
     // The hook has its time, and the container then ends with its signal, long before its grace period.
     ns.kubectl(&["delete", "pod", "exec", "http", "--wait=false"])?;

@@ -33,10 +33,11 @@ const TCP: &str = "tcpSocket: {port: 8080}";
 fn liveness(ns: &Namespace<'_>) -> Result<()> {
     let probe = |name: &str, action: &str| {
         let start = "lifecycle: {postStart: {exec: {command: [touch, /tmp/health]}}}";
-        let probe = format!(
-            "livenessProbe: {{{action}, initialDelaySeconds: 1, periodSeconds: 1, failureThreshold: 1}}"
-        );
-        pod(name, "", &[&format!("name: c, {start}, {probe}")])
+        // On a busy machine a server listens late and a command takes its time, which is not what this is about.
+        let up = format!("startupProbe: {{{TCP}, periodSeconds: 1, failureThreshold: 90}}");
+        let probe =
+            format!("livenessProbe: {{{action}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1}}");
+        pod(name, "", &[&format!("name: c, {start}, {up}, {probe}")])
     };
     let broken = "httpGet: {path: /broken, port: 8080}";
     let pods = [probe("http", HTTP), probe("exec", EXEC), probe("tcp", TCP), probe("broken", broken)];

@@ -21,9 +21,9 @@ fn sockets(ns: &Namespace<'_>) -> Result<()> {
     ns.apply(&pod("p", "", &["name: c"]))?;
     ns.wait("condition=Ready", &["pod/p"])?;
     let mut proxy = ns.kubectl_command();
-    let mut proxy = proxy.args(["proxy", "--port=0", "--reject-paths=^$"]).stdout(Stdio::piped()).spawn()?;
-    let output = proxy.stdout.take().context("no output")?;
-    let _proxy = Running(proxy);
+    let mut proxy =
+        Running::bounded(proxy.args(["proxy", "--port=0", "--reject-paths=^$"]).stdout(Stdio::piped()))?;
+    let output = proxy.0.stdout.take().context("no output")?;
     let mut said = String::new();
     BufReader::new(output).read_line(&mut said)?;
     let address = said.trim().rsplit(' ').next().context("no address")?;
