@@ -120,7 +120,8 @@ impl ApiServer {
         let kinds = Arc::new(Kinds::new(config.versions.clone()));
         let hooks: Arc<dyn Caller> = Arc::new(Hooks::new(lister.clone()));
         let versions = Convertible { kinds: kinds.clone(), converter: Converter::new(hooks.clone()) };
-        let webhooks = Webhooks::new(hooks.clone(), lister.clone(), Arc::new(versions));
+        let webhooks =
+            Webhooks::new(hooks.clone(), lister.clone(), access.authorizer.clone(), Arc::new(versions));
         let counted = webhooks.clone();
         metrics.register(move |out| counted.render(out));
         let registry = Registry::new(registry::Config {

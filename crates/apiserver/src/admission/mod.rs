@@ -3,6 +3,7 @@
 //! - One chain stands in the one write path; no verb, and no apply, goes around it.
 //! - [`Plugin::mutate`] runs before validation, [`Plugin::validate`] after it, in the order of the documentation's list.
 
+pub mod authority;
 pub mod certificates;
 pub mod default_ingress_class;
 pub mod default_storage_class;

@@ -100,7 +100,7 @@ fn keys(dir: &std::path::Path) -> Pki {
 /// A plugin of the tests' own, and policies.
 fn admission(caches: &Arc<Caches>, kinds: &Arc<Kinds>, hooks: Arc<dyn Caller>) -> Vec<Arc<dyn Plugin>> {
     let versions = Convertible { kinds: kinds.clone(), converter: Converter::new(hooks.clone()) };
-    let webhooks = Webhooks::new(hooks, caches.clone(), Arc::new(versions));
+    let webhooks = Webhooks::new(hooks, caches.clone(), Arc::new(Masters), Arc::new(versions));
     webhooks.open();
     vec![
         Arc::new(NoSecrets),

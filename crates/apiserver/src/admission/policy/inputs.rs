@@ -1,8 +1,7 @@
-//! What expressions of a policy read: `object`, `oldObject`, `request`, `params`, `namespaceObject`, and `variables`, which are
-//! evaluated when they are first read.
+//! What expressions of a policy read: `object`, `oldObject`, `request`, `params`, `namespaceObject`, `authorizer`, and `variables`,
+//! which are evaluated when they are first read.
 //!
 //! A variable has the type of its expression, and reads those before it. `params` is there only in a policy with a `paramKind`.
-//! `authorizer` is not there: a policy that asks it is refused when it is written.
 
 use std::cell::{Cell, RefCell};
 
@@ -10,6 +9,7 @@ use tiphys_api::Value;
 use tiphys_cel::value::from_tree;
 use tiphys_cel::{Bindings, Budget, Env, EvalError, Type, Value as Cel};
 
+use super::super::authority::Asker;
 use super::super::expression::{self, Compiled};
 use super::super::webhook::Asked;
 use crate::registry::tree;
@@ -52,6 +52,7 @@ impl Inputs {
 pub struct Read<'a> {
     inputs: &'a Inputs,
     values: [&'a Value; NAMES.len()],
+    asker: &'a Asker,
     /// What they may cost together.
     pub budget: &'a Budget,
     variables: RefCell<Vec<Option<Result<Cel<'a>, EvalError>>>>,
@@ -68,7 +69,7 @@ impl<'a> Read<'a> {
     ) -> Self {
         let values = [&asked.object, &asked.old, &asked.request, namespace, params];
         let variables = RefCell::new(vec![None; inputs.variables.len()]);
-        Self { inputs, values, budget, variables, waiting: Cell::new(0) }
+        Self { inputs, values, asker: &asked.asker, budget, variables, waiting: Cell::new(0) }
     }
 }
 
@@ -76,6 +77,9 @@ impl<'a> Bindings<'a> for Read<'a> {
     fn get(&self, name: &str) -> Option<Result<Cel<'a>, EvalError>> {
         if let Some((_, value)) = NAMES.iter().zip(self.values).find(|(known, _)| **known == name) {
             return Some(from_tree(value, &Type::Dyn));
+        }
+        if let Some(value) = self.asker.named(name) {
+            return Some(Ok(value));
         }
         let at = self.inputs.variables.iter().position(|(known, _)| known == name)?;
         if let Some(Some(known)) = self.variables.borrow().get(at) {

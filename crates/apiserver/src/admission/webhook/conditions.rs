@@ -1,12 +1,13 @@
 //! `matchConditions`: expressions in CEL, all of which must hold for a webhook or policy to be asked.
 //!
-//! Those of webhooks read `object`, `oldObject` and `request` (an AdmissionReview's, without its objects), those of policies what
-//! policies read. One that is false settles it, whatever others come to; one without a value counts only if none is false.
+//! Those of webhooks read `object`, `oldObject`, `request` (an AdmissionReview's, without its objects) and `authorizer`, those of
+//! policies what policies read. One that is false settles it, whatever others come to; one without a value counts only if none is false.
 
 use tiphys_api::Value;
 use tiphys_cel::value::from_tree;
 use tiphys_cel::{Bindings, Budget, Env, Type, Value as Cel, cost};
 
+use super::super::authority::{AUTHORIZER, REQUEST_RESOURCE};
 use super::super::expression::{self, Compiled};
 use super::shown::Asked;
 use crate::registry::tree;
@@ -45,9 +46,10 @@ impl Conditions {
     pub(super) fn hold_for(&self, asked: &Asked) -> Result<bool, String> {
         let value = |tree| from_tree(tree, &Type::Dyn).map_err(|error| error.to_string());
         let values = [value(&asked.object)?, value(&asked.old)?, value(&asked.request)?];
-        let [object, old, request] = expression::OF_WEBHOOKS;
-        let [a, b, c] = values;
-        self.hold(&[(object, a), (old, b), (request, c)])
+        let mut bindings: Vec<_> = expression::OF_WEBHOOKS.into_iter().zip(values).collect();
+        let authority = [AUTHORIZER, REQUEST_RESOURCE].into_iter();
+        bindings.extend(authority.filter_map(|name| Some((name, asked.asker.named(name)?))));
+        self.hold(&bindings)
     }
 
     /// Whether all hold; the conditions without a value, if none is false.
@@ -75,9 +77,19 @@ fn evaluate<'a>(program: &Compiled, bindings: &dyn Bindings<'a>, budget: &Budget
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tiphys_api::json;
 
     use super::*;
+    use crate::admission::authority::Asker;
+    use crate::auth::User;
+    use crate::registry::testing::AllowAll;
+
+    fn asked(request: Value) -> Asked {
+        let asker = Asker::of_user(Arc::new(AllowAll), User { name: "jane".into(), ..User::default() });
+        Asked::of(request, Default::default(), asker)
+    }
 
     #[test]
     fn one_that_is_false_settles_it() {
@@ -85,7 +97,7 @@ mod tests {
             let list: Vec<Value> =
                 texts.iter().map(|text| json!({"name": "c", "expression": text})).collect();
             let object = json!({"metadata": {"labels": {"a": "b"}}});
-            let asked = Asked::of(json!({"operation": "CREATE", "object": object, "oldObject": null}));
+            let asked = asked(json!({"operation": "CREATE", "object": object, "oldObject": null}));
             Conditions::of_webhook(&list).hold_for(&asked)
         };
         assert_eq!(hold(&["object.metadata.labels['a'] == 'b'", "oldObject == null"]), Ok(true));
@@ -93,7 +105,8 @@ mod tests {
         assert_eq!(hold(&["object.spec.x == 1", "request.operation == 'DELETE'"]), Ok(false));
         assert_eq!(hold(&["object.spec.x == 1"]).unwrap_err(), "condition \"c\": no such key: spec");
         assert!(hold(&["object.spec"]).unwrap_err().contains("must evaluate to bool but got dyn"));
-        assert!(hold(&["authorizer.x"]).unwrap_err().contains("undeclared reference to 'authorizer'"));
+        assert_eq!(hold(&["authorizer.path('/x').check('get').allowed()"]), Ok(true));
+        assert_eq!(hold(&["authorizer.requestResource.check('get').allowed()"]), Ok(true));
         assert!(Conditions::of_webhook(&[]).is_empty());
     }
 }

@@ -31,7 +31,7 @@ use tiphys_api::{Gvr, Object, Status};
 
 use super::rounds::Who;
 use super::{Plugin, Review};
-use crate::auth::Lister;
+use crate::auth::{Authorizer, Lister};
 use crate::hook::Caller;
 pub use conditions::Conditions;
 use config::{Source, Webhook};
@@ -48,6 +48,7 @@ const VALIDATING: Gvr = Gvr::new("admissionregistration.k8s.io", "v1", "validati
 pub struct Webhooks {
     caller: Arc<dyn Caller>,
     lister: Arc<dyn Lister>,
+    authorizer: Arc<dyn Authorizer>,
     versions: Arc<dyn Versions>,
     metrics: Metrics,
     open: AtomicBool,
@@ -55,9 +56,14 @@ pub struct Webhooks {
 
 impl Webhooks {
     /// Calls webhooks through `caller`; none until it is [opened](Self::open).
-    pub fn new(caller: Arc<dyn Caller>, lister: Arc<dyn Lister>, versions: Arc<dyn Versions>) -> Arc<Self> {
+    pub fn new(
+        caller: Arc<dyn Caller>,
+        lister: Arc<dyn Lister>,
+        authorizer: Arc<dyn Authorizer>,
+        versions: Arc<dyn Versions>,
+    ) -> Arc<Self> {
         let (metrics, open) = (Metrics::new(), AtomicBool::new(false));
-        Arc::new(Self { caller, lister, versions, metrics, open })
+        Arc::new(Self { caller, lister, authorizer, versions, metrics, open })
     }
 
     /// From now on webhooks are called.

@@ -9,6 +9,7 @@ use tiphys_api::schema::Resource;
 use tiphys_api::{Status, Value};
 
 use super::super::Review;
+use super::super::authority::Asker;
 use super::exchange::{self, Objects, Version};
 use super::{Webhooks, patched};
 
@@ -21,7 +22,6 @@ pub(super) struct Shown {
 }
 
 /// What expressions read of a request.
-#[derive(Default)]
 pub struct Asked {
     shown: Shown,
     /// The object as JSON; null where there is none.
@@ -30,13 +30,15 @@ pub struct Asked {
     pub old: Value,
     /// The request without its objects.
     pub request: Value,
+    /// Who asks, and what else they may do.
+    pub asker: Asker,
 }
 
 impl Asked {
     /// Of an AdmissionReview's request.
-    pub(super) fn of(mut request: Value) -> Self {
+    pub(super) fn of(mut request: Value, shown: Shown, asker: Asker) -> Self {
         let [object, old] = ["object", "oldObject"].map(|name| request[name].take());
-        Self { shown: Shown::default(), object, old, request }
+        Self { shown, object, old, request, asker }
     }
 }
 
@@ -48,7 +50,7 @@ impl Webhooks {
         let question =
             exchange::question(Version::V1, "", review, told, &objects).map_err(Status::internal)?;
         let mut question = Value::from_json(&question).map_err(Status::internal)?;
-        Ok(Asked { shown, ..Asked::of(question["request"].take()) })
+        Ok(Asked::of(question["request"].take(), shown, Asker::new(self.authorizer.clone(), review)))
     }
 
     /// The object of a request in the request's version, after somebody (`who`) made of what they were told what they wanted.

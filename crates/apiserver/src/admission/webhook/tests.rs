@@ -20,7 +20,7 @@ use crate::admission::policy::{MutatingAdmissionPolicies, ValidatingAdmissionPol
 use crate::auth::User;
 use crate::hook::{ClientConfig, HookError};
 use crate::registry::Converter;
-use crate::registry::testing::{Fixture, fixture_with};
+use crate::registry::testing::{AllowAll, Fixture, fixture_with};
 use crate::registry::{Body, DeleteParams, PatchType, Request, WriteParams, Written};
 
 /// What a webhook says: its `response` without the uid.
@@ -75,7 +75,8 @@ impl Cluster {
         let fake = Arc::new(Fake { says: says.to_vec(), asked: Mutex::default() });
         let caller = fake.clone();
         let fixture = fixture_with(|lister| {
-            let webhooks = Webhooks::new(caller.clone(), lister.clone(), versions(caller));
+            let webhooks =
+                Webhooks::new(caller.clone(), lister.clone(), Arc::new(AllowAll), versions(caller));
             webhooks.open();
             let mutating = MutatingAdmissionPolicies::new(webhooks.clone(), lister.clone(), Arc::default());
             let validating = ValidatingAdmissionPolicies::new(webhooks.clone(), lister, Arc::default());

@@ -32,7 +32,10 @@ fn refuse_and_warn(ns: &Namespace<'_>) -> Result<()> {
     policy.create(json!({"spec": {
         "matchConstraints": {"resourceRules": [rule(&["CREATE"], "", "configmaps")], "namespaceSelector": own},
         "variables": [{"name": "size", "expression": "size(object.data)"}],
-        "validations": [{"expression": "variables.size < 3", "messageExpression": "'holds ' + string(variables.size)"}],
+        "validations": [
+            {"expression": "variables.size < 3", "messageExpression": "'holds ' + string(variables.size)"},
+            {"expression": "authorizer.requestResource.check('delete').allowed()", "message": "jane cannot clean up"},
+        ],
     }}))?;
     let binding = objects.at(VALIDATING_BINDING, &ns.name);
     binding.create(json!({"spec": {"policyName": ns.name, "validationActions": ["Deny"]}}))?;
@@ -41,6 +44,10 @@ fn refuse_and_warn(ns: &Namespace<'_>) -> Result<()> {
     let told = ns.kubectl_fails(&create("denied"))?;
     ensure!(told.contains("denied request: holds 3"), "{told}");
     ns.kubectl(&["create", "configmap", "small", "--from-literal=a=1"])?;
+    ns.kubectl(&["create", "role", "maker", "--verb=create", "--resource=configmaps"])?;
+    ns.kubectl(&["create", "rolebinding", "maker", "--role=maker", "--user=jane"])?;
+    let told = ns.kubectl_fails(&["create", "configmap", "hers", "--from-literal=a=1", "--as=jane"])?;
+    ensure!(told.contains("denied request: jane cannot clean up"), "{told}");
     binding.update(|binding| binding["spec"]["validationActions"] = json!(["Warn"]))?;
     let output = ns.kubectl_command().args(create("warned")).output()?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -137,8 +137,10 @@ async fn warnings_reach_who_asked() {
 async fn a_server_that_starts_is_not_held_up() {
     let fake = Arc::new(Fake { says: vec![("gone", GONE)], asked: Mutex::default() });
     let caller = fake.clone();
-    let fixture =
-        fixture_with(|lister| Webhooks::new(caller.clone(), lister, versions(caller)).plugins()).await;
+    let fixture = fixture_with(|lister| {
+        Webhooks::new(caller.clone(), lister, Arc::new(AllowAll), versions(caller)).plugins()
+    })
+    .await;
     let cluster = Cluster { fixture, fake, user: User::default() };
     cluster.validating("gone", &json!({})).await;
     cluster.create("configmaps", &config_map("a", &json!({}))).await.unwrap();
