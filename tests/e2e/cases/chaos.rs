@@ -9,16 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{Run, Table};
-use crate::harness::{Cluster, Namespace, eventually, run};
+use crate::harness::{Cluster, Namespace, count, eventually, run};
 
 pub const CASES: Table = &[("killed-at-random-nothing-runs-twice-and-nothing-is-left", Run::Own(chaos))];
 
 const SLOT: u16 = 31;
 const REPLICAS: u32 = 3;
-
-fn count(variable: &str, default: u32) -> u32 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
 
 fn chaos() -> Result<()> {
     let (kills, runtime_kills) = (count("TIPHYS_E2E_KILLS", 3), count("TIPHYS_E2E_RUNTIME_KILLS", 1));

@@ -2,7 +2,8 @@
 //!
 //! Each writer counts in an object of its own, by its resourceVersion. A write that is told as lost may be done or not; one
 //! that is told as done is there, at either server; one that is told as a conflict would be a lie, as nobody else writes there.
-//! A watch at each server sees every object's versions in order, and the last of them all.
+//! A watch at each server sees every object's versions in order, and the last of them all. `TIPHYS_E2E_FAULTS` sets how often
+//! all is broken, once unless told.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -19,7 +20,7 @@ use kube::{Client, Config, ResourceExt};
 use tokio::sync::watch;
 
 use super::etcd::Etcd;
-use crate::harness::{Cluster, PATIENCE, run};
+use crate::harness::{Cluster, PATIENCE, count, run};
 
 const WRITERS: usize = 4;
 /// Writes that must succeed after each fault, all writers together.
@@ -75,6 +76,13 @@ async fn maps(server: &Cluster) -> Result<Maps> {
 
 async fn faults(etcd: &mut Etcd, tally: &Tally) -> Result<()> {
     works(tally).await?;
+    for round in 0..count("TIPHYS_E2E_FAULTS", 1) {
+        each_fault(etcd, tally).await.with_context(|| format!("in round {round}"))?;
+    }
+    Ok(())
+}
+
+async fn each_fault(etcd: &mut Etcd, tally: &Tally) -> Result<()> {
     etcd.members[0] = None;
     works(tally).await.context("a member was killed")?;
     etcd.members[0] = Some(etcd.spawn(0)?);
