@@ -11,6 +11,7 @@ mod structure;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use structure::canonical_quantity;
 pub(crate) use structure::metadata;
 pub use structure::{changed, structure};
 

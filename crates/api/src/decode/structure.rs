@@ -76,7 +76,9 @@ impl Walk<'_> {
             | (Type::String | Type::Duration, Value::String(_))
             | (Type::Bool, Value::Bool(_))
             | (Type::FieldsV1, Value::Object(_) | Value::String(_))
-            | (Type::IntOrString, Value::String(_)) => Ok(()),
+            | (Type::IntOrString, Value::String(_))
+            // No time at all, in a list or a map.
+            | (Type::Time | Type::MicroTime, Value::Null) => Ok(()),
             (Type::Int32 | Type::IntOrString, Value::Number(n)) if n.as_i64().is_some_and(fits_32) => Ok(()),
             (Type::Int64, Value::Number(n)) if n.as_i64().is_some() => Ok(()),
             (Type::Double, Value::Number(_)) => Ok(()),
@@ -216,7 +218,7 @@ fn base64(text: &str) -> Result<(), DecodeError> {
     }
 }
 
-fn canonical_quantity(value: &mut Value) -> Result<(), DecodeError> {
+pub(crate) fn canonical_quantity(value: &mut Value) -> Result<(), DecodeError> {
     let parsed = match &*value {
         Value::String(text) if quantity::is_plainly_canonical(text) => return Ok(()),
         Value::String(text) => text.trim().parse::<quantity::Quantity>(),

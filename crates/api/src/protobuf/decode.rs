@@ -1,4 +1,4 @@
-//! From protobuf to a tree.
+//! From protobuf to a tree in canonical form: what [`crate::decode::structure`] would make of it, without that walk.
 
 use crate::{Map, Number, Text, Value};
 use base64::Engine;
@@ -7,133 +7,269 @@ use jiff::Timestamp;
 
 use super::wire::{Malformed, Reader, Wire};
 use super::{Error, MAGIC, Union, union};
+use crate::decode::canonical_quantity;
 use crate::schema::{Field, Schema, Struct, StructId, Type};
 
 /// How deep messages may lie within each other, as for JSON.
 const DEPTH_MAX: usize = 128;
 
-type Fields = Map;
-
-/// Where the reader stands.
-#[derive(Clone, Copy)]
-struct Context<'a> {
-    schema: &'a Schema,
-    depth: usize,
-}
-
 /// Reads the message of an object. `apiVersion` and `kind` are the envelope's business.
-pub fn object(schema: &Schema, id: StructId, bytes: &[u8]) -> Result<Fields, Error> {
-    record(Context { schema, depth: 0 }, id, bytes)
+pub fn object(schema: &Schema, id: StructId, bytes: &[u8]) -> Result<Map, Error> {
+    object_at(schema, id, bytes, 0)
 }
 
-impl Context<'_> {
-    fn deeper(self) -> Result<Self, Error> {
-        match self.depth < DEPTH_MAX {
-            true => Ok(Self { depth: self.depth + 1, ..self }),
-            false => Err(Error::TooDeep),
-        }
+/// Reads a whole object that lies within another one.
+pub fn object_at(schema: &Schema, id: StructId, bytes: &[u8], depth: usize) -> Result<Map, Error> {
+    let reading = Reading { schema, depth, known: vec![], fields: vec![], items: vec![], entries: vec![] };
+    { reading }.record(id, bytes)
+}
+
+/// A field's struct and name, by which unions are known.
+type Place<'s> = (&'s str, &'s str);
+
+/// What has been read of the messages around: one list of each sort for all of them, so that every object and list is
+/// allocated once and in its size.
+struct Reading<'s> {
+    schema: &'s Schema,
+    depth: usize,
+    /// The fields so far, each once, and what they are in the struct.
+    fields: Vec<(Text, Value)>,
+    known: Vec<&'s Field>,
+    items: Vec<Value>,
+    entries: Vec<(Text, Value)>,
+}
+
+impl<'s> Reading<'s> {
+    /// Who comes back from there has `depth` put right; after an error nobody reads on.
+    fn deeper(&mut self) -> Result<(), Error> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX { Err(Error::TooDeep) } else { Ok(()) }
     }
-}
 
-/// The fields of a message as they come: each once, however often it is there.
-type Gathered<'s> = Vec<(&'s Field, Part)>;
-
-/// What there is of a field. Objects are made at the end, of all their fields at once.
-enum Part {
-    One(Value),
-    Items(Vec<Value>),
-    Entries(Vec<(Text, Value)>),
-}
-
-impl From<Part> for Value {
-    fn from(part: Part) -> Self {
-        match part {
-            Part::One(value) => value,
-            Part::Items(items) => Value::Array(items),
-            Part::Entries(entries) => Value::Object(entries.into_iter().collect()),
-        }
-    }
-}
-
-fn record(context: Context<'_>, id: StructId, bytes: &[u8]) -> Result<Fields, Error> {
-    let context = context.deeper()?;
-    let record = context.schema.get(id);
-    let mut gathered = Gathered::new();
-    message(context, record, &[], bytes, &mut gathered)?;
-    // A list that Go writes always is there even when it is empty.
-    for field in record.fields.iter().filter(|f| f.required && matches!(f.ty, Type::List(_))) {
-        if gathered.iter().all(|(known, _)| !std::ptr::eq(*known, field)) {
-            gathered.push((field, Part::Items(Vec::new())));
-        }
-    }
-    Ok(gathered.into_iter().map(|(field, part)| (&*field.name, part)).collect())
-}
-
-/// Reads a message whose fields stand at `at` in the struct: the struct's own, or one that Go embeds.
-fn message<'s>(
-    context: Context<'_>,
-    record: &'s Struct,
-    at: &[u32],
-    bytes: &[u8],
-    gathered: &mut Gathered<'s>,
-) -> Result<(), Error> {
-    let mut reader = Reader(bytes);
-    while let Some((number, wire)) = reader.next()? {
-        match (below(record, at, number), wire) {
-            (Some((field, [_])), wire) => add(context, record, field, wire, gathered)?,
-            (Some(_), Wire::Bytes(inner)) => {
-                let deeper: Vec<u32> = at.iter().copied().chain([number]).collect();
-                message(context.deeper()?, record, &deeper, inner, gathered)?;
+    fn record(&mut self, id: StructId, bytes: &[u8]) -> Result<Map, Error> {
+        self.deeper()?;
+        let (schema, first) = (self.schema, self.fields.len());
+        let record = schema.get(id);
+        self.message(record, (&[], first), bytes)?;
+        // A list that Go writes always is there even when it is empty.
+        for field in record.fields.required_lists() {
+            if self.place(first, field).is_none() {
+                self.put(first, field, Value::Array(Vec::new()));
             }
-            // A newer client's field.
-            _ => {}
+        }
+        self.depth -= 1;
+        self.known.truncate(first);
+        // No name is there twice.
+        Map::drained(&mut self.fields, first).ok_or(Error::Malformed)
+    }
+
+    /// Where a field of the present message is, of which the first is at `first`.
+    fn place(&self, first: usize, field: &Field) -> Option<usize> {
+        let own = self.known.get(first..)?;
+        // One that comes again mostly follows itself.
+        own.iter().rposition(|known| std::ptr::eq(*known, field)).map(|at| first + at)
+    }
+
+    /// Sets a field, or adds to it what comes again.
+    fn put(&mut self, first: usize, field: &'s Field, value: Value) {
+        let Some((_, known)) = self.place(first, field).and_then(|at| self.fields.get_mut(at)) else {
+            self.known.push(field);
+            self.fields.push((Text::new(&field.name), value));
+            return;
+        };
+        match (known, value) {
+            (Value::Array(items), Value::Array(more)) if matches!(field.ty, Type::List(_)) => {
+                items.extend(more)
+            }
+            (Value::Object(entries), Value::Object(more)) if matches!(field.ty, Type::Map(_)) => {
+                entries.extend(more);
+            }
+            (known, value) => *known = value,
         }
     }
-    Ok(())
+
+    /// Reads a message whose fields stand at `at` in the struct: the struct's own, or one that Go embeds.
+    fn message(&mut self, record: &'s Struct, at: (&[u32], usize), bytes: &[u8]) -> Result<(), Error> {
+        let (path, first) = at;
+        let mut reader = Reader(bytes);
+        while let Some((number, wire)) = reader.next()? {
+            match (below(record, path, number), wire) {
+                (Some((field, true)), wire) => {
+                    if let Some(value) = self.field(record, field, &mut reader, (number, wire))? {
+                        self.put(first, field, value);
+                    }
+                }
+                (Some(_), Wire::Bytes(inner)) => {
+                    let path: Vec<u32> = path.iter().copied().chain([number]).collect();
+                    self.deeper()?;
+                    self.message(record, (&path, first), inner)?;
+                    self.depth -= 1;
+                }
+                // A newer client's field.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A field's value, with all items or entries that follow each other in `reader`; none for what Go writes without need.
+    fn field<'b>(
+        &mut self,
+        record: &'s Struct,
+        field: &'s Field,
+        reader: &mut Reader<'b>,
+        first: (u32, Wire<'b>),
+    ) -> Result<Option<Value>, Error> {
+        let place = (&*record.name, &*field.name);
+        Ok(match &field.ty {
+            Type::List(list) => {
+                let start = self.items.len();
+                self.run(reader, first, |this, wire| this.elements(place, &list.item, wire))?;
+                let items: Vec<Value> = self.items.drain(start..).collect();
+                Some(Value::Array(items))
+                    .filter(|list| field.required || list.as_array().is_some_and(|l| !l.is_empty()))
+            }
+            Type::Map(item) => {
+                let start = self.entries.len();
+                self.run(reader, first, |this, wire| {
+                    let entry = this.entry(place, item, wire)?;
+                    this.entries.push(entry);
+                    Ok(())
+                })?;
+                // Of several with one name the last counts.
+                let map = Map::drained(&mut self.entries, start);
+                Some(map.unwrap_or_else(|| self.entries.drain(start..).collect()).into())
+            }
+            ty => Some(self.value(place, ty, first.1)?).filter(|value| !is_omitted(field, value)),
+        })
+    }
+
+    /// Does the same with a field and all of its number that follow.
+    fn run<'b>(
+        &mut self,
+        reader: &mut Reader<'b>,
+        (number, first): (u32, Wire<'b>),
+        mut each: impl FnMut(&mut Self, Wire<'b>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        each(self, first)?;
+        loop {
+            let mut ahead = *reader;
+            match ahead.next()? {
+                Some((next, wire)) if next == number => {
+                    *reader = ahead;
+                    each(self, wire)?;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// An item of a list, or several packed into one field.
+    fn elements(&mut self, place: Place<'s>, item: &Type, wire: Wire<'_>) -> Result<(), Error> {
+        if let (Type::Int32 | Type::Int64 | Type::Bool, Wire::Bytes(packed)) = (item, wire) {
+            let mut reader = Reader(packed);
+            while !reader.0.is_empty() {
+                let item = self.value(place, item, Wire::Varint(reader.varint()?))?;
+                self.items.push(item);
+            }
+            return Ok(());
+        }
+        let item = self.value(place, item, wire)?;
+        self.items.push(item);
+        Ok(())
+    }
+
+    fn entry(&mut self, place: Place<'s>, item: &Type, wire: Wire<'_>) -> Result<(Text, Value), Error> {
+        let mut reader = Reader(bytes(wire)?);
+        let (mut key, mut found) = (Text::default(), Wire::Bytes(b""));
+        while let Some((number, wire)) = reader.next()? {
+            match number {
+                1 => key = text(wire)?,
+                2 => found = wire,
+                _ => {}
+            }
+        }
+        let Type::List(list) = item else { return Ok((key, self.value(place, item, found)?)) };
+        let mut items = Vec::new();
+        let mut reader = Reader(bytes(found)?);
+        while let Some((_, wire)) = reader.next()? {
+            items.push(self.value(place, &list.item, wire)?);
+        }
+        Ok((key, items.into()))
+    }
+
+    fn value(&mut self, place: Place<'s>, ty: &Type, wire: Wire<'_>) -> Result<Value, Error> {
+        Ok(match (ty, wire) {
+            (Type::String | Type::Duration, wire) => text(wire)?.into(),
+            (Type::Bool, Wire::Varint(n)) => (n != 0).into(),
+            (Type::Int32, Wire::Varint(n)) => low(n).into(),
+            (Type::Int64, Wire::Varint(n)) => n.cast_signed().into(),
+            (Type::Double, Wire::Fixed64(bits)) => {
+                Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
+            }
+            (Type::Bytes, wire) => STANDARD.encode(bytes(wire)?).into(),
+            (Type::Quantity, wire) => quantity(bytes(wire)?)?,
+            (Type::IntOrString, wire) => int_or_string(bytes(wire)?)?,
+            (Type::Time, wire) => time(bytes(wire)?, 0)?,
+            (Type::MicroTime, wire) => time(bytes(wire)?, 6)?,
+            (Type::FieldsV1, wire) => self.raw(bytes(wire)?)?,
+            (Type::Any, wire) => match union(place.0, place.1) {
+                Some(kind) => self.any_of(kind, bytes(wire)?)?,
+                None => self.raw(bytes(wire)?)?,
+            },
+            (Type::Struct(id), wire) => self.record(*id, bytes(wire)?)?.into(),
+            _ => return Err(Error::Malformed),
+        })
+    }
+
+    /// JSON, or an enveloped object, within protobuf.
+    fn raw(&self, bytes: &[u8]) -> Result<Value, Error> {
+        let Some(wire) = first(bytes)? else { return Ok(Value::Null) };
+        let inner = self::bytes(wire)?;
+        if inner.starts_with(&MAGIC) {
+            return super::open_at(inner, self.depth + 1);
+        }
+        Value::from_json(inner).map_err(|_| Error::Malformed)
+    }
+
+    fn any_of(&mut self, kind: Union, bytes: &[u8]) -> Result<Value, Error> {
+        let (mut list, mut schema, mut allows) = (Vec::<Value>::new(), None, None);
+        let mut reader = Reader(bytes);
+        while let Some((number, wire)) = reader.next()? {
+            match (number, wire) {
+                (number, Wire::Bytes(bytes)) if number == kind.numbers.1 => {
+                    let id = kind.schema.ok_or(Error::Malformed)?;
+                    schema = Some(self.record(id, bytes)?);
+                }
+                (1, Wire::Varint(n)) => allows = Some(n != 0),
+                (_, wire) if kind.strings => list.push(text(wire)?.into()),
+                (_, Wire::Bytes(bytes)) => {
+                    let id = kind.schema.ok_or(Error::Malformed)?;
+                    list.push(self.record(id, bytes)?.into());
+                }
+                _ => return Err(Error::Malformed),
+            }
+        }
+        Ok(match (schema, allows) {
+            (Some(schema), _) => schema.into(),
+            (None, Some(allows)) => allows.into(),
+            (None, None) => list.into(),
+        })
+    }
 }
 
-/// The field of a number in a message that stands at `at`, and the numbers from there on to it; or one of those in the
-/// message of this number.
-fn below<'s>(record: &'s Struct, at: &[u32], number: u32) -> Option<(&'s Field, &'s [u32])> {
-    let rest = |field: &'s Field| {
-        let (inner, rest) = field.proto.as_ref()?.path.split_at_checked(at.len())?;
-        (inner == at && rest.first() == Some(&number)).then_some((field, rest))
-    };
-    match at {
-        [] => record.fields.numbered(number).and_then(rest),
-        _ => record.fields.iter().find_map(rest),
+/// The field of a number in a message that stands at `at`, or one of those in the message of this number; and whether it is
+/// the former.
+fn below<'s>(record: &'s Struct, at: &[u32], number: u32) -> Option<(&'s Field, bool)> {
+    let path = |field: &'s Field| field.proto.as_ref().map(|proto| &*proto.path);
+    if at.is_empty() {
+        let field = record.fields.numbered(number)?;
+        return Some((field, path(field)?.len() == 1));
     }
-}
-
-fn add<'s>(
-    context: Context<'_>,
-    record: &Struct,
-    field: &'s Field,
-    wire: Wire<'_>,
-    gathered: &mut Gathered<'s>,
-) -> Result<(), Error> {
-    let place = (record.name.as_ref(), field.name.as_ref());
-    // One that comes again mostly follows itself.
-    let known = gathered.iter_mut().rev().find(|(known, _)| std::ptr::eq(*known, field));
-    match (&field.ty, known.map(|(_, part)| part)) {
-        (Type::List(list), Some(Part::Items(items))) => elements(context, place, &list.item, wire, items)?,
-        (Type::List(list), _) => {
-            let mut items = Vec::new();
-            elements(context, place, &list.item, wire, &mut items)?;
-            gathered.push((field, Part::Items(items)));
-        }
-        (Type::Map(item), Some(Part::Entries(entries))) => entries.push(entry(context, place, item, wire)?),
-        (Type::Map(item), _) => {
-            let first = entry(context, place, item, wire)?;
-            gathered.push((field, Part::Entries(vec![first])));
-        }
-        (ty, known) => match (value(context, place, ty, wire)?, known) {
-            (value, _) if is_omitted(field, &value) => {}
-            (value, Some(part)) => *part = Part::One(value),
-            (value, None) => gathered.push((field, Part::One(value))),
-        },
-    }
-    Ok(())
+    record.fields.iter().find_map(|field| {
+        let rest = path(field)?.strip_prefix(at)?;
+        (rest.first() == Some(&number)).then_some((field, rest.len() == 1))
+    })
 }
 
 /// Go writes every field that is not behind a pointer; one that is zero is no value.
@@ -149,50 +285,6 @@ fn is_omitted(field: &Field, value: &Value) -> bool {
     }
 }
 
-/// An item of a list, or several packed into one field.
-fn elements(
-    context: Context<'_>,
-    place: (&str, &str),
-    item: &Type,
-    wire: Wire<'_>,
-    items: &mut Vec<Value>,
-) -> Result<(), Error> {
-    match (item, wire) {
-        (Type::Int32 | Type::Int64 | Type::Bool, Wire::Bytes(packed)) => {
-            let mut reader = Reader(packed);
-            while !reader.0.is_empty() {
-                items.push(value(context, place, item, Wire::Varint(reader.varint()?))?);
-            }
-        }
-        _ => items.push(value(context, place, item, wire)?),
-    }
-    Ok(())
-}
-
-fn entry(
-    context: Context<'_>,
-    place: (&str, &str),
-    item: &Type,
-    wire: Wire<'_>,
-) -> Result<(Text, Value), Error> {
-    let mut reader = Reader(bytes(wire)?);
-    let (mut key, mut found) = (Text::default(), Wire::Bytes(b""));
-    while let Some((number, wire)) = reader.next()? {
-        match number {
-            1 => key = text(wire)?,
-            2 => found = wire,
-            _ => {}
-        }
-    }
-    let Type::List(list) = item else { return Ok((key, value(context, place, item, found)?)) };
-    let mut items = Vec::new();
-    let mut reader = Reader(bytes(found)?);
-    while let Some((_, wire)) = reader.next()? {
-        items.push(value(context, place, &list.item, wire)?);
-    }
-    Ok((key, items.into()))
-}
-
 fn bytes(wire: Wire<'_>) -> Result<&[u8], Error> {
     match wire {
         Wire::Bytes(bytes) => Ok(bytes),
@@ -202,32 +294,6 @@ fn bytes(wire: Wire<'_>) -> Result<&[u8], Error> {
 
 fn text(wire: Wire<'_>) -> Result<Text, Error> {
     std::str::from_utf8(bytes(wire)?).map(Text::new).map_err(|_| Error::Malformed)
-}
-
-fn value(context: Context<'_>, place: (&str, &str), ty: &Type, wire: Wire<'_>) -> Result<Value, Error> {
-    Ok(match (ty, wire) {
-        (Type::String | Type::Duration, wire) => text(wire)?.into(),
-        (Type::Bool, Wire::Varint(n)) => (n != 0).into(),
-        (Type::Int32 | Type::Int64, Wire::Varint(n)) => n.cast_signed().into(),
-        (Type::Double, Wire::Fixed64(bits)) => {
-            Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
-        }
-        (Type::Bytes, wire) => STANDARD.encode(bytes(wire)?).into(),
-        (Type::Quantity, wire) => match first(bytes(wire)?)? {
-            Some(inner) => text(inner)?.into(),
-            None => "0".into(),
-        },
-        (Type::IntOrString, wire) => int_or_string(bytes(wire)?)?,
-        (Type::Time, wire) => time(bytes(wire)?, 0)?,
-        (Type::MicroTime, wire) => time(bytes(wire)?, 6)?,
-        (Type::FieldsV1, wire) => raw(context, bytes(wire)?)?,
-        (Type::Any, wire) => match union(place.0, place.1) {
-            Some(kind) => any_of(context, kind, bytes(wire)?)?,
-            None => raw(context, bytes(wire)?)?,
-        },
-        (Type::Struct(id), wire) => record(context, *id, bytes(wire)?)?.into(),
-        _ => return Err(Error::Malformed),
-    })
 }
 
 /// The field with number 1.
@@ -241,13 +307,27 @@ fn first(bytes: &[u8]) -> Result<Option<Wire<'_>>, Malformed> {
     Ok(None)
 }
 
+/// A number of 32 bits; what others have above is cut off, as Go does.
+fn low(n: u64) -> i32 {
+    (n as u32).cast_signed()
+}
+
+fn quantity(bytes: &[u8]) -> Result<Value, Error> {
+    let mut value = match first(bytes)? {
+        Some(inner) => text(inner)?.into(),
+        None => "0".into(),
+    };
+    canonical_quantity(&mut value).map_err(|error| Error::Form(error.to_string()))?;
+    Ok(value)
+}
+
 fn int_or_string(bytes: &[u8]) -> Result<Value, Error> {
-    let (mut is_text, mut whole, mut written) = (false, 0_i64, Text::default());
+    let (mut is_text, mut whole, mut written) = (false, 0, Text::default());
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.next()? {
         match (number, wire) {
             (1, Wire::Varint(kind)) => is_text = kind == 1,
-            (2, Wire::Varint(n)) => whole = n.cast_signed(),
+            (2, Wire::Varint(n)) => whole = low(n),
             (3, wire) => written = text(wire)?,
             _ => {}
         }
@@ -271,46 +351,10 @@ fn time(bytes: &[u8], digits: u8) -> Result<Value, Error> {
     }
     let nanos = i32::try_from(nanos).map_err(|_| Error::Malformed)?;
     let time = Timestamp::new(seconds, nanos).map_err(|_| Error::Malformed)?;
-    Ok(if digits == 0 { format!("{time:.0}") } else { format!("{time:.6}") }.into())
-}
-
-/// JSON, or an enveloped object, within protobuf.
-fn raw(context: Context<'_>, bytes: &[u8]) -> Result<Value, Error> {
-    let Some(wire) = first(bytes)? else { return Ok(Value::Null) };
-    let inner = self::bytes(wire)?;
-    if inner.starts_with(&MAGIC) {
-        context.deeper()?;
-        return super::open_at(inner, context.depth + 1);
+    let text = if digits == 0 { format!("{time:.0}") } else { format!("{time:.6}") };
+    match text.as_bytes().get(4) {
+        Some(b'-') => Ok(text.into()),
+        // RFC 3339 has four digits for it.
+        _ => Err(Error::Form("year is not in the range [0,9999]".into())),
     }
-    Value::from_json(inner).map_err(|_| Error::Malformed)
-}
-
-/// Reads a whole object that lies within another one.
-pub fn object_at(schema: &Schema, id: StructId, bytes: &[u8], depth: usize) -> Result<Fields, Error> {
-    record(Context { schema, depth }, id, bytes)
-}
-
-fn any_of(context: Context<'_>, kind: Union, bytes: &[u8]) -> Result<Value, Error> {
-    let (mut list, mut schema, mut allows) = (Vec::<Value>::new(), None, None);
-    let mut reader = Reader(bytes);
-    while let Some((number, wire)) = reader.next()? {
-        match (number, wire) {
-            (number, Wire::Bytes(bytes)) if number == kind.numbers.1 => {
-                let id = kind.schema.ok_or(Error::Malformed)?;
-                schema = Some(record(context, id, bytes)?);
-            }
-            (1, Wire::Varint(n)) => allows = Some(n != 0),
-            (_, wire) if kind.strings => list.push(text(wire)?.into()),
-            (_, Wire::Bytes(bytes)) => {
-                let id = kind.schema.ok_or(Error::Malformed)?;
-                list.push(record(context, id, bytes)?.into());
-            }
-            _ => return Err(Error::Malformed),
-        }
-    }
-    Ok(match (schema, allows) {
-        (Some(schema), _) => schema.into(),
-        (None, Some(allows)) => allows.into(),
-        (None, None) => list.into(),
-    })
 }

@@ -11,9 +11,12 @@ use crate::schema::{Schema, Struct, StructId, Type};
 
 type Done = Result<(), Error>;
 
+/// Room for most objects.
+const USUAL_BYTES: usize = 4 << 10;
+
 /// Writes the message of an object without its envelope.
 pub fn object(schema: &Schema, id: StructId, value: &Value) -> Result<Vec<u8>, Error> {
-    let mut out = Writer::default();
+    let mut out = Writer::with_capacity(USUAL_BYTES);
     let fields = value.as_object().ok_or_else(|| Error::new("an object", value))?;
     record(&mut out, schema, id, fields)?;
     Ok(out.finish())

@@ -30,6 +30,9 @@ pub enum Error {
     /// The bytes are no protobuf, or not of the kind that the envelope names.
     #[error("proto: illegal wire format")]
     Malformed,
+    /// A value that is written as it must not be.
+    #[error("{0}")]
+    Form(String),
     /// Messages lie too deep within each other.
     #[error("proto: nested too deeply")]
     TooDeep,
@@ -94,12 +97,15 @@ fn metadata_only(tree: &Value) -> Result<Vec<u8>, Error> {
 /// What stands after the message in an envelope: no encoding, no content type.
 const END: [u8; 4] = [3 << 3 | 2, 0, 4 << 3 | 2, 0];
 
+/// Room for most kinds and versions.
+const USUAL_NAMES: usize = 64;
+
 /// What stands before a message of so many bytes in an envelope.
 fn envelope(gvk: &Gvk, length: usize) -> Vec<u8> {
-    let mut names = Writer::default();
+    let mut names = Writer::with_capacity(USUAL_NAMES);
     names.bytes(1, gvk.api_version().as_bytes());
     names.bytes(2, gvk.kind.as_bytes());
-    let mut out = Writer::default();
+    let mut out = Writer::with_capacity(USUAL_NAMES);
     out.bytes(1, &names.finish());
     out.head(2, length);
     [&MAGIC[..], &out.finish()].concat()
@@ -151,24 +157,42 @@ pub fn open(body: &[u8]) -> Result<Value, Error> {
     open_at(body, 0)
 }
 
-fn open_at(body: &[u8], depth: usize) -> Result<Value, Error> {
+/// Whether a body holds a message, whose tree is in canonical form then; JSON may be in an envelope, too.
+pub fn is_message(body: &[u8]) -> bool {
+    opened(body).is_ok_and(|envelope| !envelope.is_json)
+}
+
+/// What an envelope says.
+#[derive(Default)]
+struct Envelope<'b> {
+    names: &'b [u8],
+    message: &'b [u8],
+    is_json: bool,
+}
+
+fn opened(body: &[u8]) -> Result<Envelope<'_>, Error> {
     if body.is_empty() {
         return Err(Error::Empty);
     }
     let mut reader = Reader(body.strip_prefix(&MAGIC).ok_or(Error::NoEnvelope)?);
-    let (mut api_version, mut kind, mut message, mut is_json) =
-        (String::new(), String::new(), &[][..], false);
+    let mut envelope = Envelope::default();
     while let Some((number, wire)) = reader.next()? {
         match (number, wire) {
-            (1, Wire::Bytes(names)) => (api_version, kind) = type_meta(names)?,
-            (2, Wire::Bytes(bytes)) => message = bytes,
-            (4, Wire::Bytes(media)) => is_json = media == b"application/json",
+            (1, Wire::Bytes(names)) => envelope.names = names,
+            (2, Wire::Bytes(bytes)) => envelope.message = bytes,
+            (4, Wire::Bytes(media)) => envelope.is_json = media == b"application/json",
             _ => {}
         }
     }
+    Ok(envelope)
+}
+
+fn open_at(body: &[u8], depth: usize) -> Result<Value, Error> {
+    let Envelope { names, message, is_json } = opened(body)?;
     if is_json {
         return Value::from_json(message).map_err(|_| Error::Malformed);
     }
+    let (api_version, kind) = type_meta(names)?;
     let gvk = Gvk::from_api_version(&api_version, &kind);
     let mut fields = decode::object_at(builtin().schema(), type_of(&gvk)?, message, depth)?;
     fields.insert("apiVersion".into(), api_version.into());

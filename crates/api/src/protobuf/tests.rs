@@ -130,6 +130,28 @@ proptest! {
         let _ = open(seal(&pick.get(&all).gvk, &bytes).body());
         let _ = open(&[&MAGIC[..], &bytes].concat());
     }
+
+    #[test]
+    fn what_is_read_from_a_message_needs_no_other_look(
+        seed in any::<u64>(),
+        pick in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        let all: Vec<_> = builtin().iter().collect();
+        let resource = pick.get(&all);
+        let mut bytes = message(&resource.gvk, &arbitrary::object(resource, seed)).unwrap();
+        for (at, byte) in changes.iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        let sealed = seal(&resource.gvk, &bytes);
+        prop_assert!(is_message(sealed.body()));
+        if let Ok(tree) = open(sealed.body()) {
+            let mut canonical = tree.clone();
+            prop_assert_eq!(structure(resource, &mut canonical), Ok(Vec::new()));
+            prop_assert_eq!(canonical, tree);
+        }
+    }
 }
 
 #[test]

@@ -21,7 +21,15 @@ pub enum Wire<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
+/// Bytes of a varint at most.
+const VARINT_MAX: usize = 10;
+
 impl Writer {
+    /// With room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// The bytes.
     pub fn finish(self) -> Vec<u8> {
         self.bytes
@@ -70,14 +78,20 @@ impl Writer {
         let start = self.bytes.len();
         self.bytes.push(0);
         body(self)?;
-        let length = self.bytes.len() - start - 1;
+        let end = self.bytes.len();
+        let length = end - start - 1;
         if length < 0x80 {
             self.bytes[start] = length as u8;
-        } else {
-            let mut prefix = Self::default();
-            prefix.raw_varint(length as u64);
-            self.bytes.splice(start..=start, prefix.bytes);
+            return Ok(());
         }
+        // Written behind the message, from where the place before it is filled after the message has made room.
+        self.raw_varint(length as u64);
+        let mut prefix = [0; VARINT_MAX];
+        let size = self.bytes.len() - end;
+        prefix[..size].copy_from_slice(&self.bytes[end..]);
+        self.bytes.copy_within(start + 1..end, start + size);
+        self.bytes[start..start + size].copy_from_slice(&prefix[..size]);
+        self.bytes.truncate(end + size - 1);
         Ok(())
     }
 }
@@ -88,6 +102,7 @@ pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
     /// The next field and its number; `None` at the end.
+    #[inline]
     pub fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);
@@ -110,7 +125,19 @@ impl<'a> Reader<'a> {
     }
 
     /// A bare varint, as in a packed list.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, Malformed> {
+        match *self.0 {
+            // Most are small.
+            [byte @ 0..0x80, ref rest @ ..] => {
+                self.0 = rest;
+                Ok(byte.into())
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = *self.take(1)?.first().ok_or(Malformed)?;
@@ -122,6 +149,7 @@ impl<'a> Reader<'a> {
         Err(Malformed)
     }
 
+    #[inline]
     fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
         self.0 = rest;

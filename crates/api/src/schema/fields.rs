@@ -6,7 +6,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::Field;
+use super::{Field, Type};
 
 /// The fields of a struct. Whoever changes a field leaves its name as it is.
 #[derive(Clone, Default)]
@@ -17,6 +17,8 @@ pub struct Fields {
     index: Box<[Option<Slot>]>,
     /// By the number of a field's message in protobuf, which are small: one more than its place, or 0.
     numbers: Box<[u32]>,
+    /// The places of lists that must be there.
+    lists: Box<[u32]>,
 }
 
 /// See [`Fields`].
@@ -36,6 +38,11 @@ impl Fields {
     pub fn numbered(&self, number: u32) -> Option<&Field> {
         let place = self.numbers.get(number as usize)?.checked_sub(1)?;
         self.list.get(place as usize)
+    }
+
+    /// The lists that must be there, if only as empty ones.
+    pub fn required_lists(&self) -> impl Iterator<Item = &Field> {
+        self.lists.iter().filter_map(|place| self.list.get(*place as usize))
     }
 
     /// The field of a JSON name and its place in the list.
@@ -87,7 +94,10 @@ impl From<Vec<Field>> for Fields {
             }
         }
         let numbers = numbers(&list);
-        Self { list: list.into(), index: index.into(), numbers }
+        let required =
+            (0..).zip(&list).filter(|(_, field)| field.required && matches!(field.ty, Type::List(_)));
+        let lists = required.map(|(place, _)| place).collect();
+        Self { list: list.into(), index: index.into(), numbers, lists }
     }
 }
 

@@ -31,7 +31,7 @@ impl Map {
     }
 
     /// From the last fields of a list, from `first` on, in any order. `None` if a name comes twice.
-    pub(super) fn drained(fields: &mut Vec<Field>, first: usize) -> Option<Self> {
+    pub(crate) fn drained(fields: &mut Vec<Field>, first: usize) -> Option<Self> {
         let own = fields.get_mut(first..)?;
         let less = |a: &Field, b: &Field| a.0.as_str() < b.0.as_str();
         if !own.is_sorted_by(less) {

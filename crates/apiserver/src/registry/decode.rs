@@ -18,9 +18,11 @@ pub struct Decoded {
 /// Decodes a body that must be an object of the resource. `into` is the kind that is wanted: the resource's own, or
 /// that of a subresource's body.
 pub fn object(resource: &Resource, body: Body, validation: FieldValidation) -> Result<Decoded, Status> {
+    // What was read by the kind's own messages fits it.
+    let fits = matches!(&body, Body::Protobuf(bytes) if protobuf::is_message(bytes));
     let (mut tree, duplicates) = parse(body)?;
     name_kind(&resource.gvk, &mut tree)?;
-    let warnings = check(resource, &mut tree, duplicates, validation)?;
+    let warnings = if fits { Vec::new() } else { check(resource, &mut tree, duplicates, validation)? };
     Ok(Decoded { tree, warnings })
 }
 
