@@ -96,7 +96,16 @@ impl<'a> Evaluator<'_, 'a> {
     }
 
     fn call(&self, call: &Call, scope: Outer<'_, 'a>) -> Result<'a> {
-        let args = call.args.iter().map(|arg| self.eval(arg, scope)).collect::<Result<'a, Vec<_>>>()?;
+        let mut args = Vec::with_capacity(call.args.len());
+        for arg in &call.args {
+            args.push(self.eval(arg, scope)?);
+            // What stands for something that is not there is not looked at if it is.
+            if matches!(args.as_slice(), [Value::Optional(Some(_))])
+                && matches!(&*call.name, "or" | "orValue")
+            {
+                break;
+            }
+        }
         let result = match (&call.regex, call.function) {
             (Some(regex), _) => lib::regex::with(&call.name, regex, &args)?,
             (None, Some(function)) => {
