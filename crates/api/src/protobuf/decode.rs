@@ -20,8 +20,9 @@ pub fn object(schema: &Schema, id: StructId, bytes: &[u8]) -> Result<Map, Error>
 
 /// Reads a whole object that lies within another one.
 pub fn object_at(schema: &Schema, id: StructId, bytes: &[u8], depth: usize) -> Result<Map, Error> {
-    let reading = Reading { schema, depth, known: vec![], fields: vec![], items: vec![], entries: vec![] };
-    { reading }.record(id, bytes)
+    let mut reading =
+        Reading { schema, depth, known: vec![], fields: vec![], items: vec![], entries: vec![] };
+    reading.record(id, bytes)
 }
 
 /// A field's struct and name, by which unions are known.
@@ -40,7 +41,7 @@ struct Reading<'s> {
 }
 
 impl<'s> Reading<'s> {
-    /// Who comes back from there has `depth` put right; after an error nobody reads on.
+    /// One level further in; who comes back counts it down again. After an error nobody reads on.
     fn deeper(&mut self) -> Result<(), Error> {
         self.depth += 1;
         if self.depth > DEPTH_MAX { Err(Error::TooDeep) } else { Ok(()) }
