@@ -18,7 +18,7 @@ use crate::machine::Machine;
 /// How long any one thing may take on a busy machine with two cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a command may take that has no bound of its own. What takes longer hangs.
-const COMMAND: Duration = Duration::from_secs(300);
+const COMMAND: Duration = Duration::from_secs(600);
 /// A namespace's name is a label and has 63 bytes at most; some stand before others' names.
 const LABEL_BYTES: usize = 42;
 /// The node of a test neither evicts pods nor removes images because the machine's disk is full, which is no fault of
