@@ -28,13 +28,20 @@ struct Cases {
 
 /// Runs a case under the clock.
 pub fn timed(name: &'static str, case: impl FnOnce() -> Result<()>) -> Result<()> {
-    let start = Instant::now();
-    CASES.lock().under_way.insert(name, start);
-    let outcome = case();
-    let mut cases = CASES.lock();
-    cases.under_way.remove(name);
-    cases.done.push((start.elapsed(), name));
-    outcome
+    CASES.lock().under_way.insert(name, Instant::now());
+    let _under_way = UnderWay(name);
+    case()
+}
+
+/// A case until it has ended, with a panic too.
+struct UnderWay(&'static str);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut cases = CASES.lock();
+        let took = cases.under_way.remove(self.0).map(|start| start.elapsed());
+        cases.done.push((took.unwrap_or_default(), self.0));
+    }
 }
 
 /// Ends the process if a case hangs, until the answer is dropped.
@@ -42,18 +49,17 @@ pub fn watch() -> Sender<()> {
     let (running, ended) = channel();
     std::thread::spawn(move || {
         while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
-            let hung = CASES
-                .lock()
-                .under_way
-                .iter()
-                .find(|(_, start)| start.elapsed() > LONGEST)
-                .map(|(name, _)| *name);
-            if let Some(name) = hung {
+            if let Some(name) = hung() {
                 give_up(name);
             }
         }
     });
     running
+}
+
+fn hung() -> Option<&'static str> {
+    let cases = CASES.lock();
+    cases.under_way.iter().find(|(_, start)| start.elapsed() > LONGEST).map(|(name, _)| *name)
 }
 
 /// The closing lines, in the form that `cargo xtask test` reads.

@@ -116,12 +116,19 @@ fn attached(ns: &Namespace<'_>, pod: &str) -> Result<String> {
     let mut running = Running::bounded(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
     let (mut input, mut output) =
         (running.0.stdin.take().context("no input")?, running.0.stdout.take().context("no output")?);
-    // Before kubectl speaks, the terminal is not its own yet and would take ^D for itself.
-    let mut said = vec![0; 1];
-    output.read_exact(&mut said)?;
-    input.write_all(b"a line\n\x04")?;
-    output.read_to_end(&mut said)?;
-    Ok(String::from_utf8_lossy(&said).into_owned())
+    input.write_all(b"a line\n")?;
+    let mut said = String::new();
+    // kubectl makes the terminal its own only after its first words. Until then the terminal itself takes ^D, of which the pod
+    // would see a NUL. It echoes the line, too; what comes a second time comes from the pod.
+    while said.matches("a line").count() < 2 {
+        let mut part = [0; 256];
+        let length = output.read(&mut part)?;
+        ensure!(length > 0, "it ended after {said:?}");
+        said.push_str(&String::from_utf8_lossy(part.get(..length).unwrap_or_default()));
+    }
+    input.write_all(b"\x04")?;
+    output.read_to_string(&mut said)?;
+    Ok(said)
 }
 
 /// The distribution's kubectl, which speaks SPDY only.
