@@ -11,6 +11,8 @@ use crate::{lock, up};
 
 /// What an end may take beyond its own limit, at which the process ends itself.
 const SPARE: Duration = Duration::from_secs(10);
+/// How long is waited for an end with pods, whose time is set in the kubelet's configuration.
+const WITH_PODS: Duration = Duration::from_secs(900);
 
 /// Ends the cluster of a data directory.
 pub fn run(args: &Stop) -> Result<()> {
@@ -33,7 +35,7 @@ pub fn end(data_dir: &Path, stop_pods: bool) -> Result<bool> {
     pidfd_send_signal(&process, signal)
         .with_context(|| format!("cannot signal process {}", pid.as_raw_nonzero()))?;
     let mut events = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
-    let within = SPARE + if stop_pods { up::WITH_PODS } else { up::WITHIN };
+    let within = if stop_pods { WITH_PODS } else { up::WITHIN + SPARE };
     let timeout = within.try_into().context("the time limit")?;
     if rustix::event::poll(&mut events, Some(&timeout))? == 0 {
         bail!("process {} has not ended after {} s; see its log", pid.as_raw_nonzero(), within.as_secs());

@@ -18,8 +18,9 @@ pub struct Decoded {
 /// Decodes a body that must be an object of the resource. `into` is the kind that is wanted: the resource's own, or
 /// that of a subresource's body.
 pub fn object(resource: &Resource, body: Body, validation: FieldValidation) -> Result<Decoded, Status> {
-    // What was read by the kind's own messages fits it.
-    let fits = matches!(&body, Body::Protobuf(bytes) if protobuf::is_message(bytes));
+    // What was read by the kind's own messages fits it. Custom resources have none, but may be called as a kind that has.
+    let fits =
+        resource.custom.is_none() && matches!(&body, Body::Protobuf(bytes) if protobuf::is_message(bytes));
     let (mut tree, duplicates) = parse(body)?;
     name_kind(&resource.gvk, &mut tree)?;
     let warnings = if fits { Vec::new() } else { check(resource, &mut tree, duplicates, validation)? };
@@ -160,4 +161,26 @@ fn name_kind(wanted: &Gvk, tree: &mut Value) -> Result<(), Status> {
 
 fn handled_as(given: &Gvk, wanted: &Gvk, why: &str) -> String {
     format!("{} in version {:?} cannot be handled as a {}: {why}", given.kind, given.version, wanted.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use tiphys_api::{json, structural};
+
+    use super::*;
+
+    #[test]
+    fn a_custom_resource_called_as_a_type_of_protobuf_is_pruned_all_the_same() {
+        let schema = json!({"type": "object", "properties": {"known": {"type": "string"}}});
+        let names = json!({"plural": "labelselectors", "kind": "LabelSelector"});
+        let version = json!({"name": "v1", "served": true, "schema": {"openAPIV3Schema": schema}});
+        let definition = json!({"spec": {"group": "example.com", "names": names, "versions": [version]}});
+        let versions = structural::versions(&definition, &|_| Default::default());
+        let tree =
+            json!({"apiVersion": "example.com/v1", "kind": "LabelSelector", "matchLabels": {"a": "b"}});
+        let body = Body::Protobuf(protobuf::encode(&tree).unwrap().into());
+        let decoded = object(&versions[0].resource, body, FieldValidation::Warn).unwrap();
+        assert_eq!(decoded.tree.get("matchLabels"), None);
+        assert_eq!(decoded.warnings, ["unknown field \"matchLabels\""]);
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! An end in order waits for much: pods, components, connections, containerd. Should one of them hang, whoever asked for the
 //! end would wait for ever; so a thread of its own, which nothing in the process can hold up, ends the process after a
-//! time. Nothing is lost then: what is kept on disk is whole at any moment, and the next start takes over what still runs.
+//! time. With pods it waits as long as these have: how long that is, the kubelet's configuration says. Nothing is lost
+//! then: what is kept on disk is whole at any moment, and the next start takes over what still runs.
 
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -14,8 +15,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long an orderly end may take.
 pub const WITHIN: Duration = Duration::from_secs(50);
-/// How long it may take with pods, whose time is set in the kubelet's configuration.
-pub const WITH_PODS: Duration = Duration::from_secs(890);
 
 /// The signals that end the process.
 pub struct Ending {
@@ -48,17 +47,19 @@ impl Ending {
     }
 }
 
-/// Ends the process some time after the first signal, if it still runs.
+/// Ends the process some time after the first signal, if it still runs and need not end pods.
 fn bound(stop_pods: bool) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR2])?;
     let wait = move || {
         let Some(signal) = signals.forever().next() else { return };
-        let within = if stop_pods || signal == SIGUSR2 { WITH_PODS } else { WITHIN };
+        if stop_pods || signal == SIGUSR2 {
+            return;
+        }
         let (_held, never) = channel::<()>();
-        let _ = never.recv_timeout(within);
+        let _ = never.recv_timeout(WITHIN);
         eprintln!(
             "tiphys: has not ended within {} s, and ends now; the lines above tell what went on",
-            within.as_secs()
+            WITHIN.as_secs()
         );
         std::process::exit(1);
     };

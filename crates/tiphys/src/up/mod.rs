@@ -28,7 +28,7 @@ use crate::{host, kubeconfig, lock, logging, reset};
 
 use ending::Ending;
 
-pub use ending::{WITH_PODS, WITHIN};
+pub use ending::WITHIN;
 pub use node::{CGROUP_ROOT, NodePart};
 pub use simulate::simulate;
 
