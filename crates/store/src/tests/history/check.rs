@@ -166,13 +166,14 @@ impl Truth {
     }
 
     /// A watch tells everything from its first revision on, in order, once, whole revisions at a time; and what it says
-    /// to have told, it has.
+    /// to have told, it has, and it has happened.
     fn watched(&self, watched: &Watched) -> Checked {
         let mut reached = watched.first - 1;
         for (revision, events) in &watched.batches {
             if *revision < reached {
                 return Err(format!("{}: went back from {reached} to {revision}", watched.prefix));
             }
+            self.at(*revision)?;
             let wanted = |event: &&Event| event.key().starts_with(watched.prefix.as_bytes());
             let expected = (reached + 1..=*revision).flat_map(|at| self.group(at)).filter(wanted);
             if !expected.map(bare).eq(events.iter().map(bare)) {
@@ -275,6 +276,8 @@ mod tests {
             }
         }
         assert!(refused(&history, |history| history.watches[last].batches[0].0 += 1_000));
+        // Also when nothing follows that it could contradict.
+        assert!(refused(&history, |history| history.watches[last].batches.last_mut().unwrap().0 += 1_000));
         // A read shows an older state, or came too late for what it shows.
         let present =
             |call: &&mut Call| matches!(&call.what, What::Read { asked: 0, revision, .. } if *revision > 9);
