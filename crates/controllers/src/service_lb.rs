@@ -4,7 +4,9 @@
 //! - A Service that names a `loadBalancerClass` is another's.
 //! - With `externalTrafficPolicy: Local` it gets only those of nodes that have ready endpoints of it: the others would drop
 //!   what comes.
-//! - A port of the nodes is given once: to the oldest Service that asks for it. The others wait, and an event says for whom.
+//! - A port of the nodes is given once: who has it keeps it, and a free one goes to the oldest Service that asks for it. The
+//!   others wait, and an event says for whom. Age alone would not do: creation times are whole seconds, so that of two
+//!   Services of one second the later could take the port of the earlier away.
 //!   The ports of the API server and of the kubelets are never given.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +38,8 @@ struct Claim {
     /// Creation time and uid: the order in which Services come.
     since: (String, String),
     ports: BTreeSet<NodePort>,
+    /// Those of them that it has: all, or none while it is refused.
+    given: BTreeSet<NodePort>,
     /// Whether its traffic must stay on the node where it came in.
     local: bool,
 }
@@ -49,11 +53,13 @@ struct Controller {
     nodes: Arc<Informer>,
     slices: Arc<Informer>,
     claims: Arc<Claims>,
+    queue: Arc<WorkQueue<Key>>,
 }
 
 /// Runs the controller until the context stops.
 pub(crate) async fn run(context: Arc<Context>) {
     let client = context.client("service-controller");
+    let queue = Arc::new(WorkQueue::new());
     let controller = Arc::new(Controller {
         recorder: context.recorder(&client, "service-controller"),
         client,
@@ -61,8 +67,8 @@ pub(crate) async fn run(context: Arc<Context>) {
         nodes: context.informer(&Node::GVR),
         slices: context.informer(&EndpointSlice::GVR),
         claims: Arc::default(),
+        queue: queue.clone(),
     });
-    let queue = Arc::new(WorkQueue::new());
     let (to, claims) = (queue.clone(), controller.claims.clone());
     controller.services.on_change(Box::new(move |old, new| {
         let Some(object) = new.or(old) else { return };
@@ -101,13 +107,15 @@ fn service_of(slice: &Object) -> Option<Key> {
     meta.labels.get(SERVICE_NAME).map(|service| Key::new(&meta.namespace, service))
 }
 
-/// Keeps a Service's claim; whether it is another than before.
+/// Keeps a Service's claim; whether it is another than before. What is remembered to be given counts, not what the Service's
+/// status says, which may be older than that.
 fn note(claims: &Claims, key: Key, claim: Option<Claim>) -> bool {
     let mut claims = claims.write();
-    match claim {
-        Some(claim) => claims.insert(key, claim.clone()) != Some(claim),
-        None => claims.remove(&key).is_some(),
+    let Some(mut claim) = claim else { return claims.remove(&key).is_some() };
+    if let Some(known) = claims.get(&key).filter(|known| known.since == claim.since) {
+        claim.given = claim.ports.intersection(&known.given).cloned().collect();
     }
+    claims.insert(key, claim.clone()) != Some(claim)
 }
 
 impl Controller {
@@ -124,7 +132,7 @@ impl Controller {
         }
         let nodes: Vec<Facts> =
             self.nodes.list("").iter().filter_map(|node| Some(facts(&decode(node).ok()?))).collect();
-        let refusal = refusal(key, &self.claims.read(), &self.reserved(&nodes));
+        let refusal = self.decide(key, &self.reserved(&nodes));
         let wanted = match &refusal {
             None if is_balanced(spec) => ingress(spec, &self.takers(key, spec, nodes)),
             _ => Vec::new(),
@@ -142,6 +150,20 @@ impl Controller {
             self.recorder.event(&service.reference(), "Warning", FAILED, message);
         }
         Ok(None)
+    }
+
+    /// Gives a Service its ports, or says why it cannot have them. In that case others may have what it had.
+    fn decide(&self, key: &Key, reserved: &BTreeSet<NodePort>) -> Option<String> {
+        let mut claims = self.claims.write();
+        let refusal = refusal(key, &claims, reserved);
+        let claim = claims.get_mut(key)?;
+        let given = if refusal.is_none() { claim.ports.clone() } else { BTreeSet::new() };
+        let freed = claim.given.difference(&given).next().is_some();
+        claim.given = given;
+        if freed {
+            claims.keys().filter(|other| *other != key).for_each(|other| self.queue.add(other.clone()));
+        }
+        refusal
     }
 
     /// The nodes that take a Service's traffic in.
@@ -187,9 +209,13 @@ fn claim(service: &Service) -> Option<Claim> {
     let port = |port: &k8s_openapi::api::core::v1::ServicePort| {
         (port.protocol.clone().unwrap_or_else(|| "TCP".into()), port.port)
     };
+    let ports: BTreeSet<NodePort> = spec.ports.iter().flatten().map(port).collect();
+    let ingress = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+    let has = ingress.is_some_and(|ingress| !ingress.is_empty());
     Some(Claim {
         since: (created.unwrap_or_default(), service.uid().to_owned()),
-        ports: spec.ports.iter().flatten().map(port).collect(),
+        given: if has { ports.clone() } else { BTreeSet::new() },
+        ports,
         local: is_local(spec),
     })
 }
@@ -200,9 +226,10 @@ fn refusal(key: &Key, claims: &BTreeMap<Key, Claim>, reserved: &BTreeSet<NodePor
     if let Some((protocol, port)) = own.ports.intersection(reserved).next() {
         return Some(format!("port {port}/{protocol} of the nodes is the cluster's own"));
     }
-    let older = claims.iter().filter(|(_, other)| other.since < own.since);
-    older.into_iter().find_map(|(holder, other)| {
-        let (protocol, port) = own.ports.intersection(&other.ports).next()?;
+    let turn = |claim: &Claim, port: &NodePort| (!claim.given.contains(port), claim.since.clone());
+    claims.iter().find_map(|(holder, other)| {
+        let mut common = own.ports.intersection(&other.ports);
+        let (protocol, port) = common.find(|port| turn(other, port) < turn(own, port))?;
         Some(format!("port {port}/{protocol} of the nodes is taken by Service {holder}"))
     })
 }
@@ -314,6 +341,50 @@ mod tests {
         cluster.client.put(&plain);
         cluster.settle().await;
         assert_eq!(given(&cluster, "second"), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_a_port_keeps_it() {
+        let client = FakeClient::new();
+        client.put(&node("a", "192.0.2.1", "True"));
+        let second = "2026-01-02T00:00:00Z";
+        client.put(&service("m", second, 80, &json!({})));
+        let cluster = Cluster::start(client);
+        cluster.settle().await;
+        let all = || ["a", "m", "z"].map(|name| given(&cluster, name));
+        // Of the same second, one sorts before and one after; and one is older, but came to the port later.
+        for name in ["a", "z"] {
+            cluster.client.put(&service(name, second, 80, &json!({})));
+        }
+        cluster.settle().await;
+        assert_eq!(all(), ["", "192.0.2.1", ""]);
+        cluster.client.put(&service("old", "2026-01-01T00:00:00Z", 81, &json!({})));
+        cluster.settle().await;
+        cluster.client.put(&service("old", "2026-01-01T00:00:00Z", 80, &json!({})));
+        cluster.settle().await;
+        assert_eq!(given(&cluster, "old"), "");
+        assert_eq!(all(), ["", "192.0.2.1", ""]);
+        // What old no longer has, another may have; and a free port goes to the oldest.
+        cluster.client.put(&service("other", second, 81, &json!({})));
+        cluster.client.remove(&Service::GVR, "n", "m");
+        cluster.settle().await;
+        assert_eq!(["old", "other"].map(|name| given(&cluster, name)), ["192.0.2.1", "192.0.2.1"]);
+        assert_eq!(["a", "z"].map(|name| given(&cluster, name)), ["", ""]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_before_a_start_stays() {
+        let client = FakeClient::new();
+        client.put(&node("a", "192.0.2.1", "True"));
+        let second = "2026-01-02T00:00:00Z";
+        let mut holder = service("m", second, 80, &json!({}));
+        holder.status =
+            Some(typed(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}})));
+        client.put(&holder);
+        client.put(&service("a", second, 80, &json!({})));
+        let cluster = Cluster::start(client);
+        cluster.settle().await;
+        assert_eq!(["a", "m"].map(|name| given(&cluster, name)), ["", "192.0.2.1"]);
     }
 
     #[tokio::test(start_paused = true)]
