@@ -49,7 +49,7 @@ fn planned(id: StructId, value: &mut Value, old: Option<&Value>) {
     }
     for (name, ty) in &plan.inner {
         if let Some(value) = fields.get_mut(name.as_ref()) {
-            planned_type(ty, value, old.and_then(|old| old.get(name.as_ref())));
+            planned_type(ty, value, old.and_then(|old| old.get(name)));
         }
     }
 }

@@ -18,20 +18,20 @@ pub struct Plan {
     /// What takes code.
     pub computed: Option<computed::Compute>,
     /// Fields whose values hold structs with plans.
-    pub inner: Vec<(Box<str>, Type)>,
+    pub inner: Vec<(Text, Type)>,
 }
 
 /// One constant default.
 #[derive(Debug)]
 pub struct Rule {
-    path: Vec<Box<str>>,
+    path: Vec<Text>,
     value: Value,
     when: Option<Condition>,
 }
 
 #[derive(Debug)]
 struct Condition {
-    path: Vec<Box<str>>,
+    path: Vec<Text>,
     test: Test,
 }
 
@@ -39,7 +39,7 @@ struct Condition {
 enum Test {
     Present,
     Absent,
-    Is(Box<str>),
+    Is(Text),
 }
 
 /// A line that the grammar or the table does not know.
@@ -69,9 +69,7 @@ impl Rule {
 impl Condition {
     fn holds(&self, fields: &Map) -> bool {
         let found = match self.path.split_first() {
-            Some((first, rest)) => {
-                rest.iter().try_fold(fields.get(first.as_ref()), |at, key| Some(at?.get(key.as_ref())))
-            }
+            Some((first, rest)) => rest.iter().try_fold(fields.get(first), |at, key| Some(at?.get(key))),
             None => None,
         };
         match (&self.test, found.flatten()) {
@@ -128,11 +126,11 @@ fn parse_condition(text: &str) -> Condition {
     Condition { path: split(path), test }
 }
 
-fn split(path: &str) -> Vec<Box<str>> {
+fn split(path: &str) -> Vec<Text> {
     path.split('.').map(Into::into).collect()
 }
 
-fn exists(schema: &Schema, record: &Struct, path: &[Box<str>]) -> bool {
+fn exists(schema: &Schema, record: &Struct, path: &[Text]) -> bool {
     let Some((first, rest)) = path.split_first() else { return true };
     match record.field(first).map(|field| &field.ty) {
         Some(Type::Struct(id)) => exists(schema, schema.get(*id), rest),

@@ -15,14 +15,25 @@ const DEPTH_MAX: usize = 128;
 
 /// Reads the message of an object. `apiVersion` and `kind` are the envelope's business.
 pub fn object(schema: &Schema, id: StructId, bytes: &[u8]) -> Result<Map, Error> {
-    object_at(schema, id, bytes, 0)
+    Reading::new(schema, 0).record(id, bytes)
 }
 
-/// Reads a whole object that lies within another one.
-pub fn object_at(schema: &Schema, id: StructId, bytes: &[u8], depth: usize) -> Result<Map, Error> {
-    let mut reading =
-        Reading { schema, depth, known: vec![], fields: vec![], items: vec![], entries: vec![] };
-    reading.record(id, bytes)
+/// Reads a whole object that may lie within another one, with the fields of its envelope.
+pub fn enveloped(
+    schema: &Schema,
+    id: StructId,
+    bytes: &[u8],
+    (api_version, kind): (Value, Value),
+    depth: usize,
+) -> Result<Map, Error> {
+    let mut reading = Reading::new(schema, depth);
+    let record = schema.get(id);
+    for (name, value) in [("apiVersion", api_version), ("kind", kind)] {
+        // Every object's struct has them.
+        let field = record.field(name).ok_or(Error::Malformed)?;
+        reading.put(0, field, value);
+    }
+    reading.rest(id, 0, bytes)
 }
 
 /// A field's struct and name, by which unions are known.
@@ -33,14 +44,17 @@ type Place<'s> = (&'s str, &'s str);
 struct Reading<'s> {
     schema: &'s Schema,
     depth: usize,
-    /// The fields so far, each once, and what they are in the struct.
-    fields: Vec<(Text, Value)>,
-    known: Vec<&'s Field>,
+    /// The fields of each message so far, each once, in their order in the struct, which is that of their names.
+    fields: Vec<(&'s Field, Value)>,
     items: Vec<Value>,
     entries: Vec<(Text, Value)>,
 }
 
 impl<'s> Reading<'s> {
+    fn new(schema: &'s Schema, depth: usize) -> Self {
+        Self { schema, depth, fields: vec![], items: vec![], entries: vec![] }
+    }
+
     /// One level further in; who comes back counts it down again. After an error nobody reads on.
     fn deeper(&mut self) -> Result<(), Error> {
         self.depth += 1;
@@ -48,44 +62,49 @@ impl<'s> Reading<'s> {
     }
 
     fn record(&mut self, id: StructId, bytes: &[u8]) -> Result<Map, Error> {
+        self.rest(id, self.fields.len(), bytes)
+    }
+
+    /// Reads a message whose first field is at `first`; some may be there already.
+    fn rest(&mut self, id: StructId, first: usize, bytes: &[u8]) -> Result<Map, Error> {
         self.deeper()?;
-        let (schema, first) = (self.schema, self.fields.len());
-        let record = schema.get(id);
+        let record = self.schema.get(id);
         self.message(record, (&[], first), bytes)?;
         // A list that Go writes always is there even when it is empty.
         for field in record.fields.required_lists() {
-            if self.place(first, field).is_none() {
-                self.put(first, field, Value::Array(Vec::new()));
+            if let Err(at) = self.place(first, field) {
+                self.fields.insert(at, (field, Value::Array(Vec::new())));
             }
         }
         self.depth -= 1;
-        self.known.truncate(first);
-        // No name is there twice.
-        Map::drained(&mut self.fields, first).ok_or(Error::Malformed)
+        let named = |(field, value): (&Field, Value)| (field.name.clone(), value);
+        Ok(Map::in_order(self.fields.drain(first..).map(named)))
     }
 
-    /// Where a field of the present message is, of which the first is at `first`.
-    fn place(&self, first: usize, field: &Field) -> Option<usize> {
-        let own = self.known.get(first..)?;
-        // One that comes again mostly follows itself.
-        own.iter().rposition(|known| std::ptr::eq(*known, field)).map(|at| first + at)
+    /// Where a field of the present message is, of which the first is at `first`, or where it belongs.
+    fn place(&self, first: usize, field: &'s Field) -> Result<usize, usize> {
+        let own = self.fields.get(first..).unwrap_or_default();
+        // A struct's fields lie one behind the other.
+        let order = |known: &&'s Field| std::ptr::from_ref::<Field>(known);
+        let found = own.binary_search_by_key(&order(&field), |(known, _)| order(known));
+        found.map(|at| first + at).map_err(|at| first + at)
     }
 
     /// Sets a field, or adds to it what comes again.
     fn put(&mut self, first: usize, field: &'s Field, value: Value) {
-        let Some((_, known)) = self.place(first, field).and_then(|at| self.fields.get_mut(at)) else {
-            self.known.push(field);
-            self.fields.push((Text::new(&field.name), value));
-            return;
+        let known = match self.place(first, field) {
+            Err(at) => return self.fields.insert(at, (field, value)),
+            Ok(at) => self.fields.get_mut(at).map(|(_, known)| known),
         };
         match (known, value) {
-            (Value::Array(items), Value::Array(more)) if matches!(field.ty, Type::List(_)) => {
+            (Some(Value::Array(items)), Value::Array(more)) if matches!(field.ty, Type::List(_)) => {
                 items.extend(more)
             }
-            (Value::Object(entries), Value::Object(more)) if matches!(field.ty, Type::Map(_)) => {
+            (Some(Value::Object(entries)), Value::Object(more)) if matches!(field.ty, Type::Map(_)) => {
                 entries.extend(more);
             }
-            (known, value) => *known = value,
+            (Some(known), value) => *known = value,
+            (None, _) => {}
         }
     }
 
@@ -275,15 +294,16 @@ fn below<'s>(record: &'s Struct, at: &[u32], number: u32) -> Option<(&'s Field, 
 
 /// Go writes every field that is not behind a pointer; one that is zero is no value.
 fn is_omitted(field: &Field, value: &Value) -> bool {
-    let kept =
-        field.required || field.ty == Type::Any || field.proto.as_ref().is_some_and(|proto| proto.keeps_zero);
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty() && !kept,
-        Value::Bool(set) => !set && !kept,
-        Value::Number(number) => !kept && field.ty != Type::IntOrString && number.as_f64() == Some(0.0),
+    let is_zero = match value {
+        Value::Null => return true,
+        Value::String(text) => text.is_empty(),
+        Value::Bool(set) => !set,
+        Value::Number(number) => number.as_f64() == Some(0.0) && field.ty != Type::IntOrString,
         _ => false,
-    }
+    };
+    let kept =
+        || field.required || field.ty == Type::Any || field.proto.as_ref().is_some_and(|p| p.keeps_zero);
+    is_zero && !kept()
 }
 
 fn bytes(wire: Wire<'_>) -> Result<&[u8], Error> {

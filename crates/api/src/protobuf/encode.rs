@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::wire::Writer;
 use super::{Error, Union, union};
-use crate::schema::{Schema, Struct, StructId, Type};
+use crate::schema::{Field, Schema, Struct, StructId, Type};
 
 type Done = Result<(), Error>;
 
@@ -23,65 +23,75 @@ pub fn object(schema: &Schema, id: StructId, value: &Value) -> Result<Vec<u8>, E
 }
 
 fn record(out: &mut Writer, schema: &Schema, id: StructId, fields: &Map) -> Done {
-    let record = schema.get(id);
-    // Fields of an embedded Go struct go into one message, which is written once.
-    let mut embedded: Vec<u32> = Vec::new();
+    let of = schema.get(id);
+    let mut embedded = Vec::new();
     for (name, value) in fields {
-        let Some(field) = record.field(name) else { continue };
-        let Some(proto) = &field.proto else { continue };
-        match proto.path.as_ref() {
-            [number] => self::field(out, schema, (record, name), *number, &field.ty, value)?,
-            [outer, ..] if !embedded.contains(outer) => {
-                embedded.push(*outer);
-                out.message(*outer, |out| nested(out, schema, record, fields, &[*outer]))?;
-            }
-            _ => {}
+        let Some(field) = of.field(name) else { continue };
+        let place = Place { schema, of, field };
+        match field.proto.as_ref().map(|proto| &*proto.path) {
+            Some([number]) => self::field(out, place, *number, &field.ty, value)?,
+            Some(path) => embedded.push(Part { path, place, value }),
+            None => {}
         }
+    }
+    if embedded.is_empty() { Ok(()) } else { messages(out, embedded) }
+}
+
+/// A field and its struct, by which unions are known.
+#[derive(Clone, Copy)]
+struct Place<'t> {
+    schema: &'t Schema,
+    of: &'t Struct,
+    field: &'t Field,
+}
+
+/// A field of a struct that Go embeds, and the numbers that lead to it.
+struct Part<'t> {
+    path: &'t [u32],
+    place: Place<'t>,
+    value: &'t Value,
+}
+
+/// Writes the messages of embedded structs, each once with all its fields.
+fn messages(out: &mut Writer, mut parts: Vec<Part<'_>>) -> Done {
+    while let Some(outer) = parts.first().and_then(|part| part.path.first().copied()) {
+        let (own, others): (Vec<_>, _) =
+            parts.into_iter().partition(|part| part.path.first() == Some(&outer));
+        out.message(outer, |out| {
+            let mut deeper = Vec::new();
+            for part in own {
+                match part.path.get(1..).unwrap_or_default() {
+                    [number] => field(out, part.place, *number, &part.place.field.ty, part.value)?,
+                    path => deeper.push(Part { path, ..part }),
+                }
+            }
+            messages(out, deeper)
+        })?;
+        parts = others;
     }
     Ok(())
 }
 
-/// Writes all fields whose place starts with the given numbers.
-fn nested(out: &mut Writer, schema: &Schema, record: &Struct, fields: &Map, at: &[u32]) -> Done {
-    let mut embedded: Vec<u32> = Vec::new();
-    for (name, value) in fields {
-        let Some(field) = record.field(name) else { continue };
-        let Some(rest) = field.proto.as_ref().and_then(|proto| proto.path.strip_prefix(at)) else { continue };
-        match rest {
-            [number] => self::field(out, schema, (record, name), *number, &field.ty, value)?,
-            [outer, ..] if !embedded.contains(outer) => {
-                embedded.push(*outer);
-                let deeper: Vec<u32> = at.iter().copied().chain([*outer]).collect();
-                out.message(*outer, |out| nested(out, schema, record, fields, &deeper))?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Writes one field; `place` is its struct and name, by which unions are known.
-fn field(
-    out: &mut Writer,
-    schema: &Schema,
-    place: (&Struct, &str),
-    number: u32,
-    ty: &Type,
-    value: &Value,
-) -> Done {
+/// Writes a field, or an item or entry of one, as its type says.
+fn field(out: &mut Writer, place: Place<'_>, number: u32, ty: &Type, value: &Value) -> Done {
+    let Place { schema, of, field } = place;
     match (ty, value) {
-        (Type::Any, value) => match union(&place.0.name, place.1) {
-            Some(kind) => self::any_of(out, schema, number, kind, value),
+        (Type::String, Value::String(text)) => {
+            out.bytes(number, text.as_bytes());
+            Ok(())
+        }
+        (Type::Any, value) => match union(&of.name, &field.name) {
+            Some(kind) => any_of(out, schema, number, kind, value),
             None => raw(out, number, value),
         },
         (_, Value::Null) => Ok(()),
         (Type::List(list), Value::Array(items)) => {
-            items.iter().try_for_each(|item| self::field(out, schema, place, number, &list.item, item))
+            items.iter().try_for_each(|item| self::field(out, place, number, &list.item, item))
         }
         (Type::Map(item), Value::Object(entries)) => entries.iter().try_for_each(|(key, value)| {
             out.message(number, |out| {
                 out.bytes(1, key.as_bytes());
-                entry(out, schema, place, item, value)
+                entry(out, place, item, value)
             })
         }),
         (Type::Struct(id), Value::Object(fields)) => {
@@ -92,12 +102,12 @@ fn field(
 }
 
 /// The value of a map's entry. A list there is a message of its own, whose items have number 1.
-fn entry(out: &mut Writer, schema: &Schema, place: (&Struct, &str), item: &Type, value: &Value) -> Done {
+fn entry(out: &mut Writer, place: Place<'_>, item: &Type, value: &Value) -> Done {
     match (item, value) {
-        (Type::List(list), Value::Array(items)) => out.message(2, |out| {
-            items.iter().try_for_each(|item| field(out, schema, place, 1, &list.item, item))
-        }),
-        (item, value) => field(out, schema, place, 2, item, value),
+        (Type::List(list), Value::Array(items)) => {
+            out.message(2, |out| items.iter().try_for_each(|item| field(out, place, 1, &list.item, item)))
+        }
+        (item, value) => field(out, place, 2, item, value),
     }
 }
 

@@ -194,10 +194,8 @@ fn open_at(body: &[u8], depth: usize) -> Result<Value, Error> {
     }
     let (api_version, kind) = type_meta(names)?;
     let gvk = Gvk::from_api_version(&api_version, &kind);
-    let mut fields = decode::object_at(builtin().schema(), type_of(&gvk)?, message, depth)?;
-    fields.insert("apiVersion".into(), api_version.into());
-    fields.insert("kind".into(), kind.into());
-    Ok(fields.into())
+    let names = (api_version.into(), kind.into());
+    decode::enveloped(builtin().schema(), type_of(&gvk)?, message, names, depth).map(Value::Object)
 }
 
 fn type_meta(bytes: &[u8]) -> Result<(String, String), Error> {

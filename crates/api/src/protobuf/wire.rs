@@ -63,7 +63,18 @@ impl Writer {
     }
 
     /// What goes before so many bytes that are written elsewhere.
+    #[inline]
     pub fn head(&mut self, number: u32, length: usize) {
+        // Most are short, and of a low number.
+        if number < 0x10 && length < 0x80 {
+            self.bytes.push((number << 3 | 2) as u8);
+            self.bytes.push(length as u8);
+        } else {
+            self.long_head(number, length);
+        }
+    }
+
+    fn long_head(&mut self, number: u32, length: usize) {
         self.raw_varint(u64::from(number) << 3 | 2);
         self.raw_varint(length as u64);
     }
@@ -74,9 +85,8 @@ impl Writer {
         number: u32,
         body: impl FnOnce(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.raw_varint(u64::from(number) << 3 | 2);
-        let start = self.bytes.len();
-        self.bytes.push(0);
+        self.head(number, 0);
+        let start = self.bytes.len() - 1;
         body(self)?;
         let end = self.bytes.len();
         let length = end - start - 1;

@@ -14,7 +14,7 @@ pub struct Fields {
     list: Box<[Field]>,
     /// A hash table, at most half full: the name's hash, and the place in the list. Whose slot is taken has the next
     /// free one.
-    index: Box<[Option<Slot>]>,
+    index: Box<[Slot]>,
     /// By the number of a field's message in protobuf, which are small: one more than its place, or 0.
     numbers: Box<[u32]>,
     /// The places of lists that must be there.
@@ -25,8 +25,12 @@ pub struct Fields {
 #[derive(Clone, Copy)]
 struct Slot {
     hash: u32,
+    /// [`FREE`] for none.
     place: u32,
 }
+
+/// No struct has so many fields.
+const FREE: u32 = u32::MAX;
 
 impl Fields {
     /// The field of a JSON name.
@@ -48,17 +52,21 @@ impl Fields {
     /// The field of a JSON name and its place in the list.
     pub fn place(&self, name: &str) -> Option<(usize, &Field)> {
         let hash = hash(name);
-        for at in slots(hash, self.index.len()) {
-            let slot = (*self.index.get(at)?)?;
+        let mut at = first_slot(hash, self.index.len());
+        loop {
+            let slot = self.index.get(at)?;
             if slot.hash == hash {
+                // A free slot's is beyond all.
                 let place = slot.place as usize;
                 let field = self.list.get(place)?;
-                if *field.name == *name {
+                if field.name.as_str() == name {
                     return Some((place, field));
                 }
+            } else if slot.place == FREE {
+                return None;
             }
+            at = next_slot(at, self.index.len());
         }
-        None
     }
 }
 
@@ -73,24 +81,30 @@ fn numbers(list: &[Field]) -> Box<[u32]> {
     places.into()
 }
 
-/// The slots of a table that may hold a hash, in order.
-fn slots(hash: u32, size: usize) -> impl Iterator<Item = usize> {
-    // The size is a power of two, so this is the rest.
-    let mask = size.wrapping_sub(1);
-    (0..size).map(move |step| (hash as usize).wrapping_add(step) & mask)
+/// Where a hash is in a table, or the first place after one that is taken. The size is a power of two, so this is the rest.
+fn first_slot(hash: u32, size: usize) -> usize {
+    hash as usize & size.wrapping_sub(1)
+}
+
+/// The place after one. As half of all are free, some place ends every search.
+fn next_slot(at: usize, size: usize) -> usize {
+    (at + 1) & size.wrapping_sub(1)
 }
 
 impl From<Vec<Field>> for Fields {
     /// Takes fields in any order.
     fn from(mut list: Vec<Field>) -> Self {
         list.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut index = vec![None; (2 * list.len()).next_power_of_two()];
+        let mut index = vec![Slot { hash: 0, place: FREE }; (2 * list.len()).next_power_of_two()];
         // A struct has far fewer fields than 2^32.
         for (place, field) in (0..).zip(&list) {
             let hash = hash(&field.name);
-            let free = slots(hash, index.len()).find(|at| index.get(*at).is_some_and(Option::is_none));
-            if let Some(slot) = free.and_then(|at| index.get_mut(at)) {
-                *slot = Some(Slot { hash, place });
+            let mut at = first_slot(hash, index.len());
+            while index.get(at).is_some_and(|slot| slot.place != FREE) {
+                at = next_slot(at, index.len());
+            }
+            if let Some(slot) = index.get_mut(at) {
+                *slot = Slot { hash, place };
             }
         }
         let numbers = numbers(&list);
@@ -139,8 +153,18 @@ fn hash(name: &str) -> u32 {
     let bytes = name.as_bytes();
     let word = match (bytes.first_chunk(), bytes.last_chunk()) {
         (Some(first), Some(last)) => u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29),
-        _ => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        _ => short(bytes),
     };
     // The high half depends on all bits.
     ((word ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+/// Fewer than eight bytes.
+fn short(bytes: &[u8]) -> u64 {
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+        }
+        _ => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) use table::RULES;
 
 use std::sync::Arc;
 
-use crate::Value;
+use crate::{Text, Value};
 
 use crate::gvr::{Gvk, Gvr};
 use crate::structural::Custom;
@@ -105,7 +105,7 @@ pub struct Struct {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
     /// JSON name.
-    pub name: Box<str>,
+    pub name: Text,
     /// Shape.
     pub ty: Type,
     /// Must be present.

@@ -165,7 +165,7 @@ impl Table {
         let id = *ids.get(&words.next()?.rsplit_once('.')?)?;
         let fields = &mut self.schema.structs.get_mut(id.0 as usize)?.fields;
         words.try_for_each(|name| {
-            let field = fields.iter_mut().find(|field| field.name.as_ref() == name)?;
+            let field = fields.iter_mut().find(|field| field.name == name)?;
             field.proto.as_mut()?.keeps_zero = true;
             Some(())
         })
@@ -176,7 +176,7 @@ impl Table {
         let id = *ids.get(&words.next()?.rsplit_once('.')?)?;
         let name = words.next()?;
         let fields = &mut self.schema.structs.get_mut(id.0 as usize)?.fields;
-        let field = fields.iter_mut().find(|field| field.name.as_ref() == name)?;
+        let field = fields.iter_mut().find(|field| field.name == name)?;
         field.allowed = words.map(Into::into).collect();
         Some(())
     }

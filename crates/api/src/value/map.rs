@@ -30,6 +30,14 @@ impl Map {
         Self(Fields::Few(Few::new()))
     }
 
+    /// From fields in order of their names, each there once.
+    pub(crate) fn in_order(fields: impl ExactSizeIterator<Item = Field>) -> Self {
+        Self(match fields.len() <= FEW {
+            true => Fields::Few(fields.collect()),
+            false => Fields::Many(Arc::new(fields.collect())),
+        })
+    }
+
     /// From the last fields of a list, from `first` on, in any order. `None` if a name comes twice.
     pub(crate) fn drained(fields: &mut Vec<Field>, first: usize) -> Option<Self> {
         let own = fields.get_mut(first..)?;
@@ -40,12 +48,7 @@ impl Map {
                 return None;
             }
         }
-        let few = own.len() <= FEW;
-        let fields = fields.drain(first..);
-        Some(Self(match few {
-            true => Fields::Few(fields.collect()),
-            false => Fields::Many(Arc::new(fields.collect())),
-        }))
+        Some(Self::in_order(fields.drain(first..)))
     }
 
     /// How many there are.

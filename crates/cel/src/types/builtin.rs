@@ -16,7 +16,7 @@ pub fn object(resource: &Resource) -> Type {
 pub fn field(of: &Struct, name: &str) -> Option<Field> {
     let json = unescape(name);
     let field = of.schema.get(of.id).field(&json)?;
-    Some(Field { json: field.name.clone(), decl: shape(of, &field.ty).into() })
+    Some(Field { json: field.name.as_str().into(), decl: shape(of, &field.ty).into() })
 }
 
 fn shape(of: &Struct, shape_of: &Shape) -> Type {
