@@ -26,6 +26,14 @@ impl Env {
         self
     }
 
+    /// With the authorizer, and its question about the resource of a request.
+    #[must_use]
+    pub fn with_authorizer(self) -> Self {
+        let of = |name| Type::Opaque(name);
+        self.with("authorizer", of("kubernetes.authorization.Authorizer"))
+            .with("authorizer.requestResource", of("kubernetes.authorization.ResourceCheck"))
+    }
+
     /// With one more type that expressions make values of: `Name{field: value}`.
     #[must_use]
     pub fn with_structure(mut self, name: &str, ty: Type) -> Self {

@@ -95,6 +95,9 @@ macro_rules! kinds {
 }
 
 kinds! {
+    admissionregistration::v1 {
+        ValidatingAdmissionPolicy = "admissionregistration.k8s.io", "validatingadmissionpolicies";
+    }
     core::v1 {
         ConfigMap = "", "configmaps";
         Endpoints = "", "endpoints";

@@ -30,6 +30,7 @@ mod node_ttl;
 mod pod_control;
 mod pod_gc;
 mod pods;
+mod policy_types;
 mod publish;
 mod recent;
 mod replicaset;
@@ -140,6 +141,7 @@ pub async fn run(config: Config, client: Arc<dyn Client>, stop: CancellationToke
     start("endpoint", Box::pin(endpoints::run_endpoints(context.clone())));
     start("endpointslice-mirroring", Box::pin(endpoints::mirror::run(context.clone())));
     start("clusterrole-aggregation", Box::pin(cluster_roles::run(context.clone())));
+    start("validatingadmissionpolicy-status", Box::pin(policy_types::run(context.clone())));
     start("serviceaccount-token", Box::pin(tokens::service_account::run(context.clone())));
     start("legacy-serviceaccount-token-cleaner", Box::pin(tokens::legacy::run(context.clone())));
     start("bootstrap-signer", Box::pin(tokens::bootstrap::run_signer(context.clone())));

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use tiphys_api::selector::{FieldSelector, LabelSelector};
 use tiphys_api::validate::{dns1123_label, dns1123_subdomain};
 use tiphys_cel::value::{Opaque, Result};
-use tiphys_cel::{Env, EvalError, Host, Type, Value};
+use tiphys_cel::{EvalError, Host, Value};
 
 use super::Review;
 use crate::auth::{Attributes, Authorizer, Decision, User};
@@ -76,12 +76,6 @@ impl Asker {
                 .into_value(),
         )
     }
-}
-
-/// Both names, in an environment.
-pub fn declare(env: Env) -> Env {
-    let of = |step: Step| Type::Opaque(step.type_name());
-    env.with(AUTHORIZER, of(Step::Authorizer)).with(REQUEST_RESOURCE, of(Step::Resource))
 }
 
 /// How far a question is.
@@ -243,7 +237,7 @@ impl<'a> Host<'a> for Answer {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use tiphys_cel::{Bindings, Budget, Program};
+    use tiphys_cel::{Bindings, Budget, Env, Program};
 
     use super::*;
 
@@ -275,7 +269,7 @@ mod tests {
         let user = User { name: "jane".into(), ..User::default() };
         let asker = Asker::of_user(Arc::new(Written(allowed)), user);
         let program =
-            Program::compile(expression, &declare(Env::new())).map_err(|error| error.to_string())?;
+            Program::compile(expression, &Env::new().with_authorizer()).map_err(|error| error.to_string())?;
         let value = program.evaluate(&&asker, &Budget::new(u64::MAX)).map_err(|error| error.to_string())?;
         match value {
             Value::Bool(value) => Ok(value.to_string()),

@@ -2,8 +2,6 @@
 
 use tiphys_cel::{Decl, Env, Program, Type};
 
-use super::authority;
-
 /// An expression that is ready, or what is wrong with it: what is stored may have been written before it was looked at.
 pub type Compiled = Result<Program, String>;
 
@@ -13,7 +11,7 @@ pub const OF_WEBHOOKS: [&str; 3] = ["object", "oldObject", "request"];
 /// Names that may stand for anything, and the authorizer.
 pub fn env(names: &[&str]) -> Env {
     let any = names.iter().fold(Env::new(), |env, name| env.with(name, Decl::of(Type::Dyn)));
-    authority::declare(any)
+    any.with_authorizer()
 }
 
 /// Compiles an expression that must come to a type; `None`: to any.

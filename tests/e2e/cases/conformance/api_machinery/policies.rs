@@ -7,11 +7,12 @@ use super::definition::{Definition, version};
 use super::webhooks::rule;
 use crate::cases::Run;
 use crate::cases::conformance::Table;
-use crate::harness::Namespace;
+use crate::harness::{Namespace, eventually};
 use crate::objects::{CONFIG_MAP, Kind, Objects, POD};
 
 pub const CASES: Table = &[
     (&["policies-in-cel-refuse-and-warn"], Run::Simulated(refuse_and_warn)),
+    (&["policies-in-cel-tell-what-does-not-fit"], Run::Simulated(check_types)),
     (&["policies-in-cel-change-objects"], Run::Simulated(change)),
 ];
 
@@ -53,6 +54,43 @@ fn refuse_and_warn(ns: &Namespace<'_>) -> Result<()> {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success() && told.contains("Warning: Validation failed"), "{told}");
     binding.delete(&Value::Null)?;
+    policy.delete(&Value::Null).map(drop)
+}
+
+/// As the documentation of type checking shows it, and for a custom resource.
+fn check_types(ns: &Namespace<'_>) -> Result<()> {
+    let objects = Objects::of(ns)?;
+    let widgets = Definition::new(ns, &objects, "parts", "Widget");
+    widgets.establish(&json!([version("v1", true, &parts())]))?;
+    let policy = objects.at(VALIDATING, &ns.name);
+    let rule = |group: &str, resource: &str| json!({"operations": ["*"], "apiGroups": [group], "apiVersions": ["v1"], "resources": [resource]});
+    let rules = json!([rule("apps", "deployments"), rule(&widgets.group, "widgets")]);
+    let validations =
+        json!([{"expression": "object.replicas > 1"}, {"expression": "object.metadata.name != ''"}]);
+    let spec = |validations: &Value| json!({"matchConstraints": {"resourceRules": rules}, "validations": validations});
+    policy.create(json!({"spec": spec(&validations)}))?;
+    let told = |generation: i64| {
+        eventually("the policy is checked", || {
+            let status = policy.get()?["status"].clone();
+            ensure!(status["observedGeneration"] == generation, "{status}");
+            Ok(status["typeChecking"].clone())
+        })
+    };
+    let complaint = |kind: &str| {
+        format!(
+            "{kind}: ERROR: <input>:1:7: undefined field 'replicas'\n | object.replicas > 1\n | ......^\n"
+        )
+    };
+    let both =
+        [complaint("apps/v1, Kind=Deployment"), complaint(&format!("{}/v1, Kind=Widget", widgets.group))];
+    let wanted = json!({"expressionWarnings": [{"fieldRef": "spec.validations[0].expression", "warning": both.join("\n")}]});
+    let found = told(1)?;
+    ensure!(found == wanted, "{found}");
+    policy.update(|policy| {
+        policy["spec"]["validations"] = json!([{"expression": "object.metadata.name != ''"}])
+    })?;
+    let found = told(2)?;
+    ensure!(found == json!({}), "{found}");
     policy.delete(&Value::Null).map(drop)
 }
 
