@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tiphys_api::{Gvr, Object, OwnerRef, Status};
@@ -28,6 +29,9 @@ use graph::{FOREGROUND, Graph, Node, ORPHAN, Place, Uid, Work};
 const ABSENT_MAX: usize = 4096;
 /// Events have owners nobody asks about, and come in masses.
 const IGNORED: [&str; 1] = ["events"];
+/// How long the first lists may take. One that fails for good (an extension that is down, a conversion that does not answer)
+/// must not keep all else; its dependents are collected when they are seen. Kubernetes' own limit.
+const FIRST_LISTS: Duration = Duration::from_secs(30);
 
 /// A followed resource.
 type Monitor = (Arc<Served>, Arc<Informer>);
@@ -106,10 +110,18 @@ impl Collector {
         }
     }
 
+    /// Waits for the first lists of what is followed, but not for ever.
     async fn synced(&self) {
-        let informers: Vec<_> = self.monitors.lock().values().map(|(_, informer)| informer.clone()).collect();
-        for informer in informers {
-            informer.synced().await;
+        let mut informers: Vec<_> =
+            self.monitors.lock().iter().map(|(gvr, (_, informer))| (gvr.clone(), informer.clone())).collect();
+        let all = futures::future::join_all(informers.iter().map(|(_, informer)| informer.synced()));
+        if tokio::time::timeout(FIRST_LISTS, all).await.is_err() {
+            informers.retain(|(_, informer)| !informer.has_synced());
+            let missing: Vec<String> = informers.iter().map(|(gvr, _)| gvr.group_resource()).collect();
+            tracing::warn!(
+                resources = missing.join(", "),
+                "collecting without these, which cannot be listed"
+            );
         }
     }
 

@@ -147,3 +147,23 @@ fn serve_things(client: &FakeClient) {
     let things = json!({"name": "things", "kind": "Thing", "namespaced": true, "verbs": verbs});
     client.serve_path("/apis/example.com/v1", &json!({"resources": [things]}));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_listed_holds_nothing_else_up() {
+    let client = FakeClient::new();
+    serve_discovery(&client);
+    client.fail(Box::new(|verb, target| {
+        let refused = verb == "list" && target.gvr == MAPS;
+        refused.then(|| Status::unavailable("conversion webhook does not answer"))
+    }));
+    put(&client, &SETS, "left", &[owner("Deployment", "gone")]);
+    put(&client, &MAPS, "unseen", &[owner("Deployment", "gone")]);
+    let cluster = Cluster::start_with(client.clone(), only_collecting());
+    tokio::time::sleep(FIRST_LISTS).await;
+    cluster.settle().await;
+    assert!(!exists(&client, &SETS, "left").await && exists(&client, &MAPS, "unseen").await);
+    // What is seen at last goes, too.
+    client.fail(Box::new(|_, _| None));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(!exists(&client, &MAPS, "unseen").await);
+}
