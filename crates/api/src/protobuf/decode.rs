@@ -28,12 +28,17 @@ pub fn enveloped(
 ) -> Result<Map, Error> {
     let mut reading = Reading::new(schema, depth);
     let record = schema.get(id);
+    // Every object's struct has both; another one's fields may be called so in an envelope, too.
+    let mut others: Vec<(Text, Value)> = Vec::new();
     for (name, value) in [("apiVersion", api_version), ("kind", kind)] {
-        // Every object's struct has them.
-        let field = record.field(name).ok_or(Error::Malformed)?;
-        reading.put(0, field, value);
+        match record.field(name) {
+            Some(field) => reading.put(0, field, value),
+            None => others.push((name.into(), value)),
+        }
     }
-    reading.rest(id, 0, bytes)
+    let mut fields = reading.rest(id, 0, bytes)?;
+    fields.extend(others);
+    Ok(fields)
 }
 
 /// A field's struct and name, by which unions are known.
