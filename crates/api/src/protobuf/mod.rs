@@ -8,17 +8,18 @@
 
 mod decode;
 mod encode;
+mod sealed;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use std::sync::LazyLock;
 
-use bytes::Bytes;
-
 use crate::gvr::Gvk;
 use crate::schema::{StructId, builtin};
 use crate::{Map, Value};
+use sealed::{END, envelope};
+pub use sealed::{Sealed, Unversioned};
 use wire::{Reader, Wire, Writer};
 
 /// What every enveloped object starts with.
@@ -92,59 +93,6 @@ fn metadata_only(tree: &Value) -> Result<Vec<u8>, Error> {
     let mut out = Writer::default();
     out.bytes(1, &encode::object(builtin().schema(), id, metadata)?);
     Ok(out.finish())
-}
-
-/// What stands after the message in an envelope: no encoding, no content type.
-const END: [u8; 4] = [3 << 3 | 2, 0, 4 << 3 | 2, 0];
-
-/// Room for most kinds and versions.
-const USUAL_NAMES: usize = 64;
-
-/// What stands before a message of so many bytes in an envelope.
-fn envelope(gvk: &Gvk, length: usize) -> Vec<u8> {
-    let mut names = Writer::with_capacity(USUAL_NAMES);
-    names.bytes(1, gvk.api_version().as_bytes());
-    names.bytes(2, gvk.kind.as_bytes());
-    let mut out = Writer::with_capacity(USUAL_NAMES);
-    out.bytes(1, &names.finish());
-    out.head(2, length);
-    [&MAGIC[..], &out.finish()].concat()
-}
-
-/// A message in its envelope.
-fn seal(gvk: &Gvk, message: &[u8]) -> Sealed {
-    let mut bytes = envelope(gvk, message.len());
-    let start = bytes.len();
-    bytes.reserve_exact(message.len() + END.len());
-    bytes.extend_from_slice(message);
-    bytes.extend_from_slice(&END);
-    Sealed { bytes: bytes.into(), start }
-}
-
-/// An object in its envelope, and where its message is in that.
-#[derive(Clone, Debug)]
-pub struct Sealed {
-    bytes: Bytes,
-    start: usize,
-}
-
-impl Sealed {
-    /// A tree that names its kind.
-    pub fn of(tree: &Value) -> Result<Self, Error> {
-        let text = |name: &str| tree.get(name).and_then(Value::as_str).unwrap_or_default();
-        let gvk = Gvk::from_api_version(text("apiVersion"), text("kind"));
-        Ok(seal(&gvk, &message(&gvk, tree)?))
-    }
-
-    /// What a body is.
-    pub fn body(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// What a list holds.
-    pub fn message(&self) -> Bytes {
-        self.bytes.slice(self.start..self.bytes.len() - END.len())
-    }
 }
 
 /// A whole tree that names its kind, enveloped.

@@ -1,6 +1,7 @@
 use crate::json;
 use proptest::prelude::*;
 
+use super::sealed::{AFTER_VERSION, METADATA, VERSION, seal};
 use super::*;
 use crate::decode::structure;
 use crate::gvr::Gvr;
@@ -24,7 +25,7 @@ fn what_go_writes_for_want_of_a_pointer_is_no_value() {
     // A Pod's message with spec.nodeName "" (10), hostNetwork false (11), priority 0 (25) and an empty status.
     let spec = [&b"\x52\x00\x58\x00\xc8\x01\x00"[..]].concat();
     let message = [&[0x12, u8::try_from(spec.len()).unwrap()], &spec[..], b"\x1a\x00"].concat();
-    let pod = open(seal(&Gvk::new("", "v1", "Pod"), &message).body()).unwrap();
+    let pod = open(seal(&Gvk::new("", "v1", "Pod"), &[&message]).body()).unwrap();
     assert_eq!(pod["spec"], json!({"priority": 0, "containers": []}));
     assert_eq!(pod["status"], json!({}));
 }
@@ -94,9 +95,9 @@ fn envelopes_may_hold_json_and_options_of_any_group() {
 #[test]
 fn strangers_are_refused() {
     assert_eq!(open(b"{}"), Err(Error::NoEnvelope));
-    assert!(matches!(open(seal(&Gvk::new("x", "v1", "Y"), b"").body()), Err(Error::UnknownKind(_))));
+    assert!(matches!(open(seal(&Gvk::new("x", "v1", "Y"), &[b""]).body()), Err(Error::UnknownKind(_))));
     let pod = Gvk::new("", "v1", "Pod");
-    assert_eq!(open(seal(&pod, b"\x0a\xff").body()), Err(Error::Malformed));
+    assert_eq!(open(seal(&pod, &[b"\x0a\xff"]).body()), Err(Error::Malformed));
     // A schema within a schema, and so on.
     let name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
     let id = builtin().struct_id(name).unwrap();
@@ -125,9 +126,25 @@ proptest! {
     }
 
     #[test]
+    fn a_version_that_comes_later_is_where_it_belongs(seed in any::<u64>(), pick in any::<prop::sample::Index>(), version in any::<u64>()) {
+        let all: Vec<_> = builtin().iter().collect();
+        let resource = pick.get(&all);
+        let mut tree = arbitrary::object(resource, seed);
+        if let Some(Value::Object(metadata)) = tree.get_mut("metadata") {
+            metadata.remove("resourceVersion");
+            let early = Unversioned::of(&tree).unwrap();
+            tree["metadata"]["resourceVersion"] = version.to_string().into();
+            let [early, late] = [early.sealed(version), Sealed::of(&tree).unwrap()];
+            prop_assert_eq!(early.body(), late.body());
+        } else {
+            prop_assert!(Unversioned::of(&tree).is_err());
+        }
+    }
+
+    #[test]
     fn no_bytes_bring_it_down(bytes in prop::collection::vec(any::<u8>(), 0..200), pick in any::<prop::sample::Index>()) {
         let all: Vec<_> = builtin().iter().collect();
-        let _ = open(seal(&pick.get(&all).gvk, &bytes).body());
+        let _ = open(seal(&pick.get(&all).gvk, &[&bytes]).body());
         let _ = open(&[&MAGIC[..], &bytes].concat());
     }
 
@@ -144,7 +161,7 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = *byte;
         }
-        let sealed = seal(&resource.gvk, &bytes);
+        let sealed = seal(&resource.gvk, &[&bytes]);
         prop_assert!(is_message(sealed.body()));
         if let Ok(tree) = open(sealed.body()) {
             let mut canonical = tree.clone();
@@ -162,5 +179,20 @@ fn every_list_has_its_items_in_one_place() {
         let place = |name: &str| record.field(name).and_then(|f| f.proto.as_ref()).map(|p| p.path.to_vec());
         assert_eq!((place("metadata"), place("items")), (Some(vec![1]), Some(vec![2])), "{gvk}");
         assert_eq!(builtin().get(&Gvr { ..resource.gvr.clone() }).map(|r| &r.gvr), Some(&resource.gvr));
+    }
+}
+
+#[test]
+fn every_version_has_its_place_in_metadata() {
+    let id = builtin().struct_id("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").unwrap();
+    let number = |field: &crate::schema::Field| field.proto.as_ref().map(|proto| proto.path.to_vec());
+    let fields: Vec<_> = builtin().schema().get(id).fields.iter().collect();
+    let at = fields.iter().position(|field| field.name == "resourceVersion").unwrap();
+    assert_eq!(number(fields[at]), Some(vec![VERSION]));
+    let after: Vec<_> = fields[at + 1..].iter().filter_map(|field| number(field)).collect();
+    assert_eq!(after, AFTER_VERSION.map(|number| vec![number]));
+    for resource in builtin().iter() {
+        let metadata = resource.root().field("metadata").and_then(number);
+        assert!(metadata.is_none_or(|path| path == [METADATA]), "{}", resource.gvk);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tiphys_api::protobuf::Unversioned;
 use tiphys_api::value::Gap;
 use tiphys_api::{Meta, Object, Value};
 
@@ -45,15 +46,15 @@ impl Stored {
 pub struct Prepared<'c> {
     handover: &'c Handover,
     value: Arc<Stored>,
-    /// What it was written from, if its protobuf will be asked for.
-    tree: Option<Value>,
+    /// Its protobuf, if that will be asked for.
+    protobuf: Option<Unversioned>,
 }
 
 impl Handover {
     pub(super) fn prepare(&self, bytes: Bytes, gap: Option<Gap>, meta: Meta) -> Prepared<'_> {
         let value = Arc::new(Stored { bytes, gap, meta: Mutex::new(meta), object: OnceLock::new() });
         self.0.lock().insert(address(&value.bytes), value.clone());
-        Prepared { handover: self, value, tree: None }
+        Prepared { handover: self, value, protobuf: None }
     }
 
     /// The object of a value that was prepared; the feed asks once.
@@ -69,9 +70,10 @@ impl Prepared<'_> {
         self.value.bytes.clone()
     }
 
-    /// Lets the committed object have its protobuf from the tree that it was written from: that saves reading it again.
-    pub fn keep(&mut self, tree: Value) {
-        self.tree = Some(tree);
+    /// Lets the committed object have its protobuf from the tree that it was written from: that saves reading it again. A
+    /// kind that has no protobuf is left without one.
+    pub fn keep(&mut self, tree: &Value) {
+        self.protobuf = Unversioned::of(tree).ok();
     }
 
     /// Whether this is what `stored` is at this revision.
@@ -88,10 +90,10 @@ impl Prepared<'_> {
     }
 
     /// The object, now that it is committed.
-    pub fn committed(mut self, revision: u64) -> Object {
+    pub fn committed(self, revision: u64) -> Object {
         let object = self.value.at(revision);
-        if let Some(tree) = self.tree.take() {
-            object.seal(tree);
+        if let Some(protobuf) = &self.protobuf {
+            object.keep(&protobuf.sealed(revision));
         }
         object
     }

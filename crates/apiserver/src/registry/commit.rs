@@ -99,7 +99,7 @@ pub fn prepare<'c>(
     tree::metadata(&mut object).remove("resourceVersion");
     let mut prepared = cache.prepare(&object, before).map_err(Status::internal)?;
     if protobuf {
-        prepared.keep(object);
+        prepared.keep(&object);
     }
     match prepared.bytes().len() > OBJECT_BYTES_MAX {
         true => Err(Status::too_large("etcdserver: request is too large")),
