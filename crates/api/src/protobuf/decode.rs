@@ -41,8 +41,8 @@ pub fn enveloped(
     Ok(fields)
 }
 
-/// A field's struct and name, by which unions are known.
-type Place<'s> = (&'s str, &'s str);
+/// A struct and its field, by which unions are known.
+type Place<'s> = (&'s Struct, &'s Field);
 
 /// What has been read of the messages around: one list of each sort for all of them, so that every object and list is
 /// allocated once and in its size.
@@ -145,7 +145,7 @@ impl<'s> Reading<'s> {
         reader: &mut Reader<'b>,
         first: (u32, Wire<'b>),
     ) -> Result<Option<Value>, Error> {
-        let place = (&*record.name, &*field.name);
+        let place = (record, field);
         Ok(match &field.ty {
             Type::List(list) => {
                 let start = self.items.len();
@@ -238,7 +238,7 @@ impl<'s> Reading<'s> {
             (Type::Time, wire) => time(bytes(wire)?, 0)?,
             (Type::MicroTime, wire) => time(bytes(wire)?, 6)?,
             (Type::FieldsV1, wire) => self.raw(bytes(wire)?)?,
-            (Type::Any, wire) => match union(place.0, place.1) {
+            (Type::Any, wire) => match union(&place.0.name, &place.1.name) {
                 Some(kind) => self.any_of(kind, bytes(wire)?)?,
                 None => self.raw(bytes(wire)?)?,
             },

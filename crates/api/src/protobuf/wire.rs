@@ -114,9 +114,20 @@ impl<'a> Reader<'a> {
     /// The next field and its number; `None` at the end.
     #[inline]
     pub fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, Malformed> {
-        if self.0.is_empty() {
-            return Ok(None);
+        match *self.0 {
+            [] => Ok(None),
+            // Most are texts and messages, short and of a low number.
+            [tag @ 0..0x80, length @ 0..0x80, ref rest @ ..] if tag & 7 == 2 => {
+                let (bytes, rest) = rest.split_at_checked(length.into()).ok_or(Malformed)?;
+                self.0 = rest;
+                Ok(Some(((tag >> 3).into(), Wire::Bytes(bytes))))
+            }
+            _ => self.any().map(Some),
         }
+    }
+
+    /// A field of any sort.
+    fn any(&mut self) -> Result<(u32, Wire<'a>), Malformed> {
         let tag = self.varint()?;
         let number = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
         let value = match tag & 7 {
@@ -131,7 +142,7 @@ impl<'a> Reader<'a> {
             }
             _ => return Err(Malformed),
         };
-        Ok(Some((number, value)))
+        Ok((number, value))
     }
 
     /// A bare varint, as in a packed list.

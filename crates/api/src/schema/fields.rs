@@ -1,8 +1,8 @@
 //! The fields of a struct: in order of their JSON names, and found by name at the cost of a hash.
 //!
 //! Every walk over an object asks for the field of each of its keys, several times on each write. A binary search
-//! over names follows a pointer at every step; the index is small, holds no pointers, and is mostly right at the first
-//! look.
+//! over names follows a pointer at every step; the index is small, is mostly right at the first look, and knows names of
+//! up to sixteen bytes, which are nearly all, without the names themselves.
 
 use std::ops::{Deref, DerefMut};
 
@@ -12,8 +12,7 @@ use super::{Field, Type};
 #[derive(Clone, Default)]
 pub struct Fields {
     list: Box<[Field]>,
-    /// A hash table, at most half full: the name's hash, and the place in the list. Whose slot is taken has the next
-    /// free one.
+    /// A hash table, at most half full. Whose slot is taken has the next free one.
     index: Box<[Slot]>,
     /// By the number of a field's message in protobuf, which are small: one more than its place, or 0.
     numbers: Box<[u32]>,
@@ -24,10 +23,21 @@ pub struct Fields {
 /// See [`Fields`].
 #[derive(Clone, Copy)]
 struct Slot {
-    hash: u32,
-    /// [`FREE`] for none.
+    name: Ends,
+    /// In the list; [`FREE`] for none.
     place: u32,
 }
+
+/// The ends of a name and its length: all of it, unless it is longer than [`KNOWN`].
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Ends {
+    first: u64,
+    last: u64,
+    length: u32,
+}
+
+/// Up to so many bytes a name is nothing but its ends.
+const KNOWN: usize = 16;
 
 /// No struct has so many fields.
 const FREE: u32 = u32::MAX;
@@ -50,16 +60,17 @@ impl Fields {
     }
 
     /// The field of a JSON name and its place in the list.
+    #[inline]
     pub fn place(&self, name: &str) -> Option<(usize, &Field)> {
-        let hash = hash(name);
-        let mut at = first_slot(hash, self.index.len());
+        let ends = Ends::of(name);
+        let mut at = ends.slot(self.index.len());
         loop {
             let slot = self.index.get(at)?;
-            if slot.hash == hash {
+            if slot.name == ends {
                 // A free slot's is beyond all.
                 let place = slot.place as usize;
                 let field = self.list.get(place)?;
-                if field.name.as_str() == name {
+                if name.len() <= KNOWN || field.name == name {
                     return Some((place, field));
                 }
             } else if slot.place == FREE {
@@ -67,6 +78,36 @@ impl Fields {
             }
             at = next_slot(at, self.index.len());
         }
+    }
+}
+
+impl Ends {
+    #[inline]
+    fn of(name: &str) -> Self {
+        let bytes = name.as_bytes();
+        let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => short(bytes),
+        };
+        // No name is longer than a body.
+        Self { first, last, length: bytes.len() as u32 }
+    }
+
+    /// Where it is in a table of some size, which is a power of two, or the first place after one that is taken.
+    #[inline]
+    fn slot(self, size: usize) -> usize {
+        let word = self.first ^ self.last.rotate_left(29) ^ u64::from(self.length);
+        // The high half depends on all bits.
+        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & size.wrapping_sub(1)
+    }
+}
+
+/// The ends of fewer than eight bytes.
+#[inline]
+fn short(bytes: &[u8]) -> (u64, u64) {
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into()),
+        _ => (bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
     }
 }
 
@@ -81,11 +122,6 @@ fn numbers(list: &[Field]) -> Box<[u32]> {
     places.into()
 }
 
-/// Where a hash is in a table, or the first place after one that is taken. The size is a power of two, so this is the rest.
-fn first_slot(hash: u32, size: usize) -> usize {
-    hash as usize & size.wrapping_sub(1)
-}
-
 /// The place after one. As half of all are free, some place ends every search.
 fn next_slot(at: usize, size: usize) -> usize {
     (at + 1) & size.wrapping_sub(1)
@@ -95,16 +131,17 @@ impl From<Vec<Field>> for Fields {
     /// Takes fields in any order.
     fn from(mut list: Vec<Field>) -> Self {
         list.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut index = vec![Slot { hash: 0, place: FREE }; (2 * list.len()).next_power_of_two()];
+        let mut index =
+            vec![Slot { name: Ends::default(), place: FREE }; (2 * list.len()).next_power_of_two()];
         // A struct has far fewer fields than 2^32.
         for (place, field) in (0..).zip(&list) {
-            let hash = hash(&field.name);
-            let mut at = first_slot(hash, index.len());
+            let name = Ends::of(&field.name);
+            let mut at = name.slot(index.len());
             while index.get(at).is_some_and(|slot| slot.place != FREE) {
                 at = next_slot(at, index.len());
             }
             if let Some(slot) = index.get_mut(at) {
-                *slot = Slot { hash, place };
+                *slot = Slot { name, place };
             }
         }
         let numbers = numbers(&list);
@@ -145,26 +182,5 @@ impl PartialEq for Fields {
 impl std::fmt::Debug for Fields {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.list.fmt(f)
-    }
-}
-
-/// Names are short, and the set is fixed: its ends and its length tell one from nearly all others.
-fn hash(name: &str) -> u32 {
-    let bytes = name.as_bytes();
-    let word = match (bytes.first_chunk(), bytes.last_chunk()) {
-        (Some(first), Some(last)) => u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29),
-        _ => short(bytes),
-    };
-    // The high half depends on all bits.
-    ((word ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
-}
-
-/// Fewer than eight bytes.
-fn short(bytes: &[u8]) -> u64 {
-    match (bytes.first_chunk(), bytes.last_chunk()) {
-        (Some(first), Some(last)) => {
-            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
-        }
-        _ => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
 }
