@@ -27,6 +27,8 @@ pub struct Object(Arc<Inner>);
 struct Inner {
     meta: Meta,
     json: Bytes,
+    /// Where in the JSON its version stands, after the opening quote; 0 = not known.
+    version_at: u32,
     sealed: Mutex<Kept>,
 }
 
@@ -142,7 +144,13 @@ impl OwnerRef {
 impl Object {
     /// An object from its canonical bytes and a header that was read from them.
     pub fn new(meta: Meta, json: Bytes) -> Self {
-        Self(Arc::new(Inner { meta, json, sealed: Mutex::default() }))
+        Self::versioned(meta, json, None)
+    }
+
+    /// The same by who knows where in the bytes its version stands (after the opening quote).
+    pub fn versioned(meta: Meta, json: Bytes, version_at: Option<usize>) -> Self {
+        let version_at = version_at.and_then(|at| u32::try_from(at).ok()).unwrap_or_default();
+        Self(Arc::new(Inner { meta, json, version_at, sealed: Mutex::default() }))
     }
 
     /// Reads the header from canonical (or any) JSON bytes of one object.
@@ -164,6 +172,11 @@ impl Object {
     /// The canonical JSON bytes.
     pub fn json(&self) -> &Bytes {
         &self.0.json
+    }
+
+    /// Where in the JSON its version stands, if that is known.
+    pub fn version_at(&self) -> Option<usize> {
+        (self.0.version_at > 0).then_some(self.0.version_at as usize)
     }
 
     /// A fresh tree of the whole object, for a change or a read of many fields.

@@ -37,16 +37,17 @@ impl EventKind {
 pub struct Event {
     /// What happened to the object.
     pub kind: EventKind,
-    /// The object after the change; for a deletion its last state, with the deletion's revision.
+    /// The object after the change; for a deletion its last state. What watchers see of it is [`Self::shown`].
     pub object: Object,
     /// The object before the change; `None` when it is new.
     pub previous: Option<Object>,
     /// The store's revision of the change.
     pub revision: u64,
-    /// `previous` with this event's revision, for watchers whose selection the object left.
+    /// `previous` with this event's revision, for watchers whose selection the object left: made when the first one asks,
+    /// as mostly nobody does.
     departed: OnceLock<Object>,
     frames: Mutex<Vec<(Frame, Bytes)>>,
-    /// The bytes of all frames that are kept at a ring's events.
+    /// The bytes of all that is made for watchers and kept at a ring's events.
     kept: Arc<AtomicUsize>,
 }
 
@@ -75,19 +76,21 @@ impl Event {
     /// What the event takes of the ring's budget: the version that it replaced, which nobody else has any more, and some
     /// overhead. Its own is in the cache, or counted by the event that replaced it; frames are counted as they are made.
     pub(super) fn bytes(&self) -> usize {
-        let last = (self.kind == EventKind::Deleted).then_some(&self.object);
-        let held = self.previous.iter().chain(last);
-        512 + held.map(|object| object.json().len()).sum::<usize>()
+        512 + self.previous.as_ref().map_or(0, |object| object.json().len())
     }
 
     /// The object that a frame of `kind` shows.
     pub fn shown(&self, kind: EventKind) -> &Object {
         match (kind, &self.previous) {
-            (EventKind::Deleted, Some(previous)) if self.kind != EventKind::Deleted => {
-                self.departed.get_or_init(|| super::splice::with_revision(previous, self.revision))
-            }
+            (EventKind::Deleted, Some(previous)) => self.departed.get_or_init(|| self.departure(previous)),
             _ => &self.object,
         }
+    }
+
+    fn departure(&self, previous: &Object) -> Object {
+        let departed = super::splice::with_revision(previous, self.revision);
+        self.kept.fetch_add(departed.json().len(), Ordering::Relaxed);
+        departed
     }
 
     /// The frame's bytes: made by the first watcher that needs them, shared by all others.
@@ -105,8 +108,9 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        let bytes: usize = self.frames.get_mut().iter().map(|(_, bytes)| bytes.len()).sum();
-        self.kept.fetch_sub(bytes, Ordering::Relaxed);
+        let frames: usize = self.frames.get_mut().iter().map(|(_, bytes)| bytes.len()).sum();
+        let departed = self.departed.get().map_or(0, |object| object.json().len());
+        self.kept.fetch_sub(frames + departed, Ordering::Relaxed);
     }
 }
 

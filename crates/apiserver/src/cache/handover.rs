@@ -35,7 +35,8 @@ impl Stored {
         let make = || {
             let meta = std::mem::take(&mut *self.meta.lock());
             let meta = Meta { resource_version: revision, ..meta };
-            Object::new(meta, splice::fill(&self.bytes, self.gap, revision))
+            let (json, version_at) = splice::fill(&self.bytes, self.gap, revision);
+            Object::versioned(meta, json, version_at)
         };
         self.object.get_or_init(make).clone()
     }

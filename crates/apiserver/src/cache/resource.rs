@@ -171,7 +171,8 @@ impl Cache {
         let mut meta = Meta::parse(value)?;
         meta.resource_version = revision;
         meta.fields = self.fields.read(value)?;
-        Ok(Object::new(meta, splice::insert(value, revision)))
+        let (json, version_at) = splice::insert(value, revision);
+        Ok(Object::versioned(meta, json, version_at))
     }
 
     /// A custom resource's value as its definition has it by now: it may have been stored in another version, and without
@@ -381,8 +382,7 @@ impl State {
         let key = key.split_once('/').unwrap_or(("", key));
         let previous = self.objects.take(key)?;
         previous.outdate();
-        let last = splice::with_revision(&previous, revision);
-        Some(Event::new(EventKind::Deleted, last, Some(previous), revision, self.kept.clone()))
+        Some(Event::new(EventKind::Deleted, previous.clone(), Some(previous), revision, self.kept.clone()))
     }
 
     fn remember(&mut self, event: Event, max: usize) {

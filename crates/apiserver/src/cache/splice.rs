@@ -4,25 +4,34 @@
 //! where the revision belongs is found by skipping values, and the result is one copy.
 
 use bytes::Bytes;
-use tiphys_api::Object;
 use tiphys_api::value::{Gap, scan};
+use tiphys_api::{Meta, Object};
 
 /// The object with another revision, in header and bytes.
 pub fn with_revision(object: &Object, revision: u64) -> Object {
-    let mut meta = object.meta().clone();
-    meta.resource_version = revision;
-    Object::new(meta, insert(object.json(), revision))
+    let (old, at) = (object.meta().resource_version, object.version_at());
+    let known = at.and_then(|at| Some((replaced(object.json(), at, (old, revision))?, Some(at))));
+    let (json, at) = known.unwrap_or_else(|| insert(object.json(), revision));
+    let meta = Meta { resource_version: revision, ..object.meta().clone() };
+    Object::versioned(meta, json, at)
 }
 
-/// Canonical JSON with `metadata.resourceVersion` set, whether or not it had one.
-pub fn insert(json: &[u8], revision: u64) -> Bytes {
+/// JSON with another revision where one stands.
+fn replaced(json: &[u8], at: usize, (old, new): (u64, u64)) -> Option<Bytes> {
+    let (before, rest) = json.split_at_checked(at)?;
+    let after = rest.strip_prefix(old.to_string().as_bytes()).filter(|after| after.starts_with(b"\""))?;
+    Some([before, new.to_string().as_bytes(), after].concat().into())
+}
+
+/// Canonical JSON with `metadata.resourceVersion` set, whether or not it had one, and where that stands.
+pub fn insert(json: &[u8], revision: u64) -> (Bytes, Option<usize>) {
     fill(json, None, revision)
 }
 
 /// The same where the gap for it may be known.
-pub fn fill(json: &[u8], gap: Option<Gap>, revision: u64) -> Bytes {
+pub fn fill(json: &[u8], gap: Option<Gap>, revision: u64) -> (Bytes, Option<usize>) {
     let Some(place) = gap.map(Place::from).or_else(|| find(json)) else {
-        return Bytes::copy_from_slice(json);
+        return (Bytes::copy_from_slice(json), None);
     };
     let mut text = Vec::with_capacity(json.len() + 42);
     text.extend_from_slice(&json[..place.start]);
@@ -30,13 +39,14 @@ pub fn fill(json: &[u8], gap: Option<Gap>, revision: u64) -> Bytes {
         text.push(b',');
     }
     text.extend_from_slice(b"\"resourceVersion\":\"");
+    let at = text.len();
     text.extend_from_slice(revision.to_string().as_bytes());
     text.push(b'"');
     if place.comma_after {
         text.push(b',');
     }
     text.extend_from_slice(&json[place.end..]);
-    text.into()
+    (text.into(), Some(at))
 }
 
 /// Whether a value without revision is what `stored` is at this revision: told without a copy.
@@ -131,8 +141,9 @@ mod tests {
     use super::*;
 
     fn check(before: &str, after: &str) {
-        let inserted = insert(before.as_bytes(), 7);
+        let (inserted, at) = insert(before.as_bytes(), 7);
         assert_eq!(std::str::from_utf8(&inserted).unwrap(), after);
+        assert_eq!(at.map(|at| &inserted[at - 19..=at + 1]), at.map(|_| &br#""resourceVersion":"7""#[..]));
         assert!(!is_same(before.as_bytes(), None, &inserted, 8));
         assert!(
             !is_same(before.as_bytes(), None, before.as_bytes(), 7)
@@ -185,11 +196,29 @@ mod tests {
     }
 
     #[test]
+    fn a_revision_that_stands_in_a_known_place_is_replaced_there() {
+        let text =
+            br#"{"data":{"resourceVersion":"7"},"metadata":{"name":"x","resourceVersion":"7","uid":"u"}}"#;
+        let meta = Meta { resource_version: 7, ..Meta::default() };
+        let found = insert(text, 7).1.unwrap();
+        // Also where what is told of the place is wrong.
+        for at in [None, Some(found), Some(found - 1), Some(text.len()), Some(20)] {
+            let object = Object::versioned(meta.clone(), Bytes::from_static(text), at);
+            let next = with_revision(&object, 10_000);
+            let wanted = std::str::from_utf8(text)
+                .unwrap()
+                .replace(r#"x","resourceVersion":"7"#, r#"x","resourceVersion":"10000"#);
+            assert_eq!(std::str::from_utf8(next.json()).unwrap(), wanted, "{at:?}");
+            assert_eq!((next.version_at(), next.meta().resource_version), (Some(found), 10_000));
+        }
+    }
+
+    #[test]
     fn an_unchanged_object_is_recognised_without_a_copy() {
         for value in
             [r#"{"metadata":{"name":"x","uid":"u"},"z":1}"#, r#"{"metadata":{}}"#, r#"{"metadata":{"a":1}}"#]
         {
-            let stored = insert(value.as_bytes(), 7);
+            let (stored, _) = insert(value.as_bytes(), 7);
             assert!(is_same(value.as_bytes(), None, &stored, 7), "{value}");
             let other = value.replace('1', "2");
             assert_eq!(is_same(other.as_bytes(), None, &stored, 7), other == value, "{value}");
