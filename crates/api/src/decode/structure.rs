@@ -235,10 +235,13 @@ fn canonical_time(text: &mut Text, digits: u8) -> Result<(), DecodeError> {
         let form = if digits == 0 { "2006-01-02T15:04:05Z07:00" } else { "2006-01-02T15:04:05.000000Z07:00" };
         DecodeError::Form(format!("parsing time {text:?} as {form:?}: cannot parse {text:?} as {:?}", "2006"))
     };
-    let has_date_and_time = text.as_bytes().get(10) == Some(&b'T');
-    let parsed = text.parse::<Timestamp>().ok().filter(|_| has_date_and_time).ok_or_else(broken)?;
-    let length = if digits == 0 { 20 } else { 21 + usize::from(digits) };
-    if text.len() != length || !text.ends_with('Z') {
+    // Go knows neither a date alone nor leap seconds.
+    let is_known = text.as_bytes().get(10) == Some(&b'T') && text.get(17..19) != Some("60");
+    let parsed = text.parse::<Timestamp>().ok().filter(|_| is_known).ok_or_else(broken)?;
+    let form: &[u8] = if digits == 0 { b"0000-00-00T00:00:00Z" } else { b"0000-00-00T00:00:00.000000Z" };
+    let fits = |(byte, form): (u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == *form };
+    // Another way to write the same, as a comma before the fraction.
+    if text.len() != form.len() || !text.bytes().zip(form).all(fits) {
         *text = if digits == 0 { format!("{parsed:.0}") } else { format!("{parsed:.6}") }.into();
     }
     Ok(())

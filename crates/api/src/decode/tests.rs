@@ -125,3 +125,25 @@ fn a_refusal_reads_as_kube_apiservers() {
         r#"Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.x""#;
     assert_eq!(status.message, wanted);
 }
+
+#[test]
+fn times_are_written_in_one_way() {
+    let lease = builtin().get(&crate::Gvr::new("coordination.k8s.io", "v1", "leases")).unwrap();
+    let micro = |time: &str| {
+        let mut value =
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"renewTime": time}});
+        structure(lease, &mut value)
+            .map(|_| value["spec"]["renewTime"].as_str().unwrap_or_default().to_owned())
+    };
+    for same in [
+        "2026-11-22T10:00:00.5Z",
+        "2026-11-22T10:00:00,500000Z",
+        "2026-11-22T11:00:00.5+01:00",
+        "2026-11-22T10:00:00.500000Z",
+    ] {
+        assert_eq!(micro(same).unwrap(), "2026-11-22T10:00:00.500000Z", "{same}");
+    }
+    for broken in ["2026-11-22", "2026-11-22T10:00:60.000000Z", "2026-11-22 10:00:00.000000Z"] {
+        assert!(micro(broken).is_err(), "{broken}");
+    }
+}
