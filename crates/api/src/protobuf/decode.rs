@@ -28,10 +28,11 @@ pub fn enveloped(
 ) -> Result<Map, Error> {
     let mut reading = Reading::new(schema, depth);
     let record = schema.get(id);
-    // Every object's struct has both; another one's fields may be called so in an envelope, too.
+    // Every object's struct has both, and a message neither. A struct that is no object may have no such field, or one that
+    // its message tells: the envelope's word counts.
     let mut others: Vec<(Text, Value)> = Vec::new();
     for (name, value) in [("apiVersion", api_version), ("kind", kind)] {
-        match record.field(name) {
+        match record.field(name).filter(|field| field.proto.is_none()) {
             Some(field) => reading.put(0, field, value),
             None => others.push((name.into(), value)),
         }

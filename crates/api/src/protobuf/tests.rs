@@ -183,6 +183,14 @@ fn every_list_has_its_items_in_one_place() {
 }
 
 #[test]
+fn an_envelope_says_what_is_in_it_whatever_the_message_says() {
+    // An OwnerReference tells a kind (1) of its own.
+    let sealed = seal(&Gvk::new("", "v1", "OwnerReference"), &[b"\x0a\x09ConfigMap"]);
+    let tree = open(sealed.body()).unwrap();
+    assert_eq!((&tree["apiVersion"], &tree["kind"]), (&json!("v1"), &json!("OwnerReference")));
+}
+
+#[test]
 fn every_version_has_its_place_in_metadata() {
     let id = builtin().struct_id("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").unwrap();
     let number = |field: &crate::schema::Field| field.proto.as_ref().map(|proto| proto.path.to_vec());
