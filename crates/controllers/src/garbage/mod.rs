@@ -3,6 +3,8 @@
 //! - A [`Graph`] of identities is fed by the informers of everything that discovery finds; nothing is ever scanned.
 //! - Before anything is deleted, its owners' absence and its own references are checked with the API server: a cache may
 //!   be late or a reference may name what the cache does not follow.
+//! - What cannot be listed (an extension that is down) holds nothing up for long but orphaning: whose dependents are not all
+//!   known is not let go before them, or they would be collected for want of an owner.
 //! - [`decide`] holds the rules, this file the requests.
 
 mod decide;
@@ -32,6 +34,8 @@ const IGNORED: [&str; 1] = ["events"];
 /// How long the first lists may take. One that fails for good (an extension that is down, a conversion that does not answer)
 /// must not keep all else; its dependents are collected when they are seen. Kubernetes' own limit.
 const FIRST_LISTS: Duration = Duration::from_secs(30);
+/// When orphaning that waits for a list looks again.
+const ORPHAN_AGAIN: Duration = Duration::from_secs(10);
 
 /// A followed resource.
 type Monitor = (Arc<Served>, Arc<Informer>);
@@ -66,6 +70,8 @@ pub(crate) async fn run(context: Arc<Context>) {
     };
     let working = async {
         context.resources.ready().await;
+        // What was found may not be followed yet.
+        collector.follow(&context, &context.resources.now());
         collector.synced().await;
         context.work(queue, context.config.workers * 4, &[], reconcile).await;
     };
@@ -112,16 +118,11 @@ impl Collector {
 
     /// Waits for the first lists of what is followed, but not for ever.
     async fn synced(&self) {
-        let mut informers: Vec<_> =
-            self.monitors.lock().iter().map(|(gvr, (_, informer))| (gvr.clone(), informer.clone())).collect();
-        let all = futures::future::join_all(informers.iter().map(|(_, informer)| informer.synced()));
+        let informers: Vec<_> = self.monitors.lock().values().map(|(_, informer)| informer.clone()).collect();
+        let all = futures::future::join_all(informers.iter().map(|informer| informer.synced()));
         if tokio::time::timeout(FIRST_LISTS, all).await.is_err() {
-            informers.retain(|(_, informer)| !informer.has_synced());
-            let missing: Vec<String> = informers.iter().map(|(gvr, _)| gvr.group_resource()).collect();
-            tracing::warn!(
-                resources = missing.join(", "),
-                "collecting without these, which cannot be listed"
-            );
+            let missing = self.unlisted().join(", ");
+            tracing::warn!(resources = missing, "collecting without these, which cannot be listed");
         }
     }
 
@@ -176,9 +177,17 @@ impl Collector {
     async fn reconcile(&self, work: Work) -> Outcome {
         match work {
             Work::Delete(uid) => self.attempt(&uid).await?,
+            Work::Orphan(_) if !self.unlisted().is_empty() => return Ok(Some(ORPHAN_AGAIN)),
             Work::Orphan(uid) => self.orphan(&uid).await?,
         }
         Ok(None)
+    }
+
+    /// What is followed, but could not be listed so far.
+    fn unlisted(&self) -> Vec<String> {
+        let monitors = self.monitors.lock();
+        let missing = monitors.values().filter(|(_, informer)| !informer.has_synced());
+        missing.map(|(served, _)| served.gvr.group_resource()).collect()
     }
 
     /// The object's place, and what the graph says about it.

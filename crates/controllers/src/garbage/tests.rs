@@ -162,8 +162,14 @@ async fn what_cannot_be_listed_holds_nothing_else_up() {
     tokio::time::sleep(FIRST_LISTS).await;
     cluster.settle().await;
     assert!(!exists(&client, &SETS, "left").await && exists(&client, &MAPS, "unseen").await);
+    // Who is to leave dependents behind waits until all of them are known.
+    put(&client, &DEPLOYMENTS, "top", &[]);
+    put(&client, &MAPS, "kept", &[owner("Deployment", "top")]);
+    delete_top(&cluster, "Orphan").await;
+    assert!(exists(&client, &DEPLOYMENTS, "top").await);
     // What is seen at last goes, too.
     client.fail(Box::new(|_, _| None));
     tokio::time::sleep(Duration::from_secs(120)).await;
-    assert!(!exists(&client, &MAPS, "unseen").await);
+    assert!(!exists(&client, &MAPS, "unseen").await && !exists(&client, &DEPLOYMENTS, "top").await);
+    assert!(exists(&client, &MAPS, "kept").await);
 }
