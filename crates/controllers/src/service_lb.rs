@@ -4,10 +4,11 @@
 //! - A Service that names a `loadBalancerClass` is another's.
 //! - With `externalTrafficPolicy: Local` it gets only those of nodes that have ready endpoints of it: the others would drop
 //!   what comes.
-//! - A port of the nodes is given once: who has it keeps it, and a free one goes to the oldest Service that asks for it. The
-//!   others wait, and an event says for whom. Age alone would not do: creation times are whole seconds, so that of two
-//!   Services of one second the later could take the port of the earlier away.
-//!   The ports of the API server and of the kubelets are never given.
+//! - A port of the nodes is given once: who has it keeps it, and a free one goes to the oldest Service that asks for it and
+//!   could have all its ports. The others wait, and an event says for whom. Age alone would not do: creation times are whole
+//!   seconds, so that of two Services of one second the later could take the port of the earlier away.
+//! - After a start, the Services' statuses tell who has what: one that was without addresses then has nothing.
+//! - The ports of the API server and of the kubelets are never given.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -38,7 +39,7 @@ struct Claim {
     /// Creation time and uid: the order in which Services come.
     since: (String, String),
     ports: BTreeSet<NodePort>,
-    /// Those of them that it has: all, or none while it is refused.
+    /// Those of them that it has: all, unless it is refused.
     given: BTreeSet<NodePort>,
     /// Whether its traffic must stay on the node where it came in.
     local: bool,
@@ -53,7 +54,6 @@ struct Controller {
     nodes: Arc<Informer>,
     slices: Arc<Informer>,
     claims: Arc<Claims>,
-    queue: Arc<WorkQueue<Key>>,
 }
 
 /// Runs the controller until the context stops.
@@ -67,14 +67,14 @@ pub(crate) async fn run(context: Arc<Context>) {
         nodes: context.informer(&Node::GVR),
         slices: context.informer(&EndpointSlice::GVR),
         claims: Arc::default(),
-        queue: queue.clone(),
     });
     let (to, claims) = (queue.clone(), controller.claims.clone());
     controller.services.on_change(Box::new(move |old, new| {
         let Some(object) = new.or(old) else { return };
-        to.add(Key::of(object));
         let claim = new.and_then(|new| decode(new).ok()).and_then(|service| claim(&service));
-        if note(&claims, Key::of(object), claim) {
+        let changed = note(&claims, Key::of(object), claim);
+        to.add(Key::of(object));
+        if changed {
             claims.read().keys().for_each(|key| to.add(key.clone()));
         }
     }));
@@ -112,8 +112,9 @@ fn service_of(slice: &Object) -> Option<Key> {
 fn note(claims: &Claims, key: Key, claim: Option<Claim>) -> bool {
     let mut claims = claims.write();
     let Some(mut claim) = claim else { return claims.remove(&key).is_some() };
-    if let Some(known) = claims.get(&key).filter(|known| known.since == claim.since) {
-        claim.given = claim.ports.intersection(&known.given).cloned().collect();
+    match claims.get(&key).filter(|known| known.since == claim.since) {
+        Some(known) => claim.given = claim.ports.intersection(&known.given).cloned().collect(),
+        None => claims.values().for_each(|other| claim.given.retain(|port| !other.given.contains(port))),
     }
     claims.insert(key, claim.clone()) != Some(claim)
 }
@@ -152,16 +153,13 @@ impl Controller {
         Ok(None)
     }
 
-    /// Gives a Service its ports, or says why it cannot have them. In that case others may have what it had.
+    /// Gives a Service its ports, or says why it cannot have them. What it has it keeps until it asks for it no more.
     fn decide(&self, key: &Key, reserved: &BTreeSet<NodePort>) -> Option<String> {
         let mut claims = self.claims.write();
         let refusal = refusal(key, &claims, reserved);
         let claim = claims.get_mut(key)?;
-        let given = if refusal.is_none() { claim.ports.clone() } else { BTreeSet::new() };
-        let freed = claim.given.difference(&given).next().is_some();
-        claim.given = given;
-        if freed {
-            claims.keys().filter(|other| *other != key).for_each(|other| self.queue.add(other.clone()));
+        if refusal.is_none() {
+            claim.given = claim.ports.clone();
         }
         refusal
     }
@@ -226,12 +224,25 @@ fn refusal(key: &Key, claims: &BTreeMap<Key, Claim>, reserved: &BTreeSet<NodePor
     if let Some((protocol, port)) = own.ports.intersection(reserved).next() {
         return Some(format!("port {port}/{protocol} of the nodes is the cluster's own"));
     }
-    let turn = |claim: &Claim, port: &NodePort| (!claim.given.contains(port), claim.since.clone());
-    claims.iter().find_map(|(holder, other)| {
-        let mut common = own.ports.intersection(&other.ports);
-        let (protocol, port) = common.find(|port| turn(other, port) < turn(own, port))?;
-        Some(format!("port {port}/{protocol} of the nodes is taken by Service {holder}"))
-    })
+    let given = claims.iter().flat_map(|(key, claim)| claim.given.iter().map(move |port| (port, key)));
+    let holders: BTreeMap<&NodePort, &Key> = given.collect();
+    let held = |key: &Key, claim: &Claim| {
+        let mut ports =
+            claim.ports.iter().filter_map(|port| Some((port.clone(), (*holders.get(port)?).clone())));
+        ports.find(|(_, holder)| holder != key)
+    };
+    let taken = held(key, own).or_else(|| {
+        // A free port is for the oldest who could have all that it asks for.
+        let able = |(other_key, other): &(&Key, &Claim)| {
+            other.since < own.since && other.ports.is_disjoint(reserved) && held(other_key, other).is_none()
+        };
+        claims.iter().filter(able).find_map(|(other_key, other)| {
+            let mut common = own.ports.intersection(&other.ports);
+            Some((common.find(|port| !own.given.contains(*port))?.clone(), other_key.clone()))
+        })
+    });
+    let ((protocol, port), holder) = taken?;
+    Some(format!("port {port}/{protocol} of the nodes is taken by Service {holder}"))
 }
 
 /// What matters of a node.
@@ -370,6 +381,35 @@ mod tests {
         cluster.settle().await;
         assert_eq!(["old", "other"].map(|name| given(&cluster, name)), ["192.0.2.1", "192.0.2.1"]);
         assert_eq!(["a", "z"].map(|name| given(&cluster, name)), ["", ""]);
+    }
+
+    #[test]
+    fn who_cannot_have_all_its_ports_keeps_none_from_others() {
+        let ports =
+            |ports: &[i32]| ports.iter().map(|port| ("TCP".to_owned(), *port)).collect::<BTreeSet<_>>();
+        let claim = |since: &str, asked: &[i32], given: &[i32]| Claim {
+            since: (since.into(), String::new()),
+            ports: ports(asked),
+            given: ports(given),
+            local: false,
+        };
+        let mut claims = BTreeMap::from([
+            (Key::new("n", "kubelet"), claim("1", &[80, 10250], &[])),
+            (Key::new("n", "holder"), claim("3", &[443], &[443])),
+            (Key::new("n", "waiting"), claim("2", &[80, 443], &[])),
+            (Key::new("n", "young"), claim("4", &[80], &[])),
+            (Key::new("n", "younger"), claim("5", &[80], &[])),
+        ]);
+        let refused = |claims: &BTreeMap<Key, Claim>, name: &str| {
+            refusal(&Key::new("n", name), claims, &ports(&[10250])).unwrap_or_default()
+        };
+        assert_eq!(refused(&claims, "kubelet"), "port 10250/TCP of the nodes is the cluster's own");
+        assert_eq!(refused(&claims, "waiting"), "port 443/TCP of the nodes is taken by Service n/holder");
+        assert_eq!((refused(&claims, "holder"), refused(&claims, "young")), Default::default());
+        assert_eq!(refused(&claims, "younger"), "port 80/TCP of the nodes is taken by Service n/young");
+        // An edit that asks for more than there is loses nothing, and to take it back is enough.
+        claims.insert(Key::new("n", "holder"), claim("3", &[443, 10250], &[443]));
+        assert_eq!(refused(&claims, "waiting"), "port 443/TCP of the nodes is taken by Service n/holder");
     }
 
     #[tokio::test(start_paused = true)]
