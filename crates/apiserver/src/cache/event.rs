@@ -61,7 +61,7 @@ pub struct Frame {
 }
 
 impl Event {
-    /// A change that was just committed. What its frames take is put to `kept`.
+    /// A change that was just committed. What is made of it for watchers is put to `kept`.
     pub fn new(
         kind: EventKind,
         object: Object,

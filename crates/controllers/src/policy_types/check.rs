@@ -2,8 +2,8 @@
 //!
 //! A policy is compiled for objects of any kind, so `object.replicas` for `object.spec.replicas` fails only at the first
 //! request. Here each expression is checked once more for every kind that the policy names. Rules with wildcards name
-//! none, subresources are left out, and so is what comes after ten kinds, as in Kubernetes (ValidatingAdmissionPolicy,
-//! "Type checking").
+//! none, subresources are left out, and so is what comes after the first ten kinds of a rule, as in Kubernetes
+//! (ValidatingAdmissionPolicy, "Type checking"). Unlike there, parameters of an unknown kind may be anything.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
@@ -85,11 +85,20 @@ fn environment(spec: &ValidatingAdmissionPolicySpec, object: &Decl, param: Optio
     env
 }
 
-/// The kinds that a policy's rules name, in order.
+/// The kinds that a policy's rules name, in order. A rule that names ten ends the search.
 fn about(spec: &ValidatingAdmissionPolicySpec, kinds: &dyn Kinds) -> BTreeSet<Gvk> {
-    let rules =
-        spec.match_constraints.iter().flat_map(|constraints| constraints.resource_rules.iter().flatten());
-    rules.flat_map(named).filter_map(|resource| kinds.of_resource(&resource)).take(KINDS_MAX).collect()
+    let constraints = spec.match_constraints.iter();
+    let mut found = BTreeSet::new();
+    for rule in constraints.flat_map(|constraints| constraints.resource_rules.iter().flatten()) {
+        let known: Vec<Gvk> =
+            named(rule).iter().filter_map(|gvr| kinds.of_resource(gvr)).take(KINDS_MAX).collect();
+        let full = known.len() == KINDS_MAX;
+        found.extend(known);
+        if full {
+            break;
+        }
+    }
+    found
 }
 
 /// The resources that a rule names; none where it has wildcards.
@@ -252,10 +261,15 @@ mod tests {
         {
             assert_eq!(told(&[none], &json!({}), &wrong), [""; 0]);
         }
-        let core =
+        let apps = rule("apps", "v1", &["deployments", "daemonsets", "replicasets"]);
+        let eight =
             ["pods", "nodes", "services", "secrets", "configmaps", "events", "endpoints", "namespaces"];
-        let many = [rule("", "v1", &core), rule("apps", "v1", &["deployments", "daemonsets", "replicasets"])];
-        let told = told(&many, &json!({}), &wrong);
-        assert_eq!(told[0].matches("undefined field 'nothing'").count(), KINDS_MAX);
+        let kinds = |core: &[&str]| {
+            let told = told(&[rule("", "v1", core), apps.clone(), apps.clone()], &json!({}), &wrong);
+            told[0].matches("undefined field 'nothing'").count()
+        };
+        assert_eq!(kinds(&eight), 11);
+        let eleven = [&eight[..], &["serviceaccounts", "limitranges", "resourcequotas"]].concat();
+        assert_eq!(kinds(&eleven), KINDS_MAX);
     }
 }

@@ -1,5 +1,6 @@
 //! Tells in the status of a ValidatingAdmissionPolicy which of its expressions do not fit the kinds that it is about:
-//! once for each generation, as Kubernetes' controller of this name. Policies decide all the same.
+//! once for each generation, as Kubernetes' controller of this name. Policies decide all the same. A definition that comes
+//! after its policy is not looked at before the policy changes, as there.
 
 mod check;
 
@@ -61,7 +62,7 @@ impl Controller {
         }
         let gvk = ValidatingAdmissionPolicy::GVK;
         let status = json!({
-            "apiVersion": gvk.api_version(), "kind": &*gvk.kind, "metadata": {"name": name},
+            "apiVersion": gvk.api_version(), "kind": &*gvk.kind, "metadata": {"name": name, "uid": &*object.meta().uid},
             "status": {"observedGeneration": generation, "typeChecking": checked},
         });
         let target = Target::new(&ValidatingAdmissionPolicy::GVR, "", name).sub("status");
