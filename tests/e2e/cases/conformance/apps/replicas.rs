@@ -82,6 +82,8 @@ fn adopts_and_releases(ns: &Namespace<'_>, kind: Kind) -> Result<()> {
     let pod = objects.at(POD, "orphan");
     let spec = super::spec(kind, "web", &json!({"replicas": 1}))["template"]["spec"].take();
     pod.create(json!({"metadata": {"labels": {"app": "web"}}, "spec": spec}))?;
+    // The controller hears of pods and of its own kind apart: one that comes in the same moment may be heard of first.
+    pod.until("it runs", |pod| pod["status"]["phase"] == "Running")?;
     create(&objects, kind, "web", &json!({"replicas": 1}))?;
     let owner = |pod: &Value| pod["metadata"]["ownerReferences"][0]["name"].clone();
     pod.until("it is adopted", |pod| owner(pod) == "web")?;
